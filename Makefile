@@ -1,0 +1,71 @@
+# Everything a developer or a first-time user types. `make` alone lists it.
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.ready
+TREES   := $(wildcard src tests benchmarks examples scripts)
+PYTHONS := $(PYTHON) python3.13 python3.12 python3.11 python3 python
+XDIST   ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format types contracts check bench red docs-diagram pins clean
+
+help: ## list what can be made
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## create .venv with the pinned dependencies (needs Python 3.11 or newer)
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@python=; for candidate in $(PYTHONS); do \
+	    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then echo "stepwell needs Python 3.11 or newer; none of these is: $(strip $(PYTHONS))" >&2; exit 1; fi; \
+	if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	    echo "creating $(VENV) with $$($$python --version)"; \
+	    "$$python" -m venv --clear $(VENV) || { echo "python -m venv failed: on Debian and Ubuntu, install python3-venv" >&2; exit 1; }; \
+	fi
+	@echo "installing the pinned dependencies"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+demo: setup ## audit the packages of this machine, durably, through kill -9
+	@$(BIN)/stepwell demo
+
+test: setup ## run all tests, in random order, on all cores (XDIST=0: one process)
+	@$(BIN)/python -m pytest -n $(XDIST)
+
+lint: setup ## check style and format
+	@$(BIN)/ruff check $(TREES)
+	@$(BIN)/ruff format --check $(TREES)
+
+format: setup ## mend what style and format can mend by themselves
+	@$(BIN)/ruff check --fix $(TREES)
+	@$(BIN)/ruff format $(TREES)
+
+types: setup ## check types, strictly
+	@$(BIN)/mypy $(TREES)
+
+contracts: setup ## check that imports go downwards only
+	@$(BIN)/lint-imports --no-logo
+
+check: lint types contracts test ## all four, as CI does
+
+bench: setup ## measure, beside the raw limit of the database
+	@$(BIN)/python -m benchmarks
+
+red: setup ## break the engine on purpose, once per invariant, and see its test fail
+	@$(BIN)/python scripts/red.py
+
+docs-diagram: setup ## draw docs/statuses.md again from the table of transitions
+	@$(BIN)/python scripts/write_diagrams.py
+
+pins: ## pin the newest dependencies (needs uv); no address of a registry is written
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
+	    --no-emit-index-url --no-emit-find-links --output-file requirements/dev.txt requirements/dev.in
+	@sed -i '1i # Pinned by `make pins` from dev.in, for CPython 3.11, 3.12 and 3.13.' requirements/dev.txt
+	@if grep -nE '://|--(extra-)?index-url|--find-links' requirements/dev.txt; then echo "an address got into requirements/dev.txt" >&2; exit 1; fi
+
+clean: ## remove what was made, .venv included
+	@rm -rf $(VENV) build dist .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

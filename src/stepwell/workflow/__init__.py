@@ -1,0 +1,1 @@
+"""DESCRIBE: what a workflow is, as frozen values; nothing here runs, waits or stores."""

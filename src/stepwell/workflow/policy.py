@@ -1,0 +1,173 @@
+"""How a node is tried: retries, backoff, timeouts, and what a handler raises or returns to steer them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TypedDict
+
+from stepwell.errors import DefinitionError
+from stepwell.workflow.durations import Duration, micros
+
+ExceptionTypes = type[BaseException] | tuple[type[BaseException], ...]
+
+_SECOND = 1_000_000
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+class Retry(Exception):
+    """Raised by a handler: this attempt failed, and the next one may begin after `after` (None: its policy's wait)."""
+
+    def __init__(self, why: str = "", *, after: Duration | None = None) -> None:
+        super().__init__(why)
+        self.after = after
+        self.after_micros = None if after is None else micros(after, "Retry's after")
+
+
+class Abort(Exception):
+    """Raised by a handler: give up at once, whatever attempts are left."""
+
+    def __init__(self, why: str = "") -> None:
+        super().__init__(why)
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """Returned by a step's handler: the run waits for a signal named like the step, then enters the step again.
+
+    `snapshot` is a JSON value; the re-entered handler finds it in `ctx.results[ctx.step]`.
+    """
+
+    snapshot: object = None
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Backoff:
+    """Exponential waits between attempts: `initial * factor ** k` up to `maximum`, each ± the share `jitter`."""
+
+    initial: Duration
+    factor: float
+    maximum: Duration
+    jitter: float
+    _initial: int = field(repr=False, compare=False)
+    _maximum: int = field(repr=False, compare=False)
+
+    def __init__(self, initial: Duration = 1, factor: float = 2, maximum: Duration = 300, jitter: float = 0.1) -> None:
+        try:
+            first, most = micros(initial, "Backoff's initial"), micros(maximum, "Backoff's maximum")
+        except ValueError as error:
+            raise DefinitionError(f"{error}.") from None
+        if not _is_number(factor) or factor < 1:
+            raise DefinitionError(f"Backoff's factor is a number from 1, not {factor!r}.")
+        if not _is_number(jitter) or not 0 <= jitter <= 1:
+            raise DefinitionError(f"Backoff's jitter is a share from 0 to 1, not {jitter!r}.")
+        values = {"initial": initial, "factor": factor, "maximum": maximum, "jitter": jitter}
+        for name, value in {**values, "_initial": first, "_maximum": most}.items():
+            object.__setattr__(self, name, value)
+
+    def delay(self, failed: int, draw: float) -> int:
+        """Microseconds to wait after the `failed`th failed attempt (from 1); `draw` is from 0 to 1."""
+        if self._initial == 0:
+            return 0
+        try:
+            wait = min(self._initial * float(self.factor) ** (failed - 1), float(self._maximum))
+        except OverflowError:
+            wait = float(self._maximum)
+        return round(wait * (1 + self.jitter * (2 * draw - 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """Waits of 1 s, 2 s, 3 s, … between attempts."""
+
+    def delay(self, failed: int, draw: float) -> int:
+        """Microseconds to wait after the `failed`th failed attempt (from 1)."""
+        return failed * _SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """The same wait after every failed attempt, in microseconds."""
+
+    wait: int
+
+    def delay(self, failed: int, draw: float) -> int:
+        """Microseconds to wait after a failed attempt."""
+        return self.wait
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How often and how long a node's functions are tried; durations in microseconds, None: the app's."""
+
+    max_retries: int = 3
+    backoff: Backoff | Linear | Constant = field(default_factory=Backoff)
+    timeout: int | None = None
+    retry_on: ExceptionTypes = Exception
+    give_up_on: ExceptionTypes = ()
+
+
+class PolicyOptions(TypedDict, total=False):
+    """The keywords that step, parallel, route and loop take for their policy."""
+
+    max_retries: int
+    retry_backoff: str | Backoff | Duration
+    timeout: Duration | None
+    retry_on: ExceptionTypes
+    give_up_on: ExceptionTypes
+
+
+def types_of(types: ExceptionTypes) -> tuple[type[BaseException], ...]:
+    """A class or a tuple of classes, as a tuple."""
+    return types if isinstance(types, tuple) else (types,)
+
+
+POLICY_OPTIONS = tuple(PolicyOptions.__annotations__)
+DEFAULT_POLICY = Policy()
+
+
+def policy_from(where: str, options: PolicyOptions) -> Policy:
+    """The checked policy; raises DefinitionError that begins with `where`."""
+    max_retries: object = options.get("max_retries", 3)
+    if not isinstance(max_retries, int) or isinstance(max_retries, bool) or max_retries < 0:
+        raise DefinitionError(f"{where}: max_retries is a whole number from 0, not {max_retries!r}.")
+    timeout = options.get("timeout")
+    try:
+        limit = None if timeout is None else micros(timeout, "timeout")
+    except ValueError as error:
+        raise DefinitionError(f"{where}: {error}.") from None
+    if limit == 0:
+        raise DefinitionError(f"{where}: timeout is above zero, not {timeout!r}.")
+    retry_on = _exception_types(where, "retry_on", options.get("retry_on", Exception))
+    give_up_on = _exception_types(where, "give_up_on", options.get("give_up_on", ()))
+    backoff = _backoff_from(where, options.get("retry_backoff", "exponential"))
+    return Policy(max_retries, backoff, limit, retry_on, give_up_on)
+
+
+def _backoff_from(where: str, backoff: object) -> Backoff | Linear | Constant:
+    match backoff:
+        case "exponential":
+            return Backoff()
+        case "linear":
+            return Linear()
+        case Backoff():
+            return backoff
+        case timedelta() | int() | float() if not isinstance(backoff, bool):
+            try:
+                return Constant(micros(backoff, "retry_backoff"))
+            except ValueError as error:
+                raise DefinitionError(f"{where}: {error}.") from None
+        case _:
+            known = '"exponential", "linear", a Backoff or a duration'
+            raise DefinitionError(f"{where}: retry_backoff is {known}, not {backoff!r}.")
+
+
+def _exception_types(where: str, option: str, given: object) -> ExceptionTypes:
+    types = given if isinstance(given, tuple) else (given,)
+    if not all(isinstance(one, type) and issubclass(one, BaseException) for one in types):
+        raise DefinitionError(f"{where}: {option} is an exception class or a tuple of them, not {given!r}.")
+    return types

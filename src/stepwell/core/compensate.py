@@ -1,0 +1,65 @@
+"""The saga: what completed is undone one at a time, newest first, once each; then the run has failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stepwell.core.decisions import Call, Decision, Done, Fail, Invoke, Record, Tools
+from stepwell.core.nodes import face_of
+from stepwell.core.nodes.parallel import completed
+from stepwell.core.work import Work, call_for, outcome, unless_waiting
+from stepwell.errors import Failure
+from stepwell.workflow.nodes import Parallel
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from stepwell.core.model import JournalRow, RunState
+
+
+def moves(state: RunState, now: int) -> tuple[Decision, ...]:
+    """Undoes the newest success that is not undone yet; after the last one the run fails."""
+    if not state.completed:
+        return (Fail(failure_of(state)),)
+    row = state.completed[-1]
+    piece = Work(row.node, row.item, "undo", "compensate")
+    waiting = unless_waiting(state, piece, now)
+    if waiting is not None:
+        return (waiting,)
+    if state.crashes >= state.max_crashes:
+        return (crashed(state, piece, now),)
+    node = state.plan.nodes[state.plan.indexes[row.node]]
+    function = face_of(node).compensator(node, state, row.item)
+    left = {**results_left(state), piece.name: row.value or b"null"}
+    return (call_for(state, piece, _undo, node.policy, subject=function, results=left),)
+
+
+def crashed(state: RunState, piece: Work, now: int) -> Record:
+    """The work fails for good, because workers died during it again and again."""
+    message = f"{state.crashes} workers died during it, with nothing of the run journaled in between"
+    return Record(outcome(state, piece, started_at=now, now=now, failure=("CrashLimit", message)))
+
+
+def failure_of(state: RunState) -> Failure:
+    """Why the run fails: the first node or entry that failed for good."""
+    row = state.failed
+    if row is None or row.error is None:
+        return Failure("", "Unknown", "the journal names no failure")
+    return row.error
+
+
+def results_left(state: RunState) -> dict[str, bytes]:
+    """The results as the run left them, with those of a parallel that did not end."""
+    if state.at_end or not isinstance(state.node, Parallel):
+        return state.results
+    return {**state.results, **completed(state.node, state)}
+
+
+def undone_name(row: JournalRow) -> str:
+    """The name under which a compensated row is told to the user."""
+    return Work(row.node, row.item).name
+
+
+def _undo(call: Call, tools: Tools) -> Generator[Invoke, Any, Done]:
+    yield Invoke(call.subject, (tools.context(call),), handler=True)
+    return Done(None)

@@ -1,0 +1,43 @@
+"""What a run does next: the one function that the engine asks, from a state and the instant alone.
+
+Rule 1: a run that is compensating only undoes. Rule 2: after a failure for good nothing new begins; when the calls in
+flight have ended, the run compensates, or fails if there is nothing to undo. Rule 3: a run with an outcome for every
+node is complete. Rule 4: otherwise its current node says what to do, after its condition was asked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stepwell.core import compensate
+from stepwell.core.decisions import Compensate, Complete, Decision, Wait
+from stepwell.core.nodes import face_of
+from stepwell.core.work import Work, ask
+from stepwell.workflow.nodes import Loop, Parallel
+
+if TYPE_CHECKING:
+    from stepwell.core.model import RunState
+
+
+def decide(state: RunState, now: int) -> tuple[Decision, ...]:
+    """The decisions to carry out now, in order; several only when several calls may begin."""
+    if state.status == "compensating":
+        return compensate.moves(state, now)
+    if state.failed is not None:
+        if state.in_flight:
+            return (Wait(None),)
+        return (Compensate(),) if state.completed else compensate.moves(state, now)
+    if state.at_end:
+        return (Complete(encoded(state.results)),)
+    node = state.node
+    if state.crashes >= state.max_crashes and not state.in_flight:
+        return (compensate.crashed(state, face_of(node).work(node, state), now),)
+    if node.when is not None and not state.admitted:
+        piece = Work(node.name) if isinstance(node, (Parallel, Loop)) else face_of(node).work(node, state)
+        return (ask(state, piece, node.when, node.policy, now),)
+    return face_of(node).moves(node, state, now)
+
+
+def encoded(results: dict[str, bytes]) -> bytes:
+    """Results by name as one encoded JSON object; names need no escapes."""
+    return b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), value) for name, value in results.items())

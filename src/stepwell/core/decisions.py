@@ -1,0 +1,162 @@
+"""What the core can ask of the engine: eight decisions, and the requests a call's script makes; stores know them too.
+
+New kinds of nodes are said in these words; none of them names a kind of node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from stepwell.core.model import JournalRow, Kind, Phase, Spawned
+    from stepwell.errors import Failure
+    from stepwell.workflow.context import Context
+    from stepwell.workflow.policy import Policy
+
+
+class Tools(Protocol):
+    """What a script is given besides its call: the codec, contexts, and the clock's last word."""
+
+    def encode(self, value: Any, place: str) -> bytes:
+        """The value as stored; raises PayloadError."""
+
+    def decode(self, data: bytes) -> Any:
+        """A fresh copy of a stored value."""
+
+    def context(self, call: Call) -> Context:
+        """A fresh context of this call."""
+
+    def now(self) -> int:
+        """The instant, by the store's clock."""
+
+
+class Invoke(NamedTuple):
+    """A script's request: call the user's function with these arguments and send back what it gives.
+
+    `handler`: it does the node's work, so it counts in the worker's concurrency and, if plain, runs in a thread.
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    handler: bool = False
+
+
+class Done(NamedTuple):
+    """A script's end: the work succeeded."""
+
+    value: bytes | None
+    detail: bytes | None = None
+
+
+class Snapshot(NamedTuple):
+    """A script's end: the step suspends itself."""
+
+    value: bytes
+
+
+class WaitUntil(NamedTuple):
+    """A script's end: the node waits until this instant."""
+
+    wake_at: int
+
+
+class SpawnWith(NamedTuple):
+    """A script's end: the child is to be started with this input."""
+
+    value: bytes
+
+
+class Answer(NamedTuple):
+    """A script's end: the node's condition was asked."""
+
+    holds: bool
+
+
+class Refused(NamedTuple):
+    """A script's end: the node fails, whatever attempts are left."""
+
+    type: str
+    message: str
+
+
+Ending: TypeAlias = Done | Snapshot | WaitUntil | SpawnWith | Answer | Refused
+Script: TypeAlias = Callable[["Call", Tools], Generator[Invoke, Any, Ending]]
+
+
+@dataclass(slots=True)
+class Call:
+    """Run the user's code of one attempt, as its script says."""
+
+    node: str
+    item: str
+    phase: Phase
+    kind: Kind
+    attempt: int
+    iteration: int | None
+    step: str
+    policy: Policy
+    script: Script
+    results: dict[str, bytes]
+    key: str
+    subject: Any = None
+    resume: tuple[int, bytes] | None = None
+    started_at: int = 0
+
+    @property
+    def identity(self) -> tuple[str, str, Phase]:
+        """What tells it from the run's other calls in flight."""
+        return (self.node, self.item, self.phase)
+
+
+class Record(NamedTuple):
+    """Journal this outcome, which needs no user code, and use up these letters of the mailbox.
+
+    `quiet`: it rests on the absence of mail, and is void if some came.
+    """
+
+    row: JournalRow
+    consumed: tuple[int, ...] = ()
+    quiet: bool = False
+
+
+class Park(NamedTuple):
+    """Let go of the run until the instant, the signal or the end of its child; void if mail came meanwhile."""
+
+    since: int | None
+    wake_at: int | None
+    awaiting: str | None = None
+    suspended: bool = False
+
+
+class Spawn(NamedTuple):
+    """Start a child run and wait for its end."""
+
+    child: Spawned
+    since: int
+
+
+class Wait(NamedTuple):
+    """Nothing to begin before a call in flight ends, or this instant comes."""
+
+    until: int | None
+
+
+class Compensate(NamedTuple):
+    """The run's status becomes `compensating`."""
+
+
+class Complete(NamedTuple):
+    """The run ends; its parent gets these results."""
+
+    results: bytes
+
+
+class Fail(NamedTuple):
+    """The run ends; its parent gets this failure."""
+
+    failure: Failure
+
+
+Decision: TypeAlias = Call | Record | Park | Spawn | Wait | Compensate | Complete | Fail

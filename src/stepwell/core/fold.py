@@ -1,0 +1,129 @@
+"""How a run's state grows by its journal, one row at a time; the only place that changes a `RunState`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stepwell.core.decisions import Decision, Park, Record, Spawn
+from stepwell.core.model import ASKED, NULL, JournalRow, Parked, Progress, RunState, Status
+from stepwell.core.nodes import face_of
+from stepwell.core.transitions import may_follow
+from stepwell.errors import JournalError
+from stepwell.workflow.nodes import names_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def replay(state: RunState, rows: Iterable[JournalRow]) -> None:
+    """Brings a fresh state to where its stored journal has come; raises JournalError for one that does not fit."""
+    crashes, parked, status = state.crashes, state.parked, state.status
+    for row in rows:
+        if row.seq != state.seq + 1:
+            raise JournalError(state.run_id, f"row {state.seq + 1} is missing")
+        if row.phase != "undo" and (state.at_end or state.node.name != row.node):
+            raise JournalError(state.run_id, f'row {row.seq} is of node "{row.node}", which is not where the run is')
+        try:
+            apply(state, row)
+        except (KeyError, ValueError, IndexError, AttributeError) as error:
+            raise JournalError(state.run_id, f"row {row.seq} cannot be read: {error!r}") from error
+    state.crashes, state.parked, state.status = crashes, parked, status
+    state.admitted = state.admitted or parked is not None
+
+
+def apply(state: RunState, row: JournalRow) -> None:
+    """Adds one row of the journal."""
+    state.seq = row.seq
+    state.crashes = 0
+    if row.phase == "undo":
+        _apply_undo(state, row)
+        return
+    if row.n:
+        _apply_attempt(state.progress.setdefault((row.item, row.phase), Progress()), row)
+        state.admitted = state.admitted or row.detail != ASKED
+        return
+    state.parked = None
+    state.admitted = True
+    state.last = row
+    if row.status == "failed":
+        state.progress.setdefault((row.item, row.phase), Progress()).outcome = row
+        state.failed = state.failed or row
+        return
+    if row.status == "skipped":
+        _leave(state, dict.fromkeys(names_of(state.node), NULL))
+        return
+    _apply_completed(state, row)
+
+
+def note(state: RunState, decision: Decision) -> None:
+    """Takes a decision into the state, ahead of the commit that makes it durable."""
+    match decision:
+        case Record(row, consumed):
+            apply(state, row)
+            if consumed:
+                state.mailbox = [mail for mail in state.mailbox if mail.n not in consumed]
+        case Park(since, wake_at, awaiting):
+            state.parked = None if since is None else Parked(since, wake_at, awaiting)
+        case Spawn(_, since):
+            state.parked = Parked(since)
+        case _:
+            pass
+
+
+def admit(state: RunState) -> None:
+    """Takes a condition's true answer into the state."""
+    state.admitted = True
+
+
+def turn(state: RunState, status: Status) -> None:
+    """Changes the run's status, by the table alone."""
+    if not may_follow(state.status, status):
+        raise JournalError(state.run_id, f"it is {state.status} and cannot become {status}")
+    state.status = status
+
+
+def _apply_completed(state: RunState, row: JournalRow) -> None:
+    node = state.node
+    if row.phase == "choose":
+        state.choices[node.name] = (row.detail or b"").decode()
+        return
+    face = face_of(node)
+    if face.compensator(node, state, row.item) is not None:
+        state.completed.append(row)
+    if row.item.startswith("#"):
+        state.progress.clear()
+    elif row.item:
+        state.progress.setdefault((row.item, row.phase), Progress()).outcome = row
+    ending = face.results(node, state, row)
+    if ending is not None:
+        _leave(state, ending)
+
+
+def _leave(state: RunState, results: dict[str, bytes]) -> None:
+    state.results = {**state.results, **results}
+    state.position += 1
+    state.progress.clear()
+    state.admitted = False
+    state.last = None
+
+
+def _apply_undo(state: RunState, row: JournalRow) -> None:
+    progress = state.undoing.setdefault((row.node, row.item), Progress())
+    if row.n:
+        _apply_attempt(progress, row)
+        return
+    progress.outcome = row
+    newest = state.completed.pop()
+    if (newest.node, newest.item) != (row.node, row.item):
+        raise JournalError(state.run_id, f'row {row.seq} undoes "{row.node}" out of order')
+
+
+def _apply_attempt(progress: Progress, row: JournalRow) -> None:
+    progress.n = row.n
+    progress.retry_at = row.retry_at
+    if row.status == "suspended":
+        progress.attempts = 0
+        progress.entries += 1
+        progress.snapshot = row.value
+    else:
+        progress.attempts = row.attempt

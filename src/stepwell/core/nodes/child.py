@@ -1,0 +1,57 @@
+"""The child workflow: a run of its own, spawned once, whose end comes back as mail."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stepwell.core.decisions import Call, Decision, Ending, Invoke, Park, Record, Spawn, SpawnWith, Tools
+from stepwell.core.model import JournalRow, RunState, Spawned
+from stepwell.core.work import Work, call_for, outcome, unless_waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from stepwell.workflow.nodes import ChildWorkflow, Function
+
+
+def work(node: ChildWorkflow, state: RunState) -> Work:
+    """What is next at this node."""
+    return Work(node.name, kind="child")
+
+
+def moves(node: ChildWorkflow, state: RunState, now: int) -> tuple[Decision, ...]:
+    """Maps the input, spawns the child, waits, and takes its results or its failure."""
+    piece = work(node, state)
+    since = state.parked.at if state.parked else now
+    for mail in state.mailbox:
+        if mail.kind == "child" and mail.name == node.name:
+            failure = None if mail.error is None else (mail.error.type, mail.error.message)
+            value = None if failure else mail.value
+            row = outcome(state, piece, started_at=since, now=now, value=value, failure=failure)
+            return (Record(row, consumed=(mail.n,)),)
+    if state.parked is not None:
+        return (Park(since, wake_at=None, suspended=True),)
+    if node.map_input is None:
+        return (Spawn(Spawned(node.workflow, state.input, node.name), now),)
+    waiting = unless_waiting(state, piece, now)
+    return (waiting or call_for(state, piece, _map_input, node.policy, subject=node),)
+
+
+def results(node: ChildWorkflow, state: RunState, row: JournalRow) -> dict[str, bytes] | None:
+    """The child's results, under the node's name."""
+    return {node.name: row.value or b"null"}
+
+
+def compensator(node: ChildWorkflow, state: RunState, item: str) -> Function | None:
+    """What undoes the completed child."""
+    return node.compensate
+
+
+def _map_input(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:
+    node: ChildWorkflow = call.subject
+    mapped = yield Invoke(node.map_input or _whole, (tools.context(call),))
+    return SpawnWith(tools.encode(mapped, f"input.{node.name}"))
+
+
+def _whole(value: Any) -> Any:
+    return value

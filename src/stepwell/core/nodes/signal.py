@@ -1,0 +1,46 @@
+"""The wait for a signal: the first letter of that name in the mailbox, or what a timeout gives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stepwell.core.decisions import Decision, Park, Record
+from stepwell.core.work import Work, outcome
+
+if TYPE_CHECKING:
+    from stepwell.core.model import JournalRow, RunState
+    from stepwell.workflow.nodes import Function, WaitForSignal
+
+
+def work(node: WaitForSignal, state: RunState) -> Work:
+    """What is next at this node."""
+    return Work(node.name, kind="signal")
+
+
+def moves(node: WaitForSignal, state: RunState, now: int) -> tuple[Decision, ...]:
+    """Takes the letter that is here; without one waits, and after the timeout gives the default or fails."""
+    piece = work(node, state)
+    since = state.parked.at if state.parked else now
+    for mail in state.mailbox:
+        if mail.kind == "signal" and mail.name == node.signal:
+            row = outcome(state, piece, started_at=since, now=now, value=mail.value or b"null")
+            return (Record(row, consumed=(mail.n,)),)
+    deadline = None if node.timeout is None else since + node.timeout
+    if state.parked is not None:
+        deadline = state.parked.wake_at
+    if deadline is None or deadline > now:
+        return (Park(since, deadline, awaiting=node.signal, suspended=True),)
+    if node.default is not None:
+        return (Record(outcome(state, piece, started_at=since, now=now, value=node.default), quiet=True),)
+    failure = ("SignalTimeout", f'no signal "{node.signal}" came in {(deadline - since) / 1_000_000:g} s')
+    return (Record(outcome(state, piece, started_at=since, now=now, failure=failure), quiet=True),)
+
+
+def results(node: WaitForSignal, state: RunState, row: JournalRow) -> dict[str, bytes] | None:
+    """The payload, under the node's name."""
+    return {node.name: row.value or b"null"}
+
+
+def compensator(node: WaitForSignal, state: RunState, item: str) -> Function | None:
+    """Nothing: a signal cannot be undone."""
+    return None

@@ -1,0 +1,34 @@
+"""Numbered SQL files as migrations: which there are, in order; each store applies them in its own transaction."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from typing import NamedTuple
+
+_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+_QUERY = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+class Migration(NamedTuple):
+    """One step of the schema: its number from 1, its file's name, and its statements."""
+
+    number: int
+    name: str
+    sql: str
+
+
+def migrations_of(package: str) -> tuple[Migration, ...]:
+    """The migrations in a package's `migrations` folder, by number."""
+    found = []
+    for file in files(package).joinpath("migrations").iterdir():
+        match = _NAME.fullmatch(file.name)
+        if match:
+            found.append(Migration(int(match[1]), file.name.removesuffix(".sql"), file.read_text()))
+    return tuple(sorted(found))
+
+
+def queries_of(package: str) -> dict[str, str]:
+    """The named queries of a package's `queries.sql`: each begins with `-- name: x`."""
+    parts = _QUERY.split(files(package).joinpath("queries.sql").read_text())
+    return {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}

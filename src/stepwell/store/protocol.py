@@ -1,0 +1,292 @@
+"""What an engine asks of a store, and what the edges may read of it; a store keeps, and never decides.
+
+Rule 1: every method is exactly one transaction, and is retried whole; ids are made by the caller before the first try,
+so a lost answer is safe. Rule 2: a commit names worker, token and journal length as captured at the claim, and is
+answered run by run. Rule 3: what comes from outside a run is mail, and a decision that rests on the absence of mail is
+refused when some came. Rule 4: what is due is judged by the store's clock. Instants are microseconds since 1970.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stepwell.core.model import JournalRow, Mail, Status
+    from stepwell.errors import Failure
+
+Verdict: TypeAlias = Literal["ok", "done", "lost", "mail", "busy"]
+"""*ok* applied; *done* had been applied before; *lost* the worker owns it no more; *mail* came; *busy* try again."""
+
+
+class Lane(NamedTuple):
+    """Where runs of one kind wait: a queue, and a workflow in one version."""
+
+    queue: str
+    workflow: str
+    fingerprint: str
+
+
+class Definition(NamedTuple):
+    """A workflow's outline as stored, so that a run can be read without its code."""
+
+    lane: Lane
+    outline: bytes
+
+
+class NewRun(NamedTuple):
+    """A run to be written; its id is made by the caller. `delay` in microseconds."""
+
+    run_id: str
+    lane: int
+    workflow: str
+    value: bytes
+    key: str | None = None
+    delay: int = 0
+    parent_id: str | None = None
+    parent_node: str | None = None
+
+
+class Started(NamedTuple):
+    """A run as it stands in the store."""
+
+    run_id: str
+    status: Status
+
+
+class Lease(NamedTuple):
+    """A claimed run: what its worker needs to go on, and what its commits must name; `ref` is the store's own name."""
+
+    run_id: str
+    ref: int
+    token: int
+    seq: int
+    mail: int
+    crashes: int
+    lane: int
+    status: Status
+    wake_at: int | None
+    awaiting: str | None
+    parked_at: int | None
+    parent_id: str | None
+    parent_node: str | None
+    value: bytes
+
+
+class Claimed(NamedTuple):
+    """The answer to a claim: `now` by the store's clock, and how long until more of these lanes is due (or None)."""
+
+    leases: list[Lease]
+    now: int
+    next_due_in: int | None
+    alive: bool = True
+
+
+class History(NamedTuple):
+    """A claimed run's past: its journal in order, its unread mail, and how much mail it ever had."""
+
+    rows: list[JournalRow]
+    mailbox: list[Mail]
+    mail: int
+
+
+class Post(NamedTuple):
+    """The end of a child, for its parent."""
+
+    parent_id: str
+    parent_node: str
+    value: bytes | None
+    error: Failure | None
+
+
+@dataclass(slots=True)
+class Advance:
+    """One atomic change to one run: rows, position, and what makes it due next.
+
+    `seq` is the journal length it extends. `seen` is the mail it rests on, None if it rests on none. With `release` the
+    worker lets go: the run is due at `due_at`, or never by itself. `lean`: it only adds rows to a run that stays with
+    its worker in the status it has.
+    """
+
+    run_id: str
+    ref: int
+    token: int
+    seq: int
+    rows: list[JournalRow] = field(default_factory=list)
+    position: int = 0
+    status: Status = "running"
+    seen: int | None = None
+    release: bool = False
+    due_at: int | None = None
+    wake_at: int | None = None
+    awaiting: str | None = None
+    parked_at: int | None = None
+    ended: bool = False
+    consumed: list[int] = field(default_factory=list)
+    spawned: list[NewRun] = field(default_factory=list)
+    post: Post | None = None
+    lean: bool = False
+
+
+class WorkerRow(NamedTuple):
+    """A registered worker. `silent_for` is by the store's clock; `dead` is True when its end is certain."""
+
+    worker_id: str
+    beat: int
+    silent_for: int
+    host: str
+    pid: int
+    dead: bool
+
+
+class Delivered(NamedTuple):
+    """The answer to a signal: whether it was taken, how the run stands, and whether the run is due for it."""
+
+    accepted: bool
+    status: Status
+    woken: bool
+
+
+class RunRow(NamedTuple):
+    """A run as the edges read it; encoded values, instants in microseconds."""
+
+    run_id: str
+    key: str | None
+    workflow: str
+    status: Status
+    position: int
+    awaiting: str | None
+    wake_at: int | None
+    parent_id: str | None
+    created_at: int
+    updated_at: int
+    finished_at: int | None
+    outline: bytes
+    value: bytes | None = None
+
+
+class Page(NamedTuple):
+    """Runs, with the rows by run id that tell their failures and what was undone."""
+
+    runs: list[RunRow]
+    rows: Mapping[str, list[JournalRow]]
+
+
+class Snapshot(NamedTuple):
+    """One run with its whole journal, and its children as a page."""
+
+    run: RunRow
+    rows: list[JournalRow]
+    children: Page
+
+
+class Filter(NamedTuple):
+    """Which runs a list wants."""
+
+    status: str | None
+    workflow: str | None
+    key: str | None
+    parent_id: str | None
+    limit: int
+    before: str | None
+
+
+class Reader(Protocol):
+    """What the edges read; every method sees one moment of the store."""
+
+    async def snapshot(self, run_id: str) -> Snapshot | None:
+        """The run with its journal and children."""
+
+    async def journal(self, run_id: str) -> list[JournalRow] | None:
+        """The run's journal in order; None when there is no such run."""
+
+    async def page(self, wanted: Filter) -> Page:
+        """Runs, newest first, without inputs."""
+
+    async def ended(self, run_ids: Sequence[str]) -> Mapping[str, Status | None]:
+        """Those of the runs that have ended, with their status; None for one that is not stored."""
+
+    async def changed(self) -> bool:
+        """Whether another process may have written since the last call; cheap, and true when in doubt."""
+
+
+class Heart(Protocol):
+    """A worker's own connection for its beat, used by one thread."""
+
+    def beat(self) -> dict[str, int] | None:
+        """Says that the worker lives; gives the runs leased to it with their tokens, or None when it was buried."""
+
+    def close(self) -> None:
+        """Closes the connection."""
+
+
+class Store(Protocol):
+    """The tables behind an engine: its verbs and a reader."""
+
+    url: str
+    latest: int
+    """The newest schema version this store knows."""
+    shared: bool
+    """Whether other processes can write to it, so that a worker must beat and look for their changes."""
+
+    @property
+    def reader(self) -> Reader:
+        """What the edges read."""
+
+    async def open(self) -> None:
+        """Connects; raises StoreUnavailableError or SchemaError."""
+
+    async def close(self) -> None:
+        """Disconnects; what was acknowledged stays."""
+
+    async def migrate(self) -> None:
+        """Creates or upgrades the tables, whoever else does it at once."""
+
+    async def schema(self) -> tuple[int, tuple[str, ...]]:
+        """The stored schema version, and the names of the migrations it lacks."""
+
+    async def define(self, definitions: Sequence[Definition]) -> list[int]:
+        """The lanes' numbers, in order; unknown ones are stored with their definitions."""
+
+    async def start(self, runs: Sequence[NewRun]) -> list[Started]:
+        """Writes runs and makes them due, all or none; of a known key gives the first run."""
+
+    async def claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int) -> Claimed:
+        """Leases up to `limit` due runs of these lanes, oldest first, of which `suspects` may have crashed twice."""
+
+    async def load(self, leases: Sequence[Lease]) -> Mapping[str, History]:
+        """The past of claimed runs; mail is counted before the mailbox is read."""
+
+    async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
+        """Applies each advance whose run is still owned as it says; answers in order."""
+
+    async def deliver(
+        self, run_id: str, name: str, value: bytes, *, key: str | None, waiting_only: bool
+    ) -> Delivered | None:
+        """Puts a signal into the run's mailbox; None when there is no such run."""
+
+    async def cancel(self, run_id: str) -> list[str] | None:
+        """Cancels the run and its descendants that have not ended; their ids, or None when there is no such run."""
+
+    async def enlist(self, worker_id: str, host: str) -> Heart:
+        """Registers a worker, alive from now on."""
+
+    async def retire(self, worker_id: str) -> None:
+        """Removes a worker and frees what it still holds, without blame."""
+
+    async def give_back(self, worker_id: str, tokens: Mapping[str, int]) -> None:
+        """Frees runs that are leased to the worker under these tokens but that it does not drive, without blame."""
+
+    async def workers(self) -> list[WorkerRow]:
+        """Everybody who is registered."""
+
+    async def bury(self, worker_id: str, silent_for: int | None) -> int | None:
+        """Removes a dead worker and frees its runs, counting the crash; `silent_for` is checked again, None: certain.
+
+        The number of runs freed; None when it is alive after all, or was buried already.
+        """
+
+    async def sweep(self) -> int:
+        """Makes due every run that should move but that nothing would move; how many."""

@@ -1,0 +1,139 @@
+"""The commit of many advances in one transaction: the fences, the rows, the mail and the children.
+
+The usual batch is applied by two bulk statements whose fences are in their WHERE; only when a count does not match is
+every run judged by itself, and the batch applied again without those that are refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stepwell.store.codec import encode_failure
+from stepwell.store.sqlite.sql import Q, bulk
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from stepwell.core.model import JournalRow
+    from stepwell.store.protocol import Advance, NewRun, Post, Verdict
+
+
+class MismatchError(Exception):
+    """An advance in the batch is not owned, or not as long, as it says; the transaction is to be rolled back."""
+
+
+def commit_trusting(
+    connection: sqlite3.Connection, now: int, worker_id: str, advances: Sequence[Advance]
+) -> list[Verdict]:
+    """Applies a batch whose fences all hold; raises MismatchError when one does not."""
+    _apply(connection, now, worker_id, advances)
+    return ["ok"] * len(advances)
+
+
+def commit_judging(
+    connection: sqlite3.Connection, now: int, worker_id: str, advances: Sequence[Advance]
+) -> list[Verdict]:
+    """Applies the advances whose fences hold; the verdicts in order."""
+    verdicts = [_verdict(connection, worker_id, advance) for advance in advances]
+    sound = [advance for advance, verdict in zip(advances, verdicts, strict=True) if verdict == "ok"]
+    _apply(connection, now, worker_id, sound)
+    return verdicts
+
+
+def _verdict(connection: sqlite3.Connection, worker_id: str, advance: Advance) -> Verdict:
+    stored = connection.execute(Q["fences"], (advance.ref,)).fetchone()
+    if stored is None or stored[0] != worker_id or stored[1] != advance.token:
+        return "lost"
+    _, _, seq, mail = stored
+    if advance.rows and seq == advance.seq + len(advance.rows):
+        return "done"
+    if seq != advance.seq:
+        return "lost"
+    return "mail" if advance.seen is not None and advance.seen != mail else "ok"
+
+
+def _apply(connection: sqlite3.Connection, now: int, worker_id: str, advances: Sequence[Advance]) -> None:
+    lean = [advance for advance in advances if advance.lean]
+    other = [advance for advance in advances if not advance.lean]
+    changed = bulk(connection, "extend", [_lean(one) for one in lean], before=(now,), after=(worker_id,))
+    changed += bulk(
+        connection, "change", [_full(one, worker_id, now) for one in other], before=(now,), after=(worker_id,)
+    )
+    if changed != len(advances):
+        raise MismatchError
+    rows: list[tuple[object, ...]] = []
+    for advance in advances:
+        rows += [_stored(row) for row in advance.rows]
+    bulk(connection, "add_rows", rows)
+    for advance in other:
+        for n in advance.consumed:
+            connection.execute(Q["take_mail"], (advance.ref, n))
+    children = [child for advance in other for child in advance.spawned]
+    if children:
+        add_runs(connection, now, children)
+    for advance in other:
+        if advance.post is not None:
+            post(connection, now, advance.post)
+
+
+def _lean(advance: Advance) -> tuple[object, ...]:
+    return (advance.ref, advance.token, advance.seq, len(advance.rows), advance.position)
+
+
+def _stored(row: JournalRow) -> tuple[object, ...]:
+    return row if row.error is None else row._replace(error=encode_failure(row.error))  # type: ignore[arg-type]  as stored
+
+
+def _full(advance: Advance, worker_id: str, now: int) -> tuple[object, ...]:
+    return (
+        advance.ref,
+        advance.token,
+        advance.seq,
+        len(advance.rows),
+        advance.seen,
+        advance.position,
+        advance.status,
+        None if advance.release else worker_id,
+        advance.due_at,
+        advance.wake_at,
+        advance.awaiting,
+        advance.parked_at,
+        now if advance.ended else None,
+    )
+
+
+def add_runs(connection: sqlite3.Connection, now: int, runs: Sequence[NewRun]) -> None:
+    """Writes new runs, due after their delay."""
+    ref = connection.execute(Q["next_ref"]).fetchone()[0]
+    rows = [
+        (
+            ref + at,
+            run.run_id,
+            run.lane,
+            run.workflow,
+            run.key,
+            now + run.delay,
+            now + run.delay if run.delay else None,
+            run.parent_id,
+            run.parent_node,
+            now,
+            now,
+        )
+        for at, run in enumerate(runs)
+    ]
+    if bulk(connection, "add_runs", rows) == len(runs):
+        bulk(connection, "add_inputs", [(ref + at, run.value) for at, run in enumerate(runs)])
+        return
+    for at, run in enumerate(runs):
+        if connection.execute(Q["find_ref"], (run.run_id,)).fetchone() == (ref + at,):
+            bulk(connection, "add_inputs", [(ref + at, run.value)])
+
+
+def post(connection: sqlite3.Connection, now: int, letter: Post) -> None:
+    """Puts the end of a child into its parent's mailbox."""
+    found = connection.execute(Q["post"], {"now": now, "parent_id": letter.parent_id}).fetchone()
+    if found is not None:
+        error = None if letter.error is None else encode_failure(letter.error)
+        row = {"ref": found[0], "n": found[1], "kind": "child", "name": letter.parent_node, "key": None}
+        connection.execute(Q["add_mail"], {**row, "value": letter.value, "error": error})

@@ -1,0 +1,134 @@
+"""SQLite connections: how they are opened, how a transaction is run on one, and what its errors mean."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from urllib.parse import parse_qsl, quote, unquote
+
+from stepwell.errors import DefinitionError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+_BUSY_RETRY_SECONDS = 0.0005
+_BUSY_GIVE_UP_SECONDS = 30.0
+_OPTIONS = {"mode": ("rw", "ro", "rwc")}
+_DATA_ERRORS = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    OverflowError,
+)
+"""What the row itself is to blame for: another try, or another run's row, would not fare the same."""
+
+
+class Location(NamedTuple):
+    """Where a store is: a file's path, or None for memory; and whether it may only be read."""
+
+    url: str
+    path: Path | None
+    read_only: bool
+    create: bool
+
+
+def location_of(url: str) -> Location:
+    """Reads `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://`, with `?mode=ro|rw|rwc`."""
+    rest = url.removeprefix("sqlite://")
+    path, _, query = rest.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    for name, value in options.items():
+        if value not in _OPTIONS.get(name, ()):
+            raise DefinitionError(
+                f'The store URL {url} has an unknown option "{name}={value}". Known: mode=ro, rw, rwc.'
+            )
+    mode = options.get("mode", "rwc")
+    if path in {"", "/", "/:memory:"}:
+        return Location(url, None, read_only=False, create=True)
+    if not path.startswith("/"):
+        raise DefinitionError(f"The store URL {url} names a host. A relative file is sqlite:///file.db.")
+    return Location(url, Path(unquote(path[1:])), read_only=mode == "ro", create=mode == "rwc")
+
+
+def connect(location: Location, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection in autocommit mode, in WAL mode and with full durability; raises StoreUnavailableError."""
+    try:
+        return _connect(location, read_only=read_only or location.read_only)
+    except sqlite3.Error as error:
+        raise unavailable(location, error) from error
+
+
+def _connect(location: Location, *, read_only: bool) -> sqlite3.Connection:
+    if location.path is None:
+        return _with_pragmas(
+            sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False), read_only=False
+        )
+    mode = "ro" if read_only else "rwc" if location.create else "rw"
+    name = f"file:{quote(str(location.path))}?mode={mode}"
+    connection = sqlite3.connect(name, uri=True, timeout=10, isolation_level=None, check_same_thread=False)
+    try:
+        return _with_pragmas(connection, read_only=read_only)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _with_pragmas(connection: sqlite3.Connection, *, read_only: bool) -> sqlite3.Connection:
+    if not read_only:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+    else:
+        connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA cache_size = -65536")
+    connection.execute("PRAGMA busy_timeout = 0")
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return connection
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether another connection holds the lock for the moment."""
+    return isinstance(error, sqlite3.OperationalError) and (getattr(error, "sqlite_errorcode", 0) & 0xFF) in {5, 6}
+
+
+def is_data_error(error: BaseException) -> bool:
+    """Whether a row is to blame, not the store."""
+    return isinstance(error, _DATA_ERRORS)
+
+
+def unavailable(location: Location, error: BaseException) -> StoreUnavailableError:
+    """What a person should know of a failure of SQLite's."""
+    path = location.path
+    text = str(error)
+    if "not a database" in text or "malformed" in text:
+        text = f"{path} is damaged, or not an SQLite database ({text})"
+    elif "readonly" in text:
+        text = f"{path} can only be read ({text})"
+    elif "unable to open" in text and path is not None:
+        text = f"no such folder as {path.parent}" if not path.parent.is_dir() else f"{path} cannot be opened ({text})"
+    elif "full" in text:
+        text = f"the disk under {path} is full ({text})"
+    return StoreUnavailableError(location.url, text)
+
+
+def in_transaction(
+    connection: sqlite3.Connection, work: Callable[[], T], pause: Callable[[float], None], *, write: bool
+) -> T:
+    """Runs the work in one transaction, waiting for other writers in small steps; nothing stays open afterwards."""
+    waited = 0.0
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+            result = work()
+            connection.execute("COMMIT")
+        except BaseException as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if not is_busy(error) or waited >= _BUSY_GIVE_UP_SECONDS:
+                raise
+        else:
+            return result
+        pause(_BUSY_RETRY_SECONDS)
+        waited += _BUSY_RETRY_SECONDS

@@ -1,0 +1,265 @@
+-- name: has_schema
+-- Whether the tables were ever made.
+SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'stepwell_schema'
+
+-- name: schema_version
+-- The number of the newest migration applied.
+SELECT coalesce(max(version), 0) FROM stepwell_schema
+
+-- name: record_migration
+-- Says that a migration was applied.
+INSERT INTO stepwell_schema (version, name, applied_at) VALUES (?, ?, ?)
+
+-- name: find_lane
+-- The number of a lane, if it is stored.
+SELECT lane FROM stepwell_definitions WHERE queue = :queue AND workflow = :workflow AND fingerprint = :fingerprint
+
+-- name: add_lane
+-- Stores a lane with the outline of its workflow and gives its number.
+INSERT INTO stepwell_definitions (queue, workflow, fingerprint, outline)
+VALUES (:queue, :workflow, :fingerprint, :outline) RETURNING lane
+
+-- name: find_key
+-- The first run of this workflow and key.
+SELECT id, status FROM stepwell_runs WHERE workflow = ? AND key = ?
+
+-- name: next_ref
+-- The number of the next run.
+SELECT coalesce(max(ref), 0) + 1 FROM stepwell_runs
+
+-- name: add_runs
+-- Writes new runs; one written before, by a call whose answer was lost, stays.
+INSERT INTO stepwell_runs (ref, id, lane, workflow, key, status, position, token, seq, mail, crashes, due_at, wake_at,
+    parent_id, parent_node, created_at, updated_at)
+VALUES {(?, ?, ?, ?, ?, 'pending', 0, 0, 0, 0, 0, ?, ?, ?, ?, ?, ?)}
+ON CONFLICT (id) DO NOTHING
+
+-- name: add_inputs
+-- Writes the inputs of new runs.
+INSERT INTO stepwell_inputs (ref, value) VALUES {(?, ?)} ON CONFLICT (ref) DO NOTHING
+
+-- name: is_enlisted
+-- Whether the worker is registered, and so alive.
+SELECT 1 FROM stepwell_workers WHERE id = ?
+
+-- name: find_due
+-- The oldest due runs of a lane, as a JSON array; suspects apart.
+SELECT json_group_array(ref) FROM (
+    SELECT ref FROM stepwell_runs
+    WHERE lane = :lane AND worker IS NULL AND due_at IS NOT NULL AND due_at <= :now AND (crashes >= 2) = :suspect
+    ORDER BY due_at, ref LIMIT :limit
+)
+
+-- name: lease
+-- Gives runs to a worker; what they wait for stays, until a commit changes it.
+UPDATE stepwell_runs
+SET worker = :worker, token = token + 1, status = CASE status WHEN 'pending' THEN 'running' ELSE status END,
+    updated_at = :now
+WHERE ref IN (SELECT value FROM json_each(:refs))
+
+-- name: leased
+-- The leases of claimed runs, as one JSON array: a single row, so that the interpreter is entered once.
+SELECT json_group_array(json_array(r.id, r.ref, r.token, r.seq, r.mail, r.crashes, r.lane, r.status, r.wake_at,
+    r.awaiting, r.parked_at, r.parent_id, r.parent_node, CAST(i.value AS TEXT)))
+FROM json_each(:refs) AS wanted
+CROSS JOIN stepwell_runs AS r ON r.ref = wanted.value
+CROSS JOIN stepwell_inputs AS i ON i.ref = r.ref
+
+-- name: next_due
+-- When the next timer of these lanes is due.
+SELECT min((
+    SELECT min(due_at) FROM stepwell_runs
+    WHERE lane = wanted.value AND worker IS NULL AND due_at IS NOT NULL AND due_at > :now
+)) FROM json_each(:lanes) AS wanted
+
+-- name: journal_of
+-- A run's journal, in order.
+SELECT ref, seq, node, item, phase, n, kind, attempt, status, value, detail, error, retry_at, started_at, finished_at,
+    worker
+FROM stepwell_journal WHERE ref = ? ORDER BY seq
+
+-- name: mail_count
+-- How much mail the run ever had.
+SELECT mail FROM stepwell_runs WHERE ref = ?
+
+-- name: mailbox_of
+-- A run's unread mail, in order.
+SELECT n, kind, name, value, error FROM stepwell_mailbox WHERE ref = ? AND NOT taken ORDER BY n
+
+-- name: extend
+-- Lean advances: runs that stay with their worker, each only if it is owned and as long as the advance says.
+UPDATE stepwell_runs
+SET seq = stepwell_runs.seq + v.n, position = v.position, crashes = 0, wake_at = NULL, awaiting = NULL,
+    parked_at = NULL, updated_at = ?
+FROM (SELECT column1 AS ref, column2 AS token, column3 AS seq, column4 AS n, column5 AS position
+      FROM (VALUES {(?, ?, ?, ?, ?)})) AS v
+WHERE stepwell_runs.ref = v.ref AND worker = ? AND stepwell_runs.token = v.token AND stepwell_runs.seq = v.seq
+
+-- name: change
+-- Advances of every other sort: they also set what the run waits for, or let go of it.
+UPDATE stepwell_runs
+SET seq = stepwell_runs.seq + v.n, position = v.position, status = v.status, worker = v.worker, due_at = v.due_at,
+    wake_at = v.wake_at, awaiting = v.awaiting, parked_at = v.parked_at, finished_at = v.finished_at,
+    crashes = CASE WHEN v.n > 0 THEN 0 ELSE crashes END, updated_at = ?
+FROM (SELECT column1 AS ref, column2 AS token, column3 AS seq, column4 AS n, column5 AS seen, column6 AS position,
+             column7 AS status, column8 AS worker, column9 AS due_at, column10 AS wake_at, column11 AS awaiting,
+             column12 AS parked_at, column13 AS finished_at
+      FROM (VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)})) AS v
+WHERE stepwell_runs.ref = v.ref AND stepwell_runs.worker = ? AND stepwell_runs.token = v.token
+    AND stepwell_runs.seq = v.seq AND (v.seen IS NULL OR v.seen = stepwell_runs.mail)
+
+-- name: add_rows
+-- Journal rows; a conflict is a bug, and loud.
+INSERT INTO stepwell_journal (ref, seq, node, item, phase, n, kind, attempt, status, value, detail, error, retry_at,
+    started_at, finished_at, worker)
+VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)}
+
+-- name: fences
+-- What the verdict on an advance rests on.
+SELECT worker, token, seq, mail FROM stepwell_runs WHERE ref = ?
+
+-- name: take_mail
+-- Mail that an outcome used: its payload is in the journal now.
+UPDATE stepwell_mailbox SET taken = 1, value = NULL, error = NULL WHERE ref = ? AND n = ?
+
+-- name: post
+-- The end of a child reaches its parent, unless that has ended; it is due if it is parked for a child.
+UPDATE stepwell_runs
+SET mail = mail + 1, updated_at = :now,
+    due_at = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN :now ELSE due_at END,
+    status = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN 'running' ELSE status END
+WHERE id = :parent_id AND status NOT IN ('completed', 'failed', 'canceled')
+RETURNING ref, mail
+
+-- name: add_mail
+-- A letter in a run's mailbox.
+INSERT INTO stepwell_mailbox (ref, n, kind, name, value, error, key)
+VALUES (:ref, :n, :kind, :name, :value, :error, :key)
+
+-- name: find_addressee
+-- The run a signal is for.
+SELECT ref, status, awaiting, worker, mail FROM stepwell_runs WHERE id = ?
+
+-- name: has_mail_key
+-- Whether the run ever accepted this key.
+SELECT 1 FROM stepwell_mailbox WHERE ref = ? AND key = ?
+
+-- name: ring
+-- Counts a signal's letter; a run that waits for it is due, and waits no more.
+UPDATE stepwell_runs
+SET mail = mail + 1, updated_at = :now,
+    due_at = CASE WHEN :wakes AND worker IS NULL THEN :now ELSE due_at END,
+    status = CASE WHEN :wakes AND status = 'suspended' THEN 'running' ELSE status END,
+    awaiting = CASE WHEN :wakes THEN NULL ELSE awaiting END,
+    wake_at = CASE WHEN :wakes THEN NULL ELSE wake_at END
+WHERE ref = :ref
+
+-- name: find_tree
+-- The run and its descendants that have not ended, the root first.
+WITH RECURSIVE tree (id) AS (
+    SELECT :run_id
+    UNION ALL
+    SELECT child.id FROM tree JOIN stepwell_runs AS child ON child.parent_id = tree.id
+)
+SELECT r.id FROM tree JOIN stepwell_runs AS r ON r.id = tree.id
+WHERE r.status NOT IN ('completed', 'failed', 'canceled')
+
+-- name: find_family
+-- Whether a run is stored, and whose child it is.
+SELECT parent_id, parent_node FROM stepwell_runs WHERE id = ?
+
+-- name: cancel
+-- Ends runs; whoever holds one can write no more.
+UPDATE stepwell_runs
+SET status = 'canceled', worker = NULL, token = token + 1, due_at = NULL, wake_at = NULL, awaiting = NULL,
+    parked_at = NULL, finished_at = :now, updated_at = :now
+WHERE id IN (SELECT value FROM json_each(:ids))
+
+-- name: enlist
+-- Registers a worker.
+INSERT INTO stepwell_workers (id, beat_at, started_at, host, pid, process)
+VALUES (:id, :now, :now, :host, :pid, :process) ON CONFLICT (id) DO NOTHING
+
+-- name: beat
+-- The worker lives; no row: it was buried.
+UPDATE stepwell_workers SET beat_at = :now WHERE id = :id
+
+-- name: held
+-- The runs leased to a worker with their tokens, as one JSON object.
+SELECT json_group_object(id, token) FROM stepwell_runs WHERE worker = ?
+
+-- name: list_workers
+-- Everybody who is registered.
+SELECT id, beat_at, host, pid, process FROM stepwell_workers ORDER BY id
+
+-- name: dismiss
+-- Removes a worker that left.
+DELETE FROM stepwell_workers WHERE id = ?
+
+-- name: dismiss_silent
+-- Removes a worker that is still silent.
+DELETE FROM stepwell_workers WHERE id = :id AND beat_at < :silent_since
+
+-- name: free
+-- Gives back the runs of a worker that left.
+UPDATE stepwell_runs SET worker = NULL, token = token + 1, due_at = :now, updated_at = :now WHERE worker = :worker
+
+-- name: give_back
+-- Gives back some runs of a worker.
+UPDATE stepwell_runs SET worker = NULL, token = token + 1, due_at = :now, updated_at = :now
+WHERE worker = :worker AND token = (SELECT value FROM json_each(:tokens) WHERE key = id)
+
+-- name: free_crashed
+-- Gives back the runs of a worker that died during them.
+UPDATE stepwell_runs SET worker = NULL, token = token + 1, due_at = :now, updated_at = :now, crashes = crashes + 1
+WHERE worker = :worker
+
+-- name: sweep_orphans
+-- Frees runs whose worker is not registered.
+UPDATE stepwell_runs SET worker = NULL, token = token + 1, due_at = :now, updated_at = :now
+WHERE worker IS NOT NULL AND worker NOT IN (SELECT id FROM stepwell_workers)
+
+-- name: sweep_stranded
+-- Wakes runs that wait for nothing that can still come.
+UPDATE stepwell_runs SET due_at = :now, updated_at = :now
+WHERE status IN ('pending', 'running', 'suspended', 'compensating') AND worker IS NULL AND due_at IS NULL
+    AND (awaiting IS NULL OR EXISTS (
+        SELECT 1 FROM stepwell_mailbox AS m
+        WHERE m.ref = stepwell_runs.ref AND m.name = stepwell_runs.awaiting AND NOT m.taken))
+    AND NOT EXISTS (
+        SELECT 1 FROM stepwell_runs AS child
+        WHERE child.parent_id = stepwell_runs.id AND child.status NOT IN ('completed', 'failed', 'canceled'))
+
+-- name: find_run
+-- One run, with its outline and input.
+SELECT r.id, r.key, r.workflow, r.status, r.position, r.awaiting, CASE WHEN r.worker IS NULL THEN r.wake_at END,
+    r.parent_id, r.created_at, r.updated_at, r.finished_at, d.outline, i.value, r.ref
+FROM stepwell_runs AS r
+JOIN stepwell_definitions AS d ON d.lane = r.lane
+JOIN stepwell_inputs AS i ON i.ref = r.ref
+WHERE r.id = ?
+
+-- name: list_runs
+-- A page of runs, newest first, without inputs.
+SELECT r.id, r.key, r.workflow, r.status, r.position, r.awaiting, CASE WHEN r.worker IS NULL THEN r.wake_at END,
+    r.parent_id, r.created_at, r.updated_at, r.finished_at, d.outline, NULL, r.ref
+FROM stepwell_runs AS r
+JOIN stepwell_definitions AS d ON d.lane = r.lane
+WHERE {conditions}
+ORDER BY r.id DESC LIMIT :limit
+
+-- name: telling_rows
+-- The rows of runs that tell their failures and what was undone.
+SELECT ref, seq, node, item, phase, n, kind, attempt, status, NULL, NULL, error, retry_at, started_at, finished_at,
+    worker
+FROM stepwell_journal
+WHERE ref IN (SELECT value FROM json_each(?)) AND n = 0 AND (status = 'failed' OR phase = 'undo')
+ORDER BY ref, seq
+
+-- name: find_ref
+-- The number of a run.
+SELECT ref FROM stepwell_runs WHERE id = ?
+
+-- name: find_ended
+-- The status of runs.
+SELECT id, status FROM stepwell_runs WHERE id IN (SELECT value FROM json_each(?))

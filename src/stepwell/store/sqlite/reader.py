@@ -1,0 +1,115 @@
+"""What the edges read of an SQLite store; each method is one short read transaction."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from stepwell.core.model import ENDED, JournalRow, Mail, Status
+from stepwell.store.codec import decode_failure
+from stepwell.store.protocol import Filter, History, Lease, Page, RunRow, Snapshot
+from stepwell.store.sqlite.sql import Q
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping, Sequence
+
+    from stepwell.store.sqlite.turns import Turns
+
+_TELLING = {"failed", "compensating", "canceled"}
+"""Only such runs have rows that tell of a failure or of an undoing."""
+
+
+class SqliteReader:
+    """Reads runs, journals and pages."""
+
+    def __init__(self, turns: Turns, *, shared: bool) -> None:
+        self._turns = turns
+        self._shared = shared
+        self._version = -1
+
+    async def snapshot(self, run_id: str) -> Snapshot | None:
+        """The run with its journal and children."""
+
+        def read(connection: sqlite3.Connection) -> Snapshot | None:
+            found = connection.execute(Q["find_run"], (run_id,)).fetchone()
+            if found is None:
+                return None
+            children = _page(connection, Filter(None, None, None, run_id, -1, None))
+            return Snapshot(RunRow(*found[:-1]), rows_of(connection, found[-1]), children)
+
+        return await self._turns.run(read)
+
+    async def journal(self, run_id: str) -> list[JournalRow] | None:
+        """The run's journal in order; None when there is no such run."""
+
+        def read(connection: sqlite3.Connection) -> list[JournalRow] | None:
+            found = connection.execute(Q["find_ref"], (run_id,)).fetchone()
+            return None if found is None else rows_of(connection, found[0])
+
+        return await self._turns.run(read)
+
+    async def page(self, wanted: Filter) -> Page:
+        """Runs, newest first, without inputs."""
+        return await self._turns.run(lambda connection: _page(connection, wanted))
+
+    async def ended(self, run_ids: Sequence[str]) -> Mapping[str, Status | None]:
+        """Those of the runs that have ended, with their status; None for one that is not stored."""
+
+        def read(connection: sqlite3.Connection) -> dict[str, Status | None]:
+            found = dict(connection.execute(Q["find_ended"], (json.dumps(list(run_ids)),)).fetchall())
+            return {run_id: found.get(run_id) for run_id in run_ids if found.get(run_id) in {None, *ENDED}}
+
+        return await self._turns.run(read)
+
+    async def load(self, leases: Sequence[Lease]) -> Mapping[str, History]:
+        """The past of claimed runs."""
+
+        def read(connection: sqlite3.Connection) -> dict[str, History]:
+            return {lease.run_id: _history(connection, lease.ref) for lease in leases}
+
+        return await self._turns.run(read)
+
+    async def changed(self) -> bool:
+        """Whether another connection may have written since the last call."""
+        if not self._shared:
+            return False
+        version = await self._turns.run(lambda connection: connection.execute("PRAGMA data_version").fetchone()[0])
+        changed: bool = version != self._version
+        self._version = version
+        return changed
+
+
+def rows_of(connection: sqlite3.Connection, ref: int) -> list[JournalRow]:
+    """A run's journal, in order."""
+    return [_row(found) for found in connection.execute(Q["journal_of"], (ref,)).fetchall()]
+
+
+def _history(connection: sqlite3.Connection, ref: int) -> History:
+    (mail,) = connection.execute(Q["mail_count"], (ref,)).fetchone()
+    letters = connection.execute(Q["mailbox_of"], (ref,)).fetchall() if mail else []
+    mailbox = [Mail(n, kind, name, value, error and decode_failure(error)) for n, kind, name, value, error in letters]
+    return History(rows_of(connection, ref), mailbox, mail)
+
+
+def _row(found: tuple[Any, ...]) -> JournalRow:
+    row = JournalRow(*found)
+    return row if row.error is None else row._replace(error=decode_failure(row.error))  # type: ignore[arg-type]
+
+
+def _page(connection: sqlite3.Connection, wanted: Filter) -> Page:
+    conditions = {
+        "r.status = :status": wanted.status,
+        "r.workflow = :workflow": wanted.workflow,
+        "r.key = :key": wanted.key,
+        "r.parent_id = :parent_id": wanted.parent_id,
+        "r.id < :before": wanted.before,
+    }
+    chosen = " AND ".join(condition for condition, value in conditions.items() if value is not None) or "TRUE"
+    found = connection.execute(Q["list_runs"].format(conditions=chosen), wanted._asdict()).fetchall()
+    refs = {line[-1]: line[0] for line in found if line[3] in _TELLING}
+    rows: dict[str, list[JournalRow]] = {}
+    if refs:
+        for row in connection.execute(Q["telling_rows"], (json.dumps(list(refs)),)).fetchall():
+            rows.setdefault(refs[row[0]], []).append(_row(row))
+    return Page([RunRow(*line[:-1]) for line in found], rows)

@@ -1,0 +1,194 @@
+"""Who touches a connection, and when: one thread for a file, the caller itself for memory.
+
+Operations that are waiting when the connection is free share a transaction (group commit). When one of them fails, all
+are rolled back and run again, each in a transaction of its own, so that nobody pays for another's error. An operation
+may therefore run twice, and must change nothing but the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from stepwell.store.sqlite.connection import Location, connect, in_transaction, is_data_error, unavailable
+
+T = TypeVar("T")
+Operation = Callable[[sqlite3.Connection], T]
+_TOGETHER = 64
+_YIELD_AFTER = 0.010
+_YIELD_FOR = 0.001
+_STAYS_ACTIVE = 1.0
+
+
+class Clock(Protocol):
+    """What the store needs of the runtime; a file has one host, whose clock is the store's."""
+
+    @property
+    def process(self) -> str:
+        """Names this process, and no other that ever ran on this host."""
+
+    def wall(self) -> int:
+        """The instant in microseconds."""
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that never steps."""
+
+    def pause(self, seconds: float) -> None:
+        """Blocks this thread."""
+
+    def start_thread(self, target: Callable[[], None], name: str) -> Any:
+        """Starts a daemon thread."""
+
+
+class Turns(Protocol):
+    """Runs operations on one connection, one after the other."""
+
+    def run(self, operation: Operation[T]) -> Awaitable[T]:
+        """The operation's result, once its transaction has been committed."""
+
+    def close(self) -> Awaitable[None]:
+        """Ends after what was asked before."""
+
+
+class InCaller:
+    """Operations on a shared in-memory connection, run at once by whoever asks."""
+
+    def __init__(self, location: Location, connection: sqlite3.Connection) -> None:
+        self._location = location
+        self._connection = connection
+
+    async def run(self, operation: Operation[T]) -> T:
+        """The operation's result, once its transaction has been committed."""
+        try:
+            return in_transaction(self._connection, lambda: operation(self._connection), _never, write=True)
+        except sqlite3.Error as error:
+            raise _translated(self._location, error) from error
+
+    async def close(self) -> None:
+        """Nothing to end: the connection is its owner's."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    operation: Operation[Any]
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+
+class InThread:
+    """Operations on a connection of its own, run by one thread; those that wait together share a transaction."""
+
+    def __init__(self, location: Location, clock: Clock, *, write: bool) -> None:
+        self._location = location
+        self._clock = clock
+        self._write = write
+        self._loop = asyncio.get_running_loop()
+        self._waiting: queue.SimpleQueue[_Turn | None] = queue.SimpleQueue()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._version = -1
+        self._others_until = 0.0
+        self._yielded_at = 0.0
+        self._connection = connect(location, read_only=not write)
+        clock.start_thread(self._main, f"stepwell-sqlite-{'writer' if write else 'reader'}")
+
+    def run(self, operation: Operation[T]) -> asyncio.Future[T]:
+        """The operation's result, once its transaction has been committed."""
+        turn = _Turn(operation, self._loop.create_future())
+        self._waiting.put(turn)
+        return turn.future
+
+    async def close(self) -> None:
+        """Ends after what was asked before."""
+        self._waiting.put(None)
+        await self._ended
+
+    def _main(self) -> None:
+        going = True
+        while going:
+            turns, going = self._next_turns()
+            if turns:
+                self._take(turns)
+                self._tell(_resolve, turns)
+                self._yield()
+        self._connection.close()
+        self._tell(_end, self._ended)
+
+    def _next_turns(self) -> tuple[list[_Turn], bool]:
+        turns: list[_Turn] = []
+        first = self._waiting.get()
+        while first is not None:
+            turns.append(first)
+            if len(turns) == _TOGETHER:
+                return turns, True
+            try:
+                first = self._waiting.get_nowait()
+            except queue.Empty:
+                return turns, True
+        return turns, False
+
+    def _take(self, turns: list[_Turn]) -> None:
+        try:
+            self._transact(turns)
+        except BaseException as error:  # noqa: BLE001  it is handed to whoever asked
+            if len(turns) == 1:
+                turns[0].error = error
+                return
+            for turn in turns:
+                self._take([turn])
+
+    def _transact(self, turns: list[_Turn]) -> None:
+        def work() -> None:
+            for turn in turns:
+                turn.error = None
+                turn.result = turn.operation(self._connection)
+
+        try:
+            in_transaction(self._connection, work, self._clock.pause, write=self._write)
+        except sqlite3.Error as error:
+            raise _translated(self._location, error) from error
+
+    def _yield(self) -> None:
+        """Lets other processes' small writes in: a writer that commits back to back would starve them."""
+        if not self._write:
+            return
+        now = self._clock.monotonic()
+        version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._version:
+            self._version, self._others_until = version, now + _STAYS_ACTIVE
+        if now < self._others_until and now - self._yielded_at >= _YIELD_AFTER:
+            self._clock.pause(_YIELD_FOR)
+            self._yielded_at = self._clock.monotonic()
+
+    def _tell(self, what: Callable[[Any], None], value: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(what, value)
+        except RuntimeError:  # the loop was closed without leaving the app: nobody is left to be told
+            return
+
+
+def _resolve(turns: list[_Turn]) -> None:
+    for turn in turns:
+        if turn.future.done():
+            continue
+        if turn.error is None:
+            turn.future.set_result(turn.result)
+        else:
+            turn.future.set_exception(turn.error)
+
+
+def _end(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
+
+
+def _never(seconds: float) -> None:
+    raise AssertionError(f"an in-memory store is never busy, not even for {seconds} s")
+
+
+def _translated(location: Location, error: sqlite3.Error) -> Exception:
+    return error if is_data_error(error) else unavailable(location, error)

@@ -1,0 +1,58 @@
+"""Durable workflows in the database you already have; the public names of stepwell, and nothing else."""
+
+from stepwell.app import Durable, durable
+from stepwell.engine.views import (
+    Entry,
+    ResumeResult,
+    RunSnapshot,
+    RunStatus,
+    SchemaStatus,
+    StartResult,
+)
+from stepwell.errors import (
+    DefinitionError,
+    DurableError,
+    Failure,
+    JournalError,
+    PayloadError,
+    RunCanceledError,
+    RunFailedError,
+    RunNotFoundError,
+    SchemaError,
+    StoreUnavailableError,
+    WorkflowNotRegisteredError,
+)
+from stepwell.workflow.builder import RunResult, Workflow
+from stepwell.workflow.context import Context
+from stepwell.workflow.nodes import Branch
+from stepwell.workflow.policy import Abort, Backoff, Retry, Suspended
+
+__all__ = [
+    "Abort",
+    "Backoff",
+    "Branch",
+    "Context",
+    "DefinitionError",
+    "Durable",
+    "DurableError",
+    "Entry",
+    "Failure",
+    "JournalError",
+    "PayloadError",
+    "ResumeResult",
+    "Retry",
+    "RunCanceledError",
+    "RunFailedError",
+    "RunNotFoundError",
+    "RunResult",
+    "RunSnapshot",
+    "RunStatus",
+    "SchemaError",
+    "SchemaStatus",
+    "StartResult",
+    "StoreUnavailableError",
+    "Suspended",
+    "Workflow",
+    "WorkflowNotRegisteredError",
+    "durable",
+]

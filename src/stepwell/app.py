@@ -1,0 +1,360 @@
+"""`Durable`, where everything comes together: the one place that names the stores, and the face users call."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from urllib.parse import urlsplit
+
+from stepwell.engine.events import Events
+from stepwell.engine.inline import MAX_VALUE_BYTES, InlineRunner
+from stepwell.engine.lanes import Lanes
+from stepwell.engine.runtime import Runtime, SystemRuntime
+from stepwell.engine.settings import Settings
+from stepwell.engine.views import (
+    Entry,
+    ResumeResult,
+    RunSnapshot,
+    RunStatus,
+    SchemaStatus,
+    StartResult,
+    entry_of,
+    listed,
+    snapshot_of,
+)
+from stepwell.engine.waiters import Waiters
+from stepwell.engine.wakeup import Wakeup
+from stepwell.engine.worker import Worker
+from stepwell.errors import DefinitionError, DurableError, Failure, RunCanceledError, RunFailedError, RunNotFoundError
+from stepwell.store.codec import encode
+from stepwell.store.protocol import Filter, NewRun, Store
+from stepwell.store.sqlite.store import SqliteStore
+from stepwell.workflow.builder import Workflow, checked_name
+from stepwell.workflow.durations import Duration, micros
+from stepwell.workflow.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+
+_KEY_LIMIT = 500
+_Started: TypeAlias = list[StartResult]
+_Runs: TypeAlias = list[RunSnapshot]
+_Entries: TypeAlias = list[Entry]
+"""Named here, since inside the class `list` is a method."""
+
+
+def durable(name: str) -> Workflow:
+    """A new workflow without nodes, to which the builder methods add."""
+    return Workflow(name, InlineRunner())
+
+
+class Durable:
+    """A store and the workflows it runs; entered (`async with`), it starts, signals, reads and works on runs.
+
+    `step_timeout` and `lease` are durations: the most an attempt may take by default, and how long a worker may be
+    silent before its runs go to others. A node during which workers died `max_crashes` times fails. Values are at most
+    `max_value_bytes` as JSON. Raises DefinitionError for what cannot be; entering raises StoreUnavailableError and
+    SchemaError.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        workflows: Iterable[Workflow] = (),
+        *,
+        queue: str = "durable",
+        step_timeout: Duration = timedelta(minutes=10),
+        max_crashes: int = 5,
+        lease: Duration = timedelta(seconds=10),
+        max_value_bytes: int = MAX_VALUE_BYTES,
+        runtime: Runtime | None = None,
+    ) -> None:
+        self._settings = Settings(
+            checked_name(queue, "Durable: queue"),
+            _positive("step_timeout", step_timeout),
+            _positive("lease", lease),
+            _whole("max_crashes", max_crashes),
+            _whole("max_value_bytes", max_value_bytes),
+        )
+        self._runtime: Runtime = SystemRuntime() if runtime is None else runtime
+        self.url = url
+        self._store = _store_for(url, self._runtime)
+        self._registry = Registry()
+        for workflow in workflows:
+            self._registry.add(workflow)
+        self._entered = False
+
+    def __repr__(self) -> str:
+        return f"<Durable {self.safe_url}: {', '.join(self._registry.names) or 'no workflows'}>"
+
+    @property
+    def safe_url(self) -> str:
+        """The store's URL, without its password."""
+        return _without_password(self.url)
+
+    @property
+    def workflows(self) -> tuple[str, ...]:
+        """The names of the registered workflows, sorted."""
+        return self._registry.names
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            raise DurableError("This Durable is entered already. Make another one for the same store.")
+        self._entered = True
+        try:
+            await self._store.migrate()
+            await self._store.open()
+        except BaseException:
+            self._entered = False
+            raise
+        self._events = Events()
+        self._wakeup = Wakeup(self._store, self._runtime, self._events)
+        self._lanes = Lanes(self._store, self._registry)
+        self._waiters = Waiters(self._store, self._events, self._wakeup)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
+    ) -> None:
+        self._entered = False
+        await self._store.close()
+
+    async def ensure_tables(self) -> None:
+        """Creates or upgrades the store's tables; entering does it too."""
+        await self._store.migrate()
+
+    async def schema_status(self) -> SchemaStatus:
+        """How the store's tables stand; changes nothing, and does not need the app to be entered."""
+        version, pending = await self._store.schema()
+        return SchemaStatus(version, self._store.latest, pending)
+
+    def register(self, workflow: Workflow) -> None:
+        """Adds a workflow and closes it; raises DefinitionError for a second one of its name."""
+        self._registry.add(workflow)
+
+    async def start(
+        self,
+        workflow: Workflow | str,
+        input: Any = None,
+        *,
+        key: str | None = None,
+        delay: Duration | None = None,
+    ) -> StartResult:
+        """Writes a run and makes it due, in one transaction; returns at once.
+
+        The same workflow and `key` give the first run as it stands. Raises WorkflowNotRegisteredError, PayloadError
+        and StoreUnavailableError; then nothing was started.
+        """
+        value = encode(input, "input", self._settings.max_value_bytes)
+        return (await self._start(workflow, [value], [key], delay))[0]
+
+    async def start_many(
+        self,
+        workflow: Workflow | str,
+        inputs: Sequence[Any],
+        *,
+        keys: Sequence[str | None] | None = None,
+        delay: Duration | None = None,
+    ) -> _Started:
+        """Starts a run for each input, all in one transaction; results in the order of the inputs."""
+        limit = self._settings.max_value_bytes
+        values = [encode(value, f"inputs[{at}]", limit) for at, value in enumerate(inputs)]
+        return await self._start(workflow, values, [None] * len(values) if keys is None else keys, delay)
+
+    async def resume(self, run_id: str, signal: str, data: Any = None, *, key: str | None = None) -> ResumeResult:
+        """Delivers a signal to a run that is suspended on it; otherwise nothing changes."""
+        return await self._deliver(run_id, signal, data, key, waiting_only=True)
+
+    async def signal(self, run_id: str, name: str, data: Any = None, *, key: str | None = None) -> ResumeResult:
+        """Delivers a signal, kept for a run that does not wait for it yet; not accepted only if the run has ended."""
+        return await self._deliver(run_id, name, data, key, waiting_only=False)
+
+    async def status(self, run_id: str) -> RunSnapshot:
+        """A run's live state, with its children; raises RunNotFoundError."""
+        stored = await self._open_store().reader.snapshot(_checked_id(run_id))
+        if stored is None:
+            raise RunNotFoundError(run_id)
+        return snapshot_of(stored)
+
+    async def list(
+        self,
+        *,
+        status: RunStatus | str | None = None,
+        workflow: Workflow | str | None = None,
+        key: str | None = None,
+        parent_run_id: str | None = None,
+        limit: int = 100,
+        before: str | None = None,
+    ) -> _Runs:
+        """One page of runs, newest first, without inputs, results and children; `before`: the last id of a page."""
+        if status is not None and status not in set(RunStatus):
+            raise DefinitionError(f'No status "{status}". Known: {", ".join(RunStatus)}.')
+        name = workflow.name if isinstance(workflow, Workflow) else workflow
+        wanted = Filter(
+            None if status is None else str(status), name, key, parent_run_id, _whole("limit", limit), before
+        )
+        return listed(await self._open_store().reader.page(wanted))
+
+    async def journal(self, run_id: str) -> _Entries:
+        """What happened in a run, in order; raises RunNotFoundError."""
+        rows = await self._open_store().reader.journal(_checked_id(run_id))
+        if rows is None:
+            raise RunNotFoundError(run_id)
+        return [entry_of(row) for row in rows]
+
+    async def cancel(self, run_id: str) -> None:
+        """Cancels a run and its descendants; nothing is undone, and nothing in flight can write any more."""
+        canceled = await self._open_store().cancel(_checked_id(run_id))
+        if canceled is None:
+            raise RunNotFoundError(run_id)
+        if canceled:
+            self._events.canceled(canceled)
+            self._events.due()
+
+    async def recover(self) -> int:
+        """Makes due every run that should move but has nothing to move it; normally 0."""
+        store = self._open_store()
+        freed = 0
+        for row in await store.workers():
+            if row.dead:
+                freed += await store.bury(row.worker_id, None) or 0
+        freed += await store.sweep()
+        if freed:
+            self._events.due()
+        return freed
+
+    async def result(self, run_id: str, timeout: Duration | None = None) -> dict[str, Any]:
+        """Waits for the run's end, in whatever process it runs, and gives its results.
+
+        Raises RunFailedError, RunCanceledError, RunNotFoundError, and TimeoutError after `timeout`; the run goes on.
+        """
+        self._open_store()
+        limit = None if timeout is None else _duration("timeout", timeout) / 1_000_000
+        await self._waiters.ended(_checked_id(run_id), limit)
+        snapshot = await self.status(run_id)
+        if snapshot.status is RunStatus.CANCELED:
+            raise RunCanceledError(run_id)
+        if snapshot.status is RunStatus.FAILED:
+            unknown = Failure(snapshot.current_node or "", "Unknown", "the journal names no failure")
+            raise RunFailedError(run_id, snapshot.error or unknown, snapshot.compensated)
+        return snapshot.results or {}
+
+    def worker(
+        self,
+        *,
+        concurrency: int = 100,
+        threads: int = 32,
+        grace: Duration = 10,
+        queues: Sequence[str] | None = None,
+    ) -> AbstractAsyncContextManager[Worker]:
+        """A worker in this process, until it is left: at most `concurrency` handlers at once, plain ones in `threads`.
+
+        Leaving it claims nothing more, lets handlers end within `grace`, cancels the rest and gives their runs back.
+        """
+        self._open_store()
+        self._registry.check_children()
+        chosen = (self._settings.queue,) if queues is None else tuple(checked_name(one, "A queue") for one in queues)
+        if not chosen:
+            raise DefinitionError("worker: queues are the names of one queue at least.")
+        return Worker(
+            store=self._store,
+            runtime=self._runtime,
+            settings=self._settings,
+            lanes=self._lanes,
+            events=self._events,
+            wakeup=self._wakeup,
+            concurrency=_whole("concurrency", concurrency),
+            threads=_whole("threads", threads),
+            grace=_duration("grace", grace) / 1_000_000,
+            queues=chosen,
+        )
+
+    async def _start(
+        self, workflow: Workflow | str, values: Sequence[bytes], keys: Sequence[str | None], delay: Duration | None
+    ) -> _Started:
+        store = self._open_store()
+        plan = self._registry.get_plan(workflow)
+        named = [_checked_key(key) for key in keys]
+        if len(named) != len(values):
+            raise DefinitionError(f"start_many: {len(values)} inputs need as many keys, not {len(named)}.")
+        pause = 0 if delay is None else _duration("delay", delay)
+        if not values:
+            return []
+        lane = await self._lanes.of(self._settings.queue, plan)
+        runs = [
+            NewRun(self._runtime.new_id(), lane, plan.name, value, key, pause)
+            for value, key in zip(values, named, strict=True)
+        ]
+        started = await store.start(runs)
+        self._events.due()
+        return [StartResult(one.run_id, RunStatus(one.status)) for one in started]
+
+    async def _deliver(self, run_id: str, name: str, data: Any, key: str | None, *, waiting_only: bool) -> ResumeResult:
+        store = self._open_store()
+        checked_name(name, "A signal's name")
+        value = encode(data, "data", self._settings.max_value_bytes)
+        answer = await store.deliver(_checked_id(run_id), name, value, key=_checked_key(key), waiting_only=waiting_only)
+        if answer is None:
+            raise RunNotFoundError(run_id)
+        if answer.woken:
+            self._events.due()
+        return ResumeResult(answer.accepted, RunStatus(answer.status))
+
+    def _open_store(self) -> Store:
+        if not self._entered:
+            raise DurableError("This Durable is not entered. Use it inside `async with Durable(…) as app:`.")
+        return self._store
+
+
+def _store_for(url: str, runtime: Runtime) -> Store:
+    if not isinstance(url, str):
+        raise DefinitionError(f"A store's URL is a string, not {url!r}.")
+    if url.startswith("sqlite://"):
+        return SqliteStore(url, runtime)
+    raise DefinitionError(f'No store for "{_without_password(url)}". Known: sqlite:///file.db, sqlite://.')
+
+
+def _without_password(url: str) -> str:
+    password = urlsplit(url).password
+    return url.replace(f":{password}@", ":***@", 1) if password else url
+
+
+def _checked_id(run_id: object) -> str:
+    if not isinstance(run_id, str):
+        raise RunNotFoundError(run_id)
+    try:
+        run_id.encode()
+    except UnicodeEncodeError:
+        raise RunNotFoundError(ascii(run_id)) from None
+    return run_id
+
+
+def _checked_key(key: object) -> str | None:
+    if key is None:
+        return None
+    fits = isinstance(key, str) and 0 < len(key) <= _KEY_LIMIT and "\0" not in key
+    if not fits or key != str(key).encode("utf-8", "replace").decode():
+        raise DefinitionError(f"A key is a string of 1 to {_KEY_LIMIT} characters, not {key!r:.100}.")
+    return str(key)
+
+
+def _duration(what: str, given: object) -> int:
+    try:
+        return micros(given, what)
+    except ValueError as error:
+        raise DefinitionError(f"{error}.") from None
+
+
+def _positive(what: str, given: object) -> int:
+    length = _duration(what, given)
+    if length == 0:
+        raise DefinitionError(f"{what} is above zero, not {given!r}.")
+    return length
+
+
+def _whole(what: str, given: object) -> int:
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        raise DefinitionError(f"{what} is a whole number from 1, not {given!r}.")
+    return given

@@ -1,0 +1,436 @@
+"""The life of one run in a worker's hands: decide, perform, commit, until it ends, waits, or is lost.
+
+Nothing is begun before what precedes it is committed (I2); what is decided without user code joins the commit of the
+outcome before it. The state runs ahead of the store by the rows that are pending, and is dropped when a commit is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from stepwell.core.decide import decide
+from stepwell.core.decisions import (
+    Call,
+    Compensate,
+    Complete,
+    Decision,
+    Ending,
+    Fail,
+    Park,
+    Record,
+    Spawn,
+    Wait,
+)
+from stepwell.core.fold import admit, note, replay, turn
+from stepwell.core.model import JournalRow, Parked, RunState
+from stepwell.core.nodes import face_of
+from stepwell.core.retry import failed, settled
+from stepwell.core.work import outcome
+from stepwell.engine.committer import RefusedError
+from stepwell.engine.failures import failure_of
+from stepwell.engine.slots import ClosedError
+from stepwell.errors import Failure
+from stepwell.store.codec import decode, encode
+from stepwell.store.protocol import Advance, History, Lease, NewRun, Post, Verdict
+from stepwell.workflow.context import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from stepwell.engine.perform import Performer
+    from stepwell.engine.runtime import Runtime
+    from stepwell.workflow.nodes import Plan
+
+_log = logging.getLogger("stepwell")
+_STICKY_MICROS = 1_000_000
+_REFUSED_MICROS = 60_000_000
+_NOTHING = BaseException()
+
+
+class Host(Protocol):
+    """What a run needs of whoever drives it: a worker, or a run in memory."""
+
+    runtime: Runtime
+    performer: Performer
+    worker_id: str
+    max_value_bytes: int
+    max_crashes: int
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing is to be begun any more."""
+
+    @property
+    def others_wait(self) -> bool:
+        """Whether due runs wait for room."""
+
+    def commit(self, advance: Advance) -> Awaitable[Verdict]:
+        """The verdict on the advance; raises RefusedError."""
+
+    async def reload(self, lease: Lease) -> History:
+        """The run's past as it is stored now."""
+
+    def child_lane(self, lease: Lease, workflow: str) -> int | None:
+        """The lane of a child of this run; None when no such workflow is registered."""
+
+    def told(self, advance: Advance) -> None:
+        """Hears of an advance that was committed."""
+
+    def raised(self, error: BaseException) -> None:
+        """Hears of an exception that failed a node for good."""
+
+
+@dataclass(slots=True)
+class _Ended:
+    """An attempt that is over: what it gave, or else what it raised."""
+
+    call: Call
+    ending: Ending | None
+    error: BaseException = _NOTHING
+
+
+class Drive:
+    """Drives one leased run; it is also the tools of the scripts it performs."""
+
+    def __init__(self, host: Host, lease: Lease, plan: Plan, history: History | None, now: int) -> None:
+        self._host = host
+        self._lease = lease
+        self._plan = plan
+        self._monotonic = host.runtime.monotonic
+        self._started = self._monotonic()
+        self._epoch = now - int(self._started * 1_000_000)
+        self._claimed_at = now
+        self._stored_seq = lease.seq
+        self._stored_status = lease.status
+        self._pending: list[JournalRow] = []
+        self._consumed: list[int] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ended: list[_Ended] = []
+        self._something_ended: asyncio.Future[None] | None = None
+        self._going = True
+        self._refused = False
+        self.state = self._state_from(history)
+
+    @property
+    def run_id(self) -> str:
+        """The run it drives."""
+        return self._lease.run_id
+
+    @property
+    def token(self) -> int:
+        """The lease under which it drives."""
+        return self._lease.token
+
+    @property
+    def begun(self) -> float:
+        """When it was claimed, in monotonic seconds."""
+        return self._started
+
+    def longest_timeout(self) -> float:
+        """The most that an attempt of this run may take, in seconds."""
+        return max((self._host.performer.limit_of(node.policy.timeout) for node in self._plan.nodes), default=0.0)
+
+    def now(self) -> int:
+        """The instant, by the store's clock as it was at the claim."""
+        return self._epoch + int(self._monotonic() * 1_000_000)
+
+    def encode(self, value: Any, place: str) -> bytes:
+        """The value as stored; raises PayloadError."""
+        return encode(value, place, self._host.max_value_bytes)
+
+    def decode(self, data: bytes) -> Any:
+        """A fresh copy of a stored value."""
+        return decode(data)
+
+    def context(self, call: Call) -> Context:
+        """A fresh context of this call."""
+        resume = None if call.resume is None else call.resume[1]
+        return Context(
+            self._lease.run_id,
+            self._plan.name,
+            call.step,
+            call.attempt,
+            call.iteration,
+            call.key,
+            self.state.input,
+            call.results,
+            resume,
+            decode,
+        )
+
+    async def run(self) -> None:
+        """Goes on until the run ends, waits or is lost; when cancelled, so are its handlers in flight."""
+        try:
+            going = True
+            while going:
+                moves = decide(self.state, self.now())
+                calls = [move for move in moves if type(move) is Call]
+                going = await (self._begin(calls) if calls else self._carry_out(moves[0]))
+        except ClosedError:
+            await self._release()
+        except RefusedError as error:
+            await self._fail_refused(error)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    async def _begin(self, calls: list[Call]) -> bool:
+        if self._pending and not await self._flush():
+            return False
+        if self._host.is_stopping:
+            return await self._wait(None) if self._tasks else await self._release()
+        if not self._tasks and self._host.others_wait and self.now() - self._claimed_at > _STICKY_MICROS:
+            return await self._release()
+        if len(calls) == 1 and not self._tasks:
+            return await self._settle(await self._attempt(calls[0]))
+        for call in calls:
+            self.state.in_flight.add(call.identity)
+            task = asyncio.get_running_loop().create_task(self._attempt_apart(call))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return True
+
+    async def _carry_out(self, move: Decision) -> bool:  # noqa: PLR0911  one return a decision
+        """Does what was decided; whether the run is still this drive's."""
+        match move:
+            case Record(row, consumed, quiet):
+                if quiet and not await self._commit_quiet(row):
+                    return self._going
+                if not quiet:
+                    self._pending.append(row)
+                    self._consumed += consumed
+                note(self.state, move)
+                return True
+            case Wait(until):
+                return (not self._pending or await self._flush()) and await self._wait(until)
+            case Compensate():
+                turn(self.state, "compensating")
+                return True
+            case Park():
+                return await self._park(move)
+            case Spawn():
+                return await self._spawn(move)
+            case Complete(results):
+                turn(self.state, "completed")
+                return await self._end(self._post(results, None))
+            case Fail(failure):
+                turn(self.state, "failed")
+                return await self._end(self._post(None, failure))
+            case Call():
+                return await self._begin([move])
+
+    async def _attempt(self, call: Call) -> _Ended:
+        call.started_at = self.now()
+        try:
+            return _Ended(call, await self._host.performer.perform(call, self))
+        except ClosedError:
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is its failure
+            return _Ended(call, None, error)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return _Ended(call, None, error)
+
+    async def _attempt_apart(self, call: Call) -> None:
+        try:
+            over = await self._attempt(call)
+            self._ended.append(over)
+        except ClosedError:
+            self.state.in_flight.discard(call.identity)
+        if self._something_ended is not None and not self._something_ended.done():
+            self._something_ended.set_result(None)
+
+    async def _settle(self, over: _Ended) -> bool:
+        call, now = over.call, self.now()
+        if over.ending is None:
+            failure = failure_of(over.error, call.step)
+            draw = self._host.runtime.draw()
+            record = failed(self.state, call, over.error, failure, now=now, draw=draw)
+            if record.row.status == "failed":
+                self._host.raised(over.error)
+            return await self._carry_out(record)
+        decision = settled(self.state, call, over.ending, now)
+        if decision is None:
+            admit(self.state)
+            return True
+        return await self._carry_out(decision)
+
+    async def _wait(self, until: int | None) -> bool:
+        """Waits for an attempt in flight to end, or for the instant; then takes in what has ended."""
+        if not self._ended and self._tasks:
+            self._something_ended = asyncio.get_running_loop().create_future()
+            timeout = None if until is None else max(0.0, (until - self.now()) / 1_000_000)
+            await asyncio.wait({self._something_ended}, timeout=timeout)
+            self._something_ended = None
+        ended, self._ended = self._ended, []
+        for over in ended:
+            self.state.in_flight.discard(over.call.identity)
+            if not await self._settle(over):
+                return False
+        return True
+
+    async def _flush(self) -> bool:
+        """Commits what is pending; the run stays here."""
+        status = self.state.status
+        advance = self._advance()
+        advance.lean = status == self._stored_status and not self._consumed
+        return await self._commit(advance) in {"ok", "done"}
+
+    async def _commit_quiet(self, row: JournalRow) -> bool:
+        """Commits an outcome that rests on the absence of mail; whether none had come."""
+        if self._pending and not await self._flush():
+            self._going = False
+            return False
+        self._pending.append(row)
+        advance = self._advance(extra_position=1 if row.status == "completed" else 0)
+        advance.seen = self.state.mail
+        verdict = await self._commit(advance)
+        self._going = verdict in {"ok", "done", "mail"}
+        if verdict == "mail":
+            self._pending.clear()
+            await self._look_into_mailbox()
+        return verdict in {"ok", "done"}
+
+    async def _park(self, park: Park) -> bool:
+        advance = self._advance()
+        advance.release = True
+        advance.due_at = advance.wake_at = park.wake_at
+        advance.awaiting = park.awaiting
+        advance.parked_at = park.since
+        if park.suspended:
+            advance.status = "suspended"
+            advance.seen = self.state.mail
+        verdict = await self._commit(advance)
+        if verdict == "mail":
+            await self._look_into_mailbox()
+            return True
+        if verdict in {"ok", "done"}:
+            note(self.state, park)
+        return False
+
+    async def _spawn(self, spawn: Spawn) -> bool:
+        child = spawn.child
+        lane = self._host.child_lane(self._lease, child.workflow)
+        if lane is None:
+            piece = face_of(self.state.node).work(self.state.node, self.state)
+            failure = ("WorkflowNotRegistered", f'no workflow "{child.workflow}" is registered at this worker')
+            row = outcome(self.state, piece, started_at=spawn.since, now=self.now(), failure=failure)
+            return await self._carry_out(Record(row))
+        advance = self._advance()
+        advance.release = True
+        advance.status = "suspended"
+        advance.parked_at = spawn.since
+        run_id = self._host.runtime.new_id()
+        new = NewRun(run_id, lane, child.workflow, child.value, None, 0, self._lease.run_id, child.parent_node)
+        advance.spawned.append(new)
+        if await self._commit(advance) in {"ok", "done"}:
+            note(self.state, spawn)
+        return False
+
+    async def _end(self, post: Post | None) -> bool:
+        advance = self._advance()
+        advance.release = advance.ended = True
+        advance.post = post
+        await self._commit(advance)
+        return False
+
+    async def _release(self, delay: int = 0) -> bool:
+        """Gives the run back, due at once or after the delay, with all that it waits for as it is stored."""
+        parked = self.state.parked
+        advance = self._advance()
+        advance.release = True
+        advance.due_at = self.now() + delay
+        if self._stored_status == "suspended" and self.state.status == "running" and parked is not None:
+            advance.status = "suspended"
+        if parked is not None:
+            advance.parked_at, advance.wake_at, advance.awaiting = parked.at, parked.wake_at, parked.awaiting
+            advance.seen = self.state.mail
+        if await self._commit(advance) == "mail":
+            await self._look_into_mailbox()
+            advance.awaiting, advance.seen = None, self.state.mail
+            await self._commit(advance)
+        return False
+
+    async def _fail_refused(self, error: RefusedError) -> None:
+        """The store cannot keep what was to be committed: the node fails with that error."""
+        cause = error.__cause__ or error
+        if self._refused:
+            _log.error("Run %s: the store refuses even the failure (%s); trying again in a minute.", self.run_id, cause)
+            await self._release(_REFUSED_MICROS)
+            return
+        self._refused = True
+        self._pending, self._consumed = [], []
+        for task in self._tasks:
+            task.cancel()
+        self.state = self._state_from(await self._host.reload(self._lease))
+        self._stored_seq = self.state.seq
+        piece = face_of(self.state.node).work(self.state.node, self.state)
+        failure = (type(cause).__name__, f"the store refused the outcome: {failure_of(cause, '').message}")
+        row = outcome(self.state, piece, started_at=self.now(), now=self.now(), failure=failure)
+        self._host.raised(cause)
+        if await self._carry_out(Record(row)):
+            await self.run()
+
+    async def _look_into_mailbox(self) -> None:
+        history = await self._host.reload(self._lease)
+        taken = set(self._consumed)
+        self.state.mailbox = [mail for mail in history.mailbox if mail.n not in taken]
+        self.state.mail = history.mail
+
+    def _advance(self, extra_position: int = 0) -> Advance:
+        return Advance(
+            self._lease.run_id,
+            self._lease.ref,
+            self._lease.token,
+            self._stored_seq,
+            self._pending,
+            self.state.position + extra_position,
+            self.state.status,
+            consumed=self._consumed,
+        )
+
+    async def _commit(self, advance: Advance) -> Verdict:
+        verdict = await self._host.commit(advance)
+        if verdict in {"ok", "done"}:
+            self._stored_seq += len(advance.rows)
+            self._stored_status = advance.status
+            self._pending, self._consumed = [], []
+            self._host.told(advance)
+        return verdict
+
+    def _post(self, results: bytes | None, failure: Failure | None) -> Post | None:
+        parent_id, parent_node = self._lease.parent_id, self._lease.parent_node
+        if parent_id is None or parent_node is None:
+            return None
+        error = None if failure is None else Failure(parent_node, "ChildFailed", failure.message, failure.traceback)
+        if results is not None and len(results) > self._host.max_value_bytes:
+            reason = f"results.{parent_node}: {len(results):,} bytes, above the limit of {self._host.max_value_bytes:,}"
+            results, error = None, Failure(parent_node, "PayloadError", reason)
+        return Post(parent_id, parent_node, results, error)
+
+    def _state_from(self, history: History | None) -> RunState:
+        lease = self._lease
+        parked = None if lease.parked_at is None else Parked(lease.parked_at, lease.wake_at, lease.awaiting)
+        state = RunState(
+            lease.run_id,
+            lease.ref,
+            self._plan,
+            self._host.worker_id,
+            lease.value,
+            "compensating" if lease.status == "compensating" else "running",
+            crashes=lease.crashes,
+            mail=lease.mail,
+            max_crashes=self._host.max_crashes,
+            parked=parked,
+            admitted=parked is not None,
+        )
+        if history is not None:
+            replay(state, history.rows)
+            state.mailbox = list(history.mailbox)
+            state.mail = history.mail
+        return state

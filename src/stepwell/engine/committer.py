@@ -1,0 +1,134 @@
+"""Group commit: while one batch is on its way, the advances that end meanwhile gather for the next.
+
+No timer: at most the batch on its way is waited for. A batch is at most 256 runs or 1 MB; what is larger alone goes
+alone. A batch that fails through a row's fault is halved until the run at fault is alone. A store that is away is tried
+again, with longer and longer pauses, and no run is blamed for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stepwell.errors import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from stepwell.engine.runtime import Runtime
+    from stepwell.store.protocol import Advance, Store, Verdict
+
+_log = logging.getLogger("stepwell")
+_RUNS = 256
+_BYTES = 1_000_000
+_LARGE = 64_000
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 2.0
+_BUSY_PAUSE = 0.005
+
+
+class RefusedError(Exception):
+    """The store cannot keep this advance, whatever else is in its batch; its cause says why."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    advance: Advance
+    answer: asyncio.Future[Verdict]
+    size: int
+
+
+class Committer:
+    """Takes one advance at a time from each run, and commits many together."""
+
+    def __init__(self, store: Store, runtime: Runtime, worker_id: str) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._worker_id = worker_id
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Waiting] = deque()
+        self._large: deque[_Waiting] = deque()
+        self._flushing: asyncio.Task[None] | None = None
+        self.commits = 0
+        self.advances = 0
+
+    def commit(self, advance: Advance) -> asyncio.Future[Verdict]:
+        """The store's verdict; raises RefusedError when this very advance cannot be stored."""
+        size = 0
+        for row in advance.rows:
+            if row.value is not None:
+                size += len(row.value)
+        answer: asyncio.Future[Verdict] = self._loop.create_future()
+        (self._large if size > _LARGE else self._waiting).append(_Waiting(advance, answer, size))
+        if self._flushing is None:
+            self._flushing = self._loop.create_task(self._flush(), name="stepwell-committer")
+        return answer
+
+    async def close(self, seconds: float) -> None:
+        """Waits until nothing is on its way; what a store that is away does not take by then, it will never see."""
+        if self._flushing is not None:
+            flushing = self._flushing
+            await asyncio.wait({flushing}, timeout=seconds)
+            flushing.cancel()
+            await asyncio.wait({flushing})
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting or self._large:
+                batch = self._next_batch(self._waiting) or self._next_batch(self._large)
+                await self._commit(batch)
+        finally:
+            self._flushing = None
+
+    def _next_batch(self, queue: deque[_Waiting]) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        size = 0
+        while queue and len(batch) < _RUNS and (not batch or size + queue[0].size <= _BYTES):
+            one = queue.popleft()
+            size += one.size
+            batch.append(one)
+        return batch
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                verdicts = await self._store.commit(self._worker_id, [one.advance for one in batch])
+            except StoreUnavailableError as error:
+                _log.warning("%d runs wait with their outcomes, trying again in %.2f s: %s", len(batch), pause, error)
+                await self._runtime.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            except Exception as error:  # noqa: BLE001  some row in the batch is at fault: find which
+                await self._halve(batch, error)
+                return
+            else:
+                self.commits += 1
+                self.advances += len(batch)
+                self._answer(batch, verdicts)
+                return
+
+    async def _halve(self, batch: list[_Waiting], error: Exception) -> None:
+        if len(batch) == 1:
+            refused = RefusedError(str(error))
+            refused.__cause__ = error
+            if not batch[0].answer.done():
+                batch[0].answer.set_exception(refused)
+            return
+        middle = len(batch) // 2
+        await self._commit(batch[:middle])
+        await self._commit(batch[middle:])
+
+    def _answer(self, batch: list[_Waiting], verdicts: list[Verdict]) -> None:
+        for one, verdict in zip(batch, verdicts, strict=True):
+            if one.answer.done():
+                continue
+            if verdict == "busy":
+                self._loop.call_later(_BUSY_PAUSE, self._again, one)
+            else:
+                one.answer.set_result(verdict)
+
+    def _again(self, one: _Waiting) -> None:
+        self._waiting.append(one)
+        if self._flushing is None:
+            self._flushing = self._loop.create_task(self._flush(), name="stepwell-committer")

@@ -1,0 +1,79 @@
+"""What happens in this process, told to those here who wait for it; hints only, never the truth."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Alarm:
+    """Wakes one waiter: cleared before it looks, set by whoever changes what it looks at."""
+
+    def __init__(self) -> None:
+        self._rung = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        """Has the waiter look again."""
+        self._rung = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def clear(self) -> None:
+        """Called before looking: what rings from now on is not lost."""
+        self._rung = False
+
+    async def wait(self, seconds: float | None) -> bool:
+        """Waits to be rung, at most so long; whether it was."""
+        if self._rung:
+            return True
+        loop = asyncio.get_running_loop()
+        self._waiter = waiter = loop.create_future()
+        timer = None if seconds is None else loop.call_later(seconds, _time_out, waiter)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+        return self._rung
+
+
+class Events:
+    """Who in this process wants to know that runs are due, have ended, or were canceled."""
+
+    def __init__(self) -> None:
+        self.on_due: list[Callable[[], None]] = []
+        self.on_changed: list[Callable[[], None]] = []
+        self.on_canceled: list[Callable[[list[str]], None]] = []
+        self.on_ended: list[Callable[[str], None]] = []
+
+    def due(self) -> None:
+        """Runs became due."""
+        for tell in self.on_due:
+            tell()
+
+    def changed(self) -> None:
+        """Somebody wrote: anything may have happened."""
+        for tell in self.on_changed:
+            tell()
+
+    def canceled(self, run_ids: list[str]) -> None:
+        """Runs were canceled."""
+        for tell in self.on_canceled:
+            tell(run_ids)
+        for run_id in run_ids:
+            self.ended(run_id)
+
+    def ended(self, run_id: str) -> None:
+        """A run has ended."""
+        for tell in self.on_ended:
+            tell(run_id)
+
+
+def _time_out(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

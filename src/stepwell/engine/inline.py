@@ -1,0 +1,118 @@
+"""A run in memory: the same decisions and performing, over a list for a journal; no store, no second engine."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from stepwell.engine.advance import Drive
+from stepwell.engine.perform import Performer
+from stepwell.engine.runtime import Runtime, SystemRuntime
+from stepwell.engine.slots import Slots
+from stepwell.engine.threads import Threads
+from stepwell.engine.views import compensated_in, error_in
+from stepwell.errors import DefinitionError, Failure, RunFailedError
+from stepwell.store.codec import decode, encode
+from stepwell.store.protocol import Advance, History, Lease, Verdict
+from stepwell.workflow.builder import RunResult
+from stepwell.workflow.nodes import ChildWorkflow, Plan, WaitForSignal
+
+if TYPE_CHECKING:
+    from stepwell.core.model import JournalRow
+
+MAX_VALUE_BYTES = 4 * 2**20
+_STEP_TIMEOUT_MICROS = 600_000_000
+_CONCURRENCY = 1_000
+_THREADS = 32
+
+
+class InlineRunner:
+    """Runs workflows without a store; what `durable()` hands down to the builder."""
+
+    def __init__(self, runtime: Runtime | None = None) -> None:
+        self._runtime: Runtime = SystemRuntime() if runtime is None else runtime
+
+    def encode(self, value: object, place: str) -> bytes:
+        """The value as stored JSON; raises PayloadError."""
+        return encode(value, place, MAX_VALUE_BYTES)
+
+    async def run(self, plan: Plan, value: object) -> RunResult:
+        """Runs the plan to its end."""
+        for node in plan.nodes:
+            if isinstance(node, (WaitForSignal, ChildWorkflow)):
+                raise DefinitionError(f'Workflow "{plan.name}": {node.kind} "{node.name}" needs a store: use Durable.')
+        began = self._runtime.monotonic()
+        host = _InlineHost(self._runtime)
+        try:
+            results = await host.finish(plan, self.encode(value, "input"))
+        finally:
+            host.close()
+        return RunResult(results, timedelta(seconds=self._runtime.monotonic() - began))
+
+
+class _InlineHost:
+    """Keeps the rows of one run, and says yes to every commit."""
+
+    worker_id = "in-memory"
+    max_value_bytes = MAX_VALUE_BYTES
+    max_crashes = 1
+    is_stopping = False
+    others_wait = False
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._threads = Threads(runtime, _THREADS)
+        self.performer = Performer(runtime, Slots(_CONCURRENCY), self._threads, _STEP_TIMEOUT_MICROS)
+        self._rows: list[JournalRow] = []
+        self._last: Advance | None = None
+        self._raised: BaseException | None = None
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._threads.close()
+
+    async def finish(self, plan: Plan, value: bytes) -> dict[str, object]:
+        """Drives the run, sleeping where it is parked, until it has ended."""
+        run_id = self.runtime.new_id()
+        lease = Lease(run_id, 0, 0, 0, 0, 0, 0, "running", None, None, None, None, None, value)
+        while True:
+            drive = Drive(self, lease, plan, History(self._rows, [], 0), self.runtime.wall())
+            await drive.run()
+            last = self._last
+            if last is None or last.awaiting is not None:
+                raise DefinitionError(
+                    f'Workflow "{plan.name}": step "{drive.state.node.name}" suspended itself, which needs a store.'
+                )
+            if last.status == "completed":
+                return {name: decode(data) for name, data in drive.state.results.items()}
+            if last.status == "failed":
+                error = error_in(self._rows) or Failure("", "Unknown", "")
+                raise RunFailedError(run_id, error, compensated_in(self._rows)) from self._raised
+            wait = ((last.wake_at or 0) - self.runtime.wall()) / 1_000_000
+            await self.runtime.sleep(max(wait, 0.0))
+            lease = lease._replace(
+                seq=len(self._rows), status=last.status, wake_at=last.wake_at, parked_at=last.parked_at
+            )
+
+    async def commit(self, advance: Advance) -> Verdict:
+        """Keeps the rows."""
+        self._rows += advance.rows
+        self._last = advance
+        return "ok"
+
+    async def reload(self, lease: Lease) -> History:
+        """The rows so far."""
+        del lease
+        return History(self._rows, [], 0)
+
+    def child_lane(self, lease: Lease, workflow: str) -> int | None:
+        """No child can run in memory."""
+        del lease, workflow
+        return None
+
+    def told(self, advance: Advance) -> None:
+        """Nobody else is interested."""
+
+    def raised(self, error: BaseException) -> None:
+        """The first exception that failed a node for good is the run's cause."""
+        self._raised = self._raised or error

@@ -1,0 +1,62 @@
+"""Which lanes this app knows: the numbers that the store gives to its queues and workflows, asked once each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from stepwell.store.protocol import Definition, Lane, Store
+from stepwell.workflow.fingerprint import outline
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepwell.workflow.nodes import Plan
+    from stepwell.workflow.registry import Registry
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Lanes:
+    """Lane numbers by queue and workflow, and back."""
+
+    def __init__(self, store: Store, registry: Registry) -> None:
+        self._store = store
+        self._registry = registry
+        self._numbers: dict[Lane, int] = {}
+        self._plans: dict[int, Plan] = {}
+        self._queues: dict[int, str] = {}
+
+    async def of_queues(self, queues: Sequence[str]) -> list[int]:
+        """The lanes of all registered workflows in these queues."""
+        wanted = [(_lane(queue, plan), plan) for queue in queues for plan in self._registry]
+        missing = [(lane, plan) for lane, plan in wanted if lane not in self._numbers]
+        if missing:
+            definitions = [Definition(lane, _encode(outline(plan.nodes))) for lane, plan in missing]
+            for (lane, plan), number in zip(missing, await self._store.define(definitions), strict=True):
+                self._numbers[lane] = number
+                self._plans[number] = plan
+                self._queues[number] = lane.queue
+        return [self._numbers[lane] for lane, _ in wanted]
+
+    async def of(self, queue: str, plan: Plan) -> int:
+        """The lane of one workflow in one queue."""
+        lane = _lane(queue, plan)
+        if lane not in self._numbers:
+            await self.of_queues([queue])
+        return self._numbers[lane]
+
+    def plan(self, lane: int) -> Plan:
+        """The plan of a lane that this app asked for."""
+        return self._plans[lane]
+
+    def child(self, parent_lane: int, workflow: str) -> int | None:
+        """The lane of a child workflow in its parent's queue; None when it is not registered."""
+        if workflow not in self._registry.names:
+            return None
+        return self._numbers.get(_lane(self._queues[parent_lane], self._registry.get_plan(workflow)))
+
+
+def _lane(queue: str, plan: Plan) -> Lane:
+    return Lane(queue, plan.name, plan.fingerprint)

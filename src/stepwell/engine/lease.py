@@ -1,0 +1,146 @@
+"""Who is alive: a worker's own beat, from a thread of its own, and its judgement of the others.
+
+A worker is alive while its row exists. It is buried by another that is fit to judge: one whose own beats succeed, and
+that saw the same beat for half a lease by its own steady clock while the store's clock says it was silent for a whole
+one. Otherwise every outage, clock step and laptop's sleep would bury the living. Where the store knows for certain that
+a process is gone, nobody waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING
+
+from stepwell.errors import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepwell.engine.runtime import Runtime
+    from stepwell.store.protocol import Heart, Store, WorkerRow
+
+_log = logging.getLogger("stepwell")
+BEATS_A_LEASE = 3.3
+
+
+class Heartbeat:
+    """Beats in its own thread until stopped; tells the worker's loop what the beat brought."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        heart: Heart,
+        lease_seconds: float,
+        on_beat: Callable[[dict[str, int] | None, float], None],
+        longest_timeout: Callable[[], float],
+    ) -> None:
+        self._runtime = runtime
+        self._heart = heart
+        self._every = lease_seconds / BEATS_A_LEASE
+        self._blocked_after = lease_seconds / 2
+        self._on_beat = on_beat
+        self._longest_timeout = longest_timeout
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._answered_at = runtime.monotonic()
+        self._complained = False
+        self._stopped = threading.Event()
+        self._finished: asyncio.Future[None] = self._loop.create_future()
+        self.succeeded_at = runtime.monotonic()
+
+    def start(self) -> None:
+        """Begins to beat."""
+        self._runtime.start_thread(self._main, "stepwell-heartbeat")
+
+    async def stop(self) -> None:
+        """Beats no more."""
+        self._stopped.set()
+        await self._finished
+
+    def _main(self) -> None:
+        try:
+            while not self._stopped.wait(self._every):
+                if not self._is_loop_running():
+                    break
+                self._beat()
+        finally:
+            self._heart.close()
+            self._tell(self._finish)
+
+    def _beat(self) -> None:
+        began = self._runtime.monotonic()
+        try:
+            leased = self._heart.beat()
+        except StoreUnavailableError as error:
+            _log.warning("The heartbeat finds no store: %s", error)
+            return
+        self.succeeded_at = self._runtime.monotonic()
+        self._tell(lambda: self._on_beat(leased, began))
+
+    def _is_loop_running(self) -> bool:
+        """Whether to go on: a blocked event loop is logged, and given up only after the longest step's time."""
+        silent = self._runtime.monotonic() - self._answered_at
+        self._tell(self._answer)
+        if silent < self._blocked_after:
+            self._complained = False
+            return True
+        if not self._complained:
+            self._complained = True
+            frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001  the documented way to see a thread
+            stack = "".join(traceback.format_stack(frame)) if frame else "(unknown)"
+            _log.error("The event loop has been blocked for %.1f s; its runs stay here. It is at:\n%s", silent, stack)
+        return silent < self._longest_timeout()
+
+    def _answer(self) -> None:
+        self._answered_at = self._runtime.monotonic()
+
+    def _finish(self) -> None:
+        if not self._finished.done():
+            self._finished.set_result(None)
+
+    def _tell(self, what: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(what)
+        except RuntimeError:  # the loop was closed: nobody is left to be told
+            self._stopped.set()
+
+
+class Judge:
+    """Watches the other workers and buries those that are dead."""
+
+    def __init__(self, runtime: Runtime, store: Store, lease_micros: int) -> None:
+        self._runtime = runtime
+        self._store = store
+        self._lease = lease_micros
+        self._seen: dict[str, tuple[int, float]] = {}
+
+    async def judge(self, own_ids: frozenset[str], fit_since: float) -> int:
+        """Buries whoever is dead; how many runs that freed. `fit_since`: since when our own beats have succeeded."""
+        rows = [row for row in await self._store.workers() if row.worker_id not in own_ids]
+        self._seen = {row.worker_id: self._sight(row) for row in rows}
+        freed = 0
+        for row in rows:
+            if row.dead:
+                freed += await self._bury(row, None)
+            elif row.silent_for > self._lease and self._watched_for(row, fit_since) * 1_000_000 >= self._lease / 2:
+                freed += await self._bury(row, self._lease)
+        return freed
+
+    def _sight(self, row: WorkerRow) -> tuple[int, float]:
+        before = self._seen.get(row.worker_id)
+        return before if before is not None and before[0] == row.beat else (row.beat, self._runtime.monotonic())
+
+    def _watched_for(self, row: WorkerRow, fit_since: float) -> float:
+        return self._runtime.monotonic() - max(self._seen[row.worker_id][1], fit_since)
+
+    async def _bury(self, row: WorkerRow, silent_for: int | None) -> int:
+        freed = await self._store.bury(row.worker_id, silent_for)
+        if freed is None:
+            return 0
+        why = "its process is gone" if silent_for is None else f"silent for {row.silent_for / 1_000_000:.1f} s"
+        _log.warning("Buried worker %s of %s (%s): %d runs go to others.", row.worker_id, row.host, why, freed)
+        return freed

@@ -1,0 +1,101 @@
+"""Clock, chance, ids and threads: the only place where the outside world's randomness comes in."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Runtime(Protocol):
+    """What the engine needs and cannot decide; a test gives it another one, and a seed becomes a history."""
+
+    @property
+    def process(self) -> str:
+        """Names this process, and no other that ever ran on this host."""
+
+    def wall(self) -> int:
+        """The instant, in microseconds since 1970."""
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that never steps."""
+
+    def draw(self) -> float:
+        """A number from 0 to 1, for jitter."""
+
+    def new_id(self) -> str:
+        """A UUIDv7, greater than the one before."""
+
+    def pause(self, seconds: float) -> None:
+        """Blocks the calling thread."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits without blocking."""
+
+    def start_thread(self, target: Callable[[], None], name: str) -> Any:
+        """Starts a daemon thread: one that is stuck in a user's handler must not keep the process from its exit."""
+
+
+class SystemRuntime:
+    """The real clock, chance and threads."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    @property
+    def process(self) -> str:
+        """Names this process, and no other that ever ran on this host."""
+        return _process_name()
+
+    def wall(self) -> int:
+        """The instant, in microseconds since 1970."""
+        return time.time_ns() // 1000
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that never steps."""
+        return time.monotonic()
+
+    def draw(self) -> float:
+        """A number from 0 to 1, for jitter."""
+        return random.random()
+
+    def new_id(self) -> str:
+        """A UUIDv7, greater than the one before: 48 bits of milliseconds, 12 of their fraction, 62 of chance."""
+        stamp = max((time.time_ns() << 12) // 1_000_000, self._last + 1)
+        self._last = stamp
+        number = (stamp >> 12) << 80 | 7 << 76 | (stamp & 0xFFF) << 64 | 2 << 62 | secrets.randbits(62)
+        digits = f"{number:032x}"
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+    def pause(self, seconds: float) -> None:
+        """Blocks the calling thread."""
+        time.sleep(seconds)
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits without blocking."""
+        await asyncio.sleep(seconds)
+
+    def start_thread(self, target: Callable[[], None], name: str) -> threading.Thread:
+        """Starts a daemon thread."""
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread.start()
+        return thread
+
+
+def _process_name() -> str:
+    pid = os.getpid()
+    if pid not in _NAMES:
+        _NAMES.clear()
+        _NAMES[pid] = f"{pid}-{secrets.token_hex(8)}"
+    return _NAMES[pid]
+
+
+_NAMES: dict[int, str] = {}
+"""This process's name by its pid, so that a forked child makes one of its own."""

@@ -1,0 +1,65 @@
+"""The worker's concurrency: how many handlers and compensators may be in flight at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class ClosedError(Exception):
+    """The worker stops: no handler begins any more."""
+
+
+class Slots:
+    """Like a semaphore, but free of an await while a slot is free; first come, first served."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+        self._limit = limit
+        self._closed = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def taken(self) -> int:
+        """How many are in use."""
+        return self._limit - self._free
+
+    def take_free(self) -> bool:
+        """Takes a slot if one is free."""
+        if self._free > 0 and not self._closed:
+            self._free -= 1
+            return True
+        return False
+
+    async def take(self) -> None:
+        """Waits for a slot and takes it; raises ClosedError."""
+        if self._closed:
+            raise ClosedError
+        if self._free > 0 and not self._waiting:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # it was given to us at the same moment: pass it on
+                self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        """Frees a slot, for the one who waited longest."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+    def close(self) -> None:
+        """Turns away those who wait, and whoever comes."""
+        self._closed = True
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_exception(ClosedError())

@@ -1,0 +1,190 @@
+"""One worker id's time in the store: from being enlisted to being retired, or to finding itself buried."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from stepwell.engine.advance import Drive
+from stepwell.engine.committer import Committer
+from stepwell.engine.lease import Heartbeat
+from stepwell.errors import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from stepwell.engine.events import Events
+    from stepwell.engine.lanes import Lanes
+    from stepwell.engine.perform import Performer
+    from stepwell.engine.runtime import Runtime
+    from stepwell.engine.settings import Settings
+    from stepwell.store.protocol import Advance, Claimed, History, Lease, Store
+
+_log = logging.getLogger("stepwell")
+
+
+class Tenure:
+    """The runs a worker holds under one id, and all they need."""
+
+    def __init__(
+        self,
+        worker_id: str,
+        *,
+        store: Store,
+        runtime: Runtime,
+        settings: Settings,
+        lanes: Lanes,
+        events: Events,
+        performer: Performer,
+        on_room: Callable[[], None],
+        on_buried: Callable[[], None],
+    ) -> None:
+        self.worker_id = worker_id
+        self.runtime = runtime
+        self.performer = performer
+        self.max_value_bytes = settings.max_value_bytes
+        self.max_crashes = settings.max_crashes
+        self.is_stopping = False
+        self.others_wait = False
+        self._store = store
+        self._settings = settings
+        self._lanes = lanes
+        self._events = events
+        self._on_room = on_room
+        self._on_buried = on_buried
+        self._committer = Committer(store, runtime, worker_id)
+        self.commit = self._committer.commit
+        self._held: dict[str, tuple[Drive, asyncio.Task[None]]] = {}
+        self._suspects: set[str] = set()
+        self._unknown: dict[str, int] = {}
+        self._background: asyncio.Task[None] | None = None
+        self.heartbeat: Heartbeat | None = None
+        self._fit_since = runtime.monotonic()
+
+    @property
+    def held(self) -> int:
+        """How many runs it holds."""
+        return len(self._held)
+
+    @property
+    def suspects_room(self) -> int:
+        """How many runs that crashed workers it may take: one at a time, so that a poison step fails alone."""
+        return 0 if self._suspects else 1
+
+    @property
+    def fit_since(self) -> float:
+        """Since when every beat has succeeded, in monotonic seconds; now, if the last one is overdue."""
+        beat = self.heartbeat
+        if beat is not None and self.runtime.monotonic() - beat.succeeded_at > self._settings.lease_seconds / 2:
+            self._fit_since = self.runtime.monotonic()
+        return self._fit_since
+
+    async def begin(self, host: str) -> None:
+        """Enlists the worker and starts its beat."""
+        heart = await self._store.enlist(self.worker_id, host)
+        if self._store.shared:
+            seconds = self._settings.lease_seconds
+            self.heartbeat = Heartbeat(self.runtime, heart, seconds, self._reconcile, self._longest_timeout)
+            self.heartbeat.start()
+
+    async def take(self, claimed: Claimed) -> None:
+        """Drives freshly claimed runs."""
+        old = [lease for lease in claimed.leases if lease.seq or lease.mail]
+        histories = await self._store.load(old) if old else {}
+        loop = asyncio.get_running_loop()
+        for lease in claimed.leases:
+            try:
+                drive = Drive(self, lease, self._lanes.plan(lease.lane), histories.get(lease.run_id), claimed.now)
+            except Exception:  # noqa: BLE001  one run's fault must not stop the others
+                _log.exception("Run %s cannot be continued; it is left alone.", lease.run_id)
+                continue
+            if lease.crashes > 1:
+                self._suspects.add(lease.run_id)
+            self._held[lease.run_id] = (
+                drive,
+                loop.create_task(self._drive(drive), name=f"stepwell-run-{lease.run_id}"),
+            )
+
+    def cancel(self, run_ids: Iterable[str]) -> None:
+        """Stops the drives of runs that are not ours any more."""
+        for run_id in tuple(run_ids):
+            if run_id in self._held:
+                self._held[run_id][1].cancel()
+
+    async def stop(self, grace: float) -> None:
+        """Lets handlers in flight end within `grace` seconds, cancels the rest, gives everything back."""
+        self.is_stopping = True
+        await self._ended_within(grace)
+        self.cancel(tuple(self._held))
+        await self._ended_within(1.0)
+        await self._committer.close(grace)
+        if self.heartbeat is not None:
+            await self.heartbeat.stop()
+        try:
+            await self._store.retire(self.worker_id)
+        except StoreUnavailableError as error:
+            _log.warning("Worker %s cannot give its runs back; others will bury it: %s", self.worker_id, error)
+
+    async def abandon(self) -> None:
+        """Drops everything: the worker was buried, and its runs are others'."""
+        self.is_stopping = True
+        self.cancel(tuple(self._held))
+        if self.heartbeat is not None:
+            await self.heartbeat.stop()
+
+    async def reload(self, lease: Lease) -> History:
+        """The run's past as it is stored now."""
+        return (await self._store.load([lease]))[lease.run_id]
+
+    def child_lane(self, lease: Lease, workflow: str) -> int | None:
+        """The lane of a child of this run; None when no such workflow is registered."""
+        return self._lanes.child(lease.lane, workflow)
+
+    def told(self, advance: Advance) -> None:
+        """Passes on what a commit means to others in this process."""
+        if advance.ended:
+            self._events.ended(advance.run_id)
+        if advance.spawned or advance.post is not None or advance.due_at is not None:
+            self._events.due()
+
+    def raised(self, error: BaseException) -> None:
+        """The journal tells it; nothing more to do."""
+
+    async def _drive(self, drive: Drive) -> None:
+        try:
+            await drive.run()
+        except Exception:  # noqa: BLE001  one run's fault must not stop the others
+            _log.exception("Run %s stopped being driven here; another claim will go on with it.", drive.run_id)
+            await self._give_back({drive.run_id: drive.token})
+        finally:
+            self._held.pop(drive.run_id, None)
+            self._suspects.discard(drive.run_id)
+            self._on_room()
+
+    async def _ended_within(self, seconds: float) -> None:
+        tasks = {task for _, task in self._held.values()}
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
+    async def _give_back(self, tokens: dict[str, int]) -> None:
+        await self._store.give_back(self.worker_id, tokens)
+        self._events.due()
+
+    def _reconcile(self, leased: dict[str, int] | None, began: float) -> None:
+        """Compares what the store says we hold with what we drive."""
+        if leased is None:
+            _log.error("Worker %s was buried; it drops its %d runs and begins anew.", self.worker_id, self.held)
+            self._on_buried()
+            return
+        driven = {run: drive for run, (drive, _) in self._held.items()}
+        self.cancel(run for run, drive in driven.items() if leased.get(run) != drive.token and drive.begun < began)
+        unknown = {run: token for run, token in leased.items() if run not in driven or driven[run].token != token}
+        strangers = dict(unknown.items() & self._unknown.items())
+        self._unknown = unknown
+        if strangers:
+            _log.warning("Giving back %d runs that are leased to us but were never received.", len(strangers))
+            self._background = asyncio.get_running_loop().create_task(self._give_back(strangers))
+
+    def _longest_timeout(self) -> float:
+        return max((drive.longest_timeout() for drive, _ in tuple(self._held.values())), default=0.0)

@@ -1,0 +1,111 @@
+"""The threads in which plain handlers run: few, daemonic, and counted when a handler does not let go of one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import queue
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepwell.engine.runtime import Runtime
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One call in a thread; `started` once a thread took it, in monotonic seconds."""
+
+    call: Callable[[], Any]
+    future: asyncio.Future[Any]
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    started: float | None = None
+    abandoned: bool = False
+    ended: bool = False
+
+
+class Threads:
+    """At most `limit` threads, started when they are needed."""
+
+    def __init__(self, runtime: Runtime, limit: int) -> None:
+        self._runtime = runtime
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._waiting: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
+        self._ended: deque[tuple[Ticket, Any, BaseException | None]] = deque()
+        self._running = 0
+        self._idle = 0
+        self._abandoned: list[Ticket] = []
+
+    @property
+    def is_full_of_stuck(self) -> bool:
+        """Whether every thread is held by a handler whose time is over."""
+        self._abandoned = [ticket for ticket in self._abandoned if not ticket.ended]
+        return len(self._abandoned) >= self._limit
+
+    def start(self, call: Callable[[], Any]) -> Ticket:
+        """Has the call run in a thread; the ticket's future gets its result."""
+        ticket = Ticket(call, self._loop.create_future())
+        if self._idle <= self._waiting.qsize() and self._running < self._limit:
+            self._running += 1
+            self._runtime.start_thread(self._main, "stepwell-handler")
+        self._waiting.put(ticket)
+        return ticket
+
+    def abandon(self, ticket: Ticket) -> None:
+        """Drops what the call will give: its time is over, or its run is not ours any more."""
+        ticket.abandoned = True
+        if ticket.started is not None and not ticket.ended:
+            self._abandoned.append(ticket)
+
+    def close(self) -> None:
+        """Ends the threads as they become free."""
+        for _ in range(self._running):
+            self._waiting.put(None)
+
+    def _main(self) -> None:
+        while True:
+            self._idle += 1
+            ticket = self._waiting.get()
+            self._idle -= 1
+            if ticket is None:
+                return
+            self._serve(ticket)
+
+    def _serve(self, ticket: Ticket) -> None:
+        if ticket.abandoned:
+            return
+        ticket.started = self._runtime.monotonic()
+        result, error = None, None
+        try:
+            result = ticket.context.run(ticket.call)
+        except BaseException as raised:  # noqa: BLE001  a handler may call sys.exit: it is its failure, not this thread's
+            error = raised
+        ticket.ended = True
+        self._ended.append((ticket, result, error))
+        if len(self._ended) == 1:
+            try:
+                self._loop.call_soon_threadsafe(self._hand_over)
+            except RuntimeError:  # the loop was closed: nobody is left to be told
+                return
+
+    def _hand_over(self) -> None:
+        while self._ended:
+            ticket, result, error = self._ended.popleft()
+            if ticket.abandoned or ticket.future.done():
+                continue
+            if error is None:
+                ticket.future.set_result(result)
+            else:
+                ticket.future.set_exception(_storable(error))
+
+
+def _storable(error: BaseException) -> BaseException:
+    if isinstance(error, StopIteration):  # a future refuses it
+        wrapped = RuntimeError("a handler raised StopIteration")
+        wrapped.__cause__ = error
+        return wrapped
+    return error

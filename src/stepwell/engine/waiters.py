@@ -1,0 +1,85 @@
+"""Those who wait for runs to end: told at once by this process, and found by a look at the store when others write."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from stepwell.errors import RunNotFoundError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from stepwell.core.model import Status
+    from stepwell.engine.events import Events
+    from stepwell.engine.wakeup import Wakeup
+    from stepwell.store.protocol import Store
+
+_log = logging.getLogger("stepwell")
+
+
+class Waiters:
+    """Futures by run id; one query looks for all of them."""
+
+    def __init__(self, store: Store, events: Events, wakeup: Wakeup) -> None:
+        self._store = store
+        self._events = events
+        self._wakeup = wakeup
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._again = False
+        events.on_ended.append(self._ended)
+        events.on_changed.append(self._look)
+
+    async def ended(self, run_id: str, timeout: float | None) -> None:
+        """Returns when the run has ended; raises RunNotFoundError and TimeoutError."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(run_id, []).append(future)
+        self._wakeup.begin()
+        try:
+            known = await self._store.reader.ended([run_id])
+            self._tell(run_id, known.get(run_id, "running"))
+            done, _ = await asyncio.wait({future}, timeout=timeout)
+            if not done:
+                raise TimeoutError(f"run {run_id} has not ended within {timeout:g} s; it goes on")
+            future.result()
+        finally:
+            waiting = self._waiting.get(run_id, [])
+            if future in waiting:
+                waiting.remove(future)
+                if not waiting:
+                    del self._waiting[run_id]
+            await self._wakeup.end()
+
+    def _ended(self, run_id: str) -> None:
+        if run_id in self._waiting:
+            self._tell(run_id, "completed")
+
+    def _tell(self, run_id: str, status: Status | None) -> None:
+        if status in {"pending", "running"}:
+            return
+        for future in self._waiting.pop(run_id, []):
+            if future.done():
+                continue
+            if status is None:
+                future.set_exception(RunNotFoundError(run_id))
+            else:
+                future.set_result(None)
+
+    def _look(self) -> None:
+        """Looks for all at once; when something changes during a look, looks again after it."""
+        if self._looking is not None:
+            self._again = True
+        elif self._waiting:
+            self._looking = asyncio.get_running_loop().create_task(self._look_on(), name="stepwell-waiters")
+
+    async def _look_on(self) -> None:
+        try:
+            self._again = True
+            while self._again and self._waiting:
+                self._again = False
+                for run_id, status in (await self._store.reader.ended(list(self._waiting))).items():
+                    self._tell(run_id, status)
+        except StoreUnavailableError as error:
+            _log.warning("Cannot look for runs that have ended: %s", error)
+        finally:
+            self._looking = None

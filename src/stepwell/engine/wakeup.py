@@ -1,0 +1,58 @@
+"""Noticing what other processes write: a cheap look, often while there is news and seldom while there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from stepwell.errors import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from stepwell.engine.events import Events
+    from stepwell.engine.runtime import Runtime
+    from stepwell.store.protocol import Store
+
+_log = logging.getLogger("stepwell")
+_BUSY_SECONDS = 0.015
+_IDLE_SECONDS = 0.1
+_AWAY_SECONDS = 1.0
+
+
+class Wakeup:
+    """Looks for changes as long as somebody in this process waits for one."""
+
+    def __init__(self, store: Store, runtime: Runtime, events: Events) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._events = events
+        self._users = 0
+        self._looking: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Somebody waits."""
+        self._users += 1
+        if self._looking is None and self._store.shared:
+            self._looking = asyncio.get_running_loop().create_task(self._look(), name="stepwell-wakeup")
+
+    async def end(self) -> None:
+        """Somebody waits no more."""
+        self._users -= 1
+        if self._users == 0 and self._looking is not None:
+            looking, self._looking = self._looking, None
+            looking.cancel()
+            await asyncio.wait({looking})
+
+    async def _look(self) -> None:
+        pause = _BUSY_SECONDS
+        while True:
+            await self._runtime.sleep(pause)
+            try:
+                changed = await self._store.reader.changed()
+            except StoreUnavailableError as error:
+                _log.warning("Cannot look for changes: %s", error)
+                pause = _AWAY_SECONDS
+                continue
+            pause = _BUSY_SECONDS if changed else min(pause * 2, _IDLE_SECONDS)
+            if changed:
+                self._events.changed()

@@ -1,0 +1,115 @@
+"""What the tests of running workflows share: the stores, a gated handler, waiting for a status. No test lives here."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stepwell import Context, Durable, Entry, RunSnapshot
+
+PATIENCE = 20
+"""Seconds a test waits for what must happen before it fails."""
+
+
+def file_url(folder: Path, name: str = "store.db") -> str:
+    """The URL of a file store in `folder`."""
+    return f"sqlite:///{folder / name}"
+
+
+def names_in(folder: Path) -> set[str]:
+    """The names of the files in a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture(params=["memory", "file"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store; the test runs once with each kind."""
+    return "sqlite://" if request.param == "memory" else file_url(tmp_path)
+
+
+class Gate:
+    """An async handler that ends when the test lets it, and counts what became of its calls."""
+
+    def __init__(self, result: Any = None) -> None:
+        self.result = result
+        self.begun = 0
+        self.canceled = 0
+        self.attempts: list[int] = []
+        self._open = asyncio.Event()
+
+    def let(self) -> None:
+        """Let every call end, those that wait and those that come."""
+        self._open.set()
+
+    async def handler(self, ctx: Context) -> Any:
+        """Wait to be let, then give the result."""
+        self.begun += 1
+        self.attempts.append(ctx.attempt)
+        try:
+            await self._open.wait()
+        except asyncio.CancelledError:
+            self.canceled += 1
+            raise
+        return self.result
+
+    async def entered(self, times: int = 1) -> None:
+        """Wait until the handler has been called that often."""
+        await eventually(lambda: self.begun >= times, within=PATIENCE)
+
+
+async def echo(ctx: Context) -> Any:
+    """A handler that gives back the run's input."""
+    return ctx.input
+
+
+async def one(ctx: Context) -> int:
+    """A handler that gives 1."""
+    return 1
+
+
+async def two(ctx: Context) -> int:
+    """A handler that gives 2."""
+    return 2
+
+
+async def decline(ctx: Context) -> None:
+    """A handler that always fails."""
+    raise ValueError("card declined")
+
+
+async def undo(ctx: Context) -> None:
+    """A compensator that does nothing."""
+
+
+async def until_status(app: Durable, run_id: str, status: str) -> RunSnapshot:
+    """Wait until the run has that status; the snapshot that shows it."""
+
+    async def reached() -> RunSnapshot | None:
+        snapshot = await app.status(run_id)
+        return snapshot if snapshot.status == status else None
+
+    reached.__qualname__ = f"status {status} of run {run_id}"
+    return await eventually(reached, within=PATIENCE)
+
+
+async def until_asleep(app: Durable, run_id: str) -> RunSnapshot:
+    """Wait until the run will move by itself at a time that is known; the snapshot that shows it."""
+
+    async def asleep() -> RunSnapshot | None:
+        snapshot = await app.status(run_id)
+        return snapshot if snapshot.wake_at is not None else None
+
+    asleep.__qualname__ = f"wake_at of run {run_id}"
+    return await eventually(asleep, within=PATIENCE)
+
+
+def outcomes(entries: list[Entry], kind: str = "step") -> list[tuple[str, int | None, str]]:
+    """Node, iteration and status of the journal's entries of one kind, in order."""
+    return [(entry.node, entry.iteration, entry.status) for entry in entries if entry.kind == kind]

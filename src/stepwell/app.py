@@ -81,9 +81,7 @@ class Durable:
         self._runtime: Runtime = SystemRuntime() if runtime is None else runtime
         self.url = url
         self._store = _store_for(url, self._runtime)
-        self._registry = Registry()
-        for workflow in workflows:
-            self._registry.add(workflow)
+        self._registry = Registry(workflows)
         self._entered = False
 
     def __repr__(self) -> str:
@@ -129,6 +127,16 @@ class Durable:
         """How the store's tables stand; changes nothing, and does not need the app to be entered."""
         version, pending = await self._store.schema()
         return SchemaStatus(version, self._store.latest, pending)
+
+    def at(self, url: str) -> Durable:
+        """The same workflows and options over another store; not entered."""
+        other = Durable(url, (self.workflow(name) for name in self.workflows), runtime=self._runtime)
+        other._settings = self._settings
+        return other
+
+    def workflow(self, name: str) -> Workflow:
+        """The registered workflow of that name; raises WorkflowNotRegisteredError."""
+        return self._registry.get_workflow(name)
 
     def register(self, workflow: Workflow) -> None:
         """Adds a workflow and closes it; raises DefinitionError for a second one of its name."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepwell import Branch, Context, Workflow, durable
+from stepwell import Branch, Context, Retry, Workflow, durable
 from tests.api.handlers import LineDownError, Spy, fail, nothing
 from tests.api.runs import ended, suspended, work_until
 
@@ -160,7 +160,7 @@ async def test_in_memory_a_true_answer_stands_as_well() -> None:
 
 async def test_a_true_answer_stands_for_a_run_that_sleeps_or_waits(sqlite: OnSqlite) -> None:
     condition = Spy(True)  # noqa: FBT003 - the value the condition gives
-    order = durable("order").sleep("nap", 0.2, when=condition.decide)
+    order = durable("order").sleep("nap", 0.5, when=condition.decide)
     order.wait_for_signal("signoff", "signoff", when=condition.decide)
     async with sqlite.open(order) as app:
         run_id = (await app.start(order)).run_id
@@ -209,7 +209,7 @@ async def test_an_error_in_the_condition_is_a_failed_attempt_of_the_node(sqlite:
     assert kept.rows() == [("step", "retrying", 1), ("step", "completed", 2)]
 
 
-@pytest.mark.parametrize("kind", ["step", "route"])
+@pytest.mark.parametrize("kind", ["step", "parallel", "route", "loop"])
 async def test_a_condition_out_of_attempts_fails_the_node(sqlite: OnSqlite, kind: str) -> None:
     calls: list[int] = []
 
@@ -218,12 +218,28 @@ async def test_a_condition_out_of_attempts_fails_the_node(sqlite: OnSqlite, kind
         raise LineDownError("the condition is down")
 
     options: dict[str, Any] = {"when": down, "max_retries": 1, "retry_backoff": 0.01}
-    order = durable("order")
-    if kind == "step":
-        order.step("node", nothing, **options)
-    else:
-        order.route("node", lambda ctx: "b", {"b": nothing}, **options)
-    kept = await sqlite(order)
+    nodes: dict[str, Callable[[], Workflow]] = {
+        "step": lambda: durable("order").step("node", nothing, **options),
+        "parallel": lambda: durable("order").parallel("node", {"a": nothing}, **options),
+        "route": lambda: durable("order").route("node", lambda ctx: "b", {"b": nothing}, **options),
+        "loop": lambda: durable("order").loop("node", lambda input, ctx: None, max_iterations=1, **options),
+    }
+    kept = await sqlite(nodes[kind]())
     assert (kept.failure.node, kept.failure.message) == ("node", "the condition is down")
     assert calls == [1, 2]
-    assert kept.rows() == [(kind, "retrying", 1), (kind, "failed", 2)]
+    journaled = KINDS.get(kind, kind)
+    assert kept.rows("node") == kept.rows() == [(journaled, "retrying", 1), (journaled, "failed", 2)]
+
+
+@pytest.mark.parametrize("kind", ["sleep", "signal", "child"])
+async def test_conditions_of_nodes_without_a_policy_have_the_default_one(sqlite: OnSqlite, kind: str) -> None:
+    calls: list[int] = []
+
+    def down(ctx: Context) -> bool:
+        calls.append(ctx.attempt)
+        raise Retry("ask again", after=0.01)
+
+    kept = await sqlite(ANY[kind](durable("order"), down), children=[invoicing()])
+    assert (kept.failure.node, kept.failure.type) == ("node", "Retry")
+    assert calls == [1, 2, 3, 4]
+    assert kept.rows() == [*((kind, "retrying", attempt) for attempt in (1, 2, 3)), (kind, "failed", 4)]

@@ -111,7 +111,7 @@ async def test_the_same_key_gives_the_first_run_whatever_the_input(url: str) -> 
     assert snapshot.key == "order-1"
 
 
-async def test_a_key_taken_gives_its_run_as_it_stands_also_after_the_end(url: str) -> None:
+async def test_i10_a_key_gives_its_run_as_it_stands_also_after_the_end(url: str) -> None:
     async with Durable(url, [durable("greet").step("say", echo)]) as app, app.worker():
         first = await app.start("greet", "first", key="order-1")
         await app.result(first.run_id, timeout=PATIENCE)

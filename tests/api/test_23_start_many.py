@@ -80,7 +80,7 @@ async def test_each_input_has_its_key(url: str) -> None:
         assert [(await app.status(each.run_id)).input for each in started] == ["a", "b"]
 
 
-async def test_a_key_given_twice_is_one_run_with_the_first_input(url: str) -> None:
+async def test_i10_a_key_given_twice_is_one_run_with_the_first_input(url: str) -> None:
     async with Durable(url, [greet()]) as app:
         started = await app.start_many("greet", ["a", "b", "c"], keys=["same", "other", "same"])
         assert started[0] == started[2]

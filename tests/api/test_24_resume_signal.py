@@ -90,7 +90,7 @@ async def test_of_two_resumes_one_is_accepted(url: str) -> None:
         async with app.worker():
             again = await until_status(app, started.run_id, "suspended")
             assert again.current_node == "second"
-            assert again.results["first"] in (1, 2)
+            assert again.results in ({"first": 1}, {"first": 2})
 
 
 async def test_a_run_that_has_ended_accepts_nothing(url: str) -> None:

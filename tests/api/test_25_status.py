@@ -268,6 +268,7 @@ async def test_what_a_reader_does_to_a_snapshots_values_nobody_else_sees(url: st
         await app.result(started.run_id, timeout=PATIENCE)
         snapshot = await app.status(started.run_id)
         snapshot.input["items"].append(2)
+        assert snapshot.results is not None
         snapshot.results["say"]["items"].append(3)
         fresh = await app.status(started.run_id)
     assert fresh.input == {"items": [1]}

@@ -33,7 +33,7 @@ url = running_fixtures.url
 
 
 async def all_ended(app: Durable, started: list[StartResult]) -> list[Any]:
-    return await asyncio.gather(*(app.result(each.run_id, timeout=PATIENCE) for each in started))
+    return list(await asyncio.gather(*(app.result(each.run_id, timeout=PATIENCE) for each in started)))
 
 
 class Crowd:

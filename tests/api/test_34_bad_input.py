@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,6 +28,9 @@ from stepwell import (
 from tests.api import running_fixtures
 from tests.api.running_fixtures import PATIENCE, echo, file_url, names_in, one, undo
 from tests.programs import full_disk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 url = running_fixtures.url
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,7 +110,7 @@ def a_deep_value() -> list[Any]:
     return deep
 
 
-NOT_JSON = {
+NOT_JSON: dict[str, Callable[[], Any]] = {
     "object": lambda: {"it": Opaque()},
     "tuple": lambda: {"it": (1, 2)},
     "set": lambda: {"it": {1}},

@@ -106,6 +106,29 @@ def test_a_run_that_fails_is_told_to_machines_on_both_streams(shop: Shop) -> Non
     assert "card declined" in error["message"]
 
 
+def test_run_tells_how_its_run_ended_before_it_waits_for_the_handlers_of_others(shop: Shop) -> None:
+    other = shop.start("slow")
+    process = shop.begin("--app", "shop:app", "run", "signoff")
+    begun(shop)
+    (run_id,) = asyncio.run(_suspended(shop))
+    assert shop("signal", run_id, "founder-signoff", "1", "--url", shop.url).code == 0
+    read_up_to(process, "Other runs' handlers have 10 s to end.")
+    (shop.folder / "let").touch()
+    answer = finish(process)
+
+    assert (answer.code, answer.out.splitlines()[1:]) == (0, ["  decision  1", "  close     1"])
+    shop.work(other, until="completed")
+    assert [entry["attempt"] for entry in shop("journal", other, "--url", shop.url, "--json").json] == [1, 1]
+
+
+async def _suspended(shop: Shop) -> list[str]:
+    async def look() -> list[str]:
+        listed = await asyncio.to_thread(shop, "list", "--url", shop.url, "--status", "suspended", "--json")
+        return [run["run_id"] for run in listed.json]
+
+    return await eventually(look, within=WITHIN)
+
+
 def test_a_run_that_is_canceled_exits_1(shop: Shop) -> None:
     process = shop.begin("--app", "shop:app", "run", "slow", "--json")
     begun(shop)
@@ -252,7 +275,7 @@ def test_the_input_comes_from_the_line_a_file_or_stdin(shop: Shop) -> None:
 def test_without_input_it_is_null_and_a_negative_number_stands_after_two_dashes(shop: Shop) -> None:
     ids = [shop.start("order"), shop.start("order", "--", "-5")]
 
-    assert [shop.ask(lambda app, run_id=run_id: app.status(run_id)).input for run_id in ids] == [None, -5]
+    assert [shop("status", run_id, "--url", shop.url, "--json").json["input"] for run_id in ids] == [None, -5]
 
 
 @pytest.mark.parametrize("spec", ["shop:app", "shop:make", "shop:amake"])

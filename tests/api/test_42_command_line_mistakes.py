@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from stepwell.cli import commands_db
 from tests.api.command_line import Shop, shop_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from stepwell.cli.settings import Settings
 
 
 @pytest.fixture
@@ -239,6 +242,19 @@ def test_a_url_of_no_store_exits_2(shop: Shop, url: str) -> None:
 
     assert (answer.code, answer.out) == (2, "")
     assert answer.complaint
+
+
+def test_a_defect_of_stepwell_keeps_its_traceback(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(settings: Settings) -> NoReturn:
+        raise RuntimeError("not the person's fault")
+
+    monkeypatch.setattr(commands_db, "app_of_store", broken)
+    plain, machine = shop("db", "status", "--url", shop.url), shop("db", "status", "--url", shop.url, "--json")
+
+    assert plain.code == machine.code == 1
+    assert plain.err.startswith("Traceback")
+    assert machine.error["code"] == "internal"
+    assert "not the person's fault" in machine.error["message"]
 
 
 def test_a_reader_that_goes_away_is_no_error(shop: Shop) -> None:

@@ -21,6 +21,7 @@ PUBLIC = [
     "DurableError",
     "Entry",
     "Failure",
+    "JournalError",
     "PayloadError",
     "ResumeResult",
     "Retry",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from stepwell.core.decide import decide
 from stepwell.core.decisions import (
@@ -32,55 +32,18 @@ from stepwell.core.work import outcome
 from stepwell.engine.committer import RefusedError
 from stepwell.engine.failures import failure_of
 from stepwell.engine.slots import ClosedError
+from stepwell.engine.toolbox import Toolbox
 from stepwell.errors import Failure
-from stepwell.store.codec import decode, encode
 from stepwell.store.protocol import Advance, History, Lease, NewRun, Post, Verdict
-from stepwell.workflow.context import Context
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
-    from stepwell.engine.perform import Performer
-    from stepwell.engine.runtime import Runtime
+    from stepwell.engine.host import Host
     from stepwell.workflow.nodes import Plan
 
 _log = logging.getLogger("stepwell")
 _STICKY_MICROS = 1_000_000
 _REFUSED_MICROS = 60_000_000
 _NOTHING = BaseException()
-
-
-class Host(Protocol):
-    """What a run needs of whoever drives it: a worker, or a run in memory."""
-
-    runtime: Runtime
-    performer: Performer
-    worker_id: str
-    max_value_bytes: int
-    max_crashes: int
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether nothing is to be begun any more."""
-
-    @property
-    def others_wait(self) -> bool:
-        """Whether due runs wait for room."""
-
-    def commit(self, advance: Advance) -> Awaitable[Verdict]:
-        """The verdict on the advance; raises RefusedError."""
-
-    async def reload(self, lease: Lease) -> History:
-        """The run's past as it is stored now."""
-
-    def child_lane(self, lease: Lease, workflow: str) -> int | None:
-        """The lane of a child of this run; None when no such workflow is registered."""
-
-    def told(self, advance: Advance) -> None:
-        """Hears of an advance that was committed."""
-
-    def raised(self, error: BaseException) -> None:
-        """Hears of an exception that failed a node for good."""
 
 
 @dataclass(slots=True)
@@ -93,15 +56,17 @@ class _Ended:
 
 
 class Drive:
-    """Drives one leased run; it is also the tools of the scripts it performs."""
+    """Drives one leased run."""
 
-    def __init__(self, host: Host, lease: Lease, plan: Plan, history: History | None, now: int) -> None:
+    def __init__(  # noqa: PLR0917  a drive's parts, by two callers
+        self, host: Host, lease: Lease, plan: Plan, history: History | None, now: int, asked_at: float
+    ) -> None:
         self._host = host
         self._lease = lease
         self._plan = plan
-        self._monotonic = host.runtime.monotonic
-        self._started = self._monotonic()
-        self._epoch = now - int(self._started * 1_000_000)
+        self._tools = Toolbox(host, lease, plan, now, asked_at)
+        self._now = self._tools.now
+        self._started = asked_at
         self._claimed_at = now
         self._stored_seq = lease.seq
         self._stored_status = lease.status
@@ -126,49 +91,20 @@ class Drive:
 
     @property
     def begun(self) -> float:
-        """When it was claimed, in monotonic seconds."""
+        """When its claim was asked for, in monotonic seconds."""
         return self._started
 
     def longest_timeout(self) -> float:
         """The most that an attempt of this run may take, in seconds."""
         return max((self._host.performer.limit_of(node.policy.timeout) for node in self._plan.nodes), default=0.0)
 
-    def now(self) -> int:
-        """The instant, by the store's clock as it was at the claim."""
-        return self._epoch + int(self._monotonic() * 1_000_000)
-
-    def encode(self, value: Any, place: str) -> bytes:
-        """The value as stored; raises PayloadError."""
-        return encode(value, place, self._host.max_value_bytes)
-
-    def decode(self, data: bytes) -> Any:
-        """A fresh copy of a stored value."""
-        return decode(data)
-
-    def context(self, call: Call) -> Context:
-        """A fresh context of this call."""
-        resume = None if call.resume is None else call.resume[1]
-        return Context(
-            self._lease.run_id,
-            self._plan.name,
-            call.step,
-            call.attempt,
-            call.iteration,
-            call.key,
-            self.state.input,
-            call.results,
-            resume,
-            decode,
-        )
-
     async def run(self) -> None:
         """Goes on until the run ends, waits or is lost; when cancelled, so are its handlers in flight."""
         try:
             going = True
             while going:
-                moves = decide(self.state, self.now())
-                calls = [move for move in moves if type(move) is Call]
-                going = await (self._begin(calls) if calls else self._carry_out(moves[0]))
+                moves = decide(self.state, self._now())
+                going = await (self._begin(moves) if type(moves[0]) is Call else self._carry_out(moves[0]))
         except ClosedError:
             await self._release()
         except RefusedError as error:
@@ -176,18 +112,22 @@ class Drive:
         finally:
             for task in self._tasks:
                 task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
 
-    async def _begin(self, calls: list[Call]) -> bool:
+    async def _begin(self, moves: tuple[Decision, ...]) -> bool:
         if self._pending and not await self._flush():
             return False
+        in_flight = self.state.in_flight
         if self._host.is_stopping:
-            return await self._wait(None) if self._tasks else await self._release()
-        if not self._tasks and self._host.others_wait and self.now() - self._claimed_at > _STICKY_MICROS:
+            return await self._wait(None) if in_flight else await self._release()
+        if not in_flight and self._host.others_wait and self._now() - self._claimed_at > _STICKY_MICROS:
             return await self._release()
-        if len(calls) == 1 and not self._tasks:
+        calls = [move for move in moves if type(move) is Call]
+        if len(calls) == 1 and not in_flight:
             return await self._settle(await self._attempt(calls[0]))
         for call in calls:
-            self.state.in_flight.add(call.identity)
+            in_flight.add(call.identity)
             task = asyncio.get_running_loop().create_task(self._attempt_apart(call))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -220,12 +160,12 @@ class Drive:
                 turn(self.state, "failed")
                 return await self._end(self._post(None, failure))
             case Call():
-                return await self._begin([move])
+                return await self._begin((move,))
 
     async def _attempt(self, call: Call) -> _Ended:
-        call.started_at = self.now()
+        call.started_at = self._now()
         try:
-            return _Ended(call, await self._host.performer.perform(call, self))
+            return _Ended(call, await self._host.performer.perform(call, self._tools))
         except ClosedError:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is its failure
@@ -246,7 +186,7 @@ class Drive:
             self._something_ended.set_result(None)
 
     async def _settle(self, over: _Ended) -> bool:
-        call, now = over.call, self.now()
+        call, now = over.call, self._now()
         if over.ending is None:
             failure = failure_of(over.error, call.step)
             draw = self._host.runtime.draw()
@@ -262,9 +202,9 @@ class Drive:
 
     async def _wait(self, until: int | None) -> bool:
         """Waits for an attempt in flight to end, or for the instant; then takes in what has ended."""
-        if not self._ended and self._tasks:
+        if not self._ended and self.state.in_flight:
             self._something_ended = asyncio.get_running_loop().create_future()
-            timeout = None if until is None else max(0.0, (until - self.now()) / 1_000_000)
+            timeout = None if until is None else max(0.0, (until - self._now()) / 1_000_000)
             await asyncio.wait({self._something_ended}, timeout=timeout)
             self._something_ended = None
         ended, self._ended = self._ended, []
@@ -319,7 +259,7 @@ class Drive:
         if lane is None:
             piece = face_of(self.state.node).work(self.state.node, self.state)
             failure = ("WorkflowNotRegistered", f'no workflow "{child.workflow}" is registered at this worker')
-            row = outcome(self.state, piece, started_at=spawn.since, now=self.now(), failure=failure)
+            row = outcome(self.state, piece, started_at=spawn.since, now=self._now(), failure=failure)
             return await self._carry_out(Record(row))
         advance = self._advance()
         advance.release = True
@@ -327,7 +267,7 @@ class Drive:
         advance.parked_at = spawn.since
         run_id = self._host.runtime.new_id()
         new = NewRun(run_id, lane, child.workflow, child.value, None, 0, self._lease.run_id, child.parent_node)
-        advance.spawned.append(new)
+        advance.spawned = (new,)
         if await self._commit(advance) in {"ok", "done"}:
             note(self.state, spawn)
         return False
@@ -344,7 +284,7 @@ class Drive:
         parked = self.state.parked
         advance = self._advance()
         advance.release = True
-        advance.due_at = self.now() + delay
+        advance.due_at = self._now() + delay
         if self._stored_status == "suspended" and self.state.status == "running" and parked is not None:
             advance.status = "suspended"
         if parked is not None:
@@ -371,7 +311,7 @@ class Drive:
         self._stored_seq = self.state.seq
         piece = face_of(self.state.node).work(self.state.node, self.state)
         failure = (type(cause).__name__, f"the store refused the outcome: {failure_of(cause, '').message}")
-        row = outcome(self.state, piece, started_at=self.now(), now=self.now(), failure=failure)
+        row = outcome(self.state, piece, started_at=self._now(), now=self._now(), failure=failure)
         self._host.raised(cause)
         if await self._carry_out(Record(row)):
             await self.run()

@@ -25,7 +25,7 @@ def failure_of(error: BaseException, node: str) -> Failure:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except BaseException as broken:  # noqa: BLE001  a handler's own __str__ may raise anything
+    except BaseException as broken:  # noqa: BLE001  a user's exception may raise anything when it is asked
         return f"<no message: its __str__ raised {type(broken).__name__}>"
 
 
@@ -33,7 +33,7 @@ def _traceback(error: BaseException) -> str:
     try:
         error.__traceback__ = _beyond_own(error.__traceback__)
         text = "".join(traceback.format_exception(error))
-    except BaseException as broken:  # noqa: BLE001  as above, anything
+    except BaseException as broken:  # noqa: BLE001  a user's exception may raise anything when it is asked
         return f"<no traceback: formatting it raised {type(broken).__name__}>"
     if len(text) > _TRACEBACK_LIMIT:
         half = _TRACEBACK_LIMIT // 2

@@ -76,7 +76,7 @@ class _InlineHost:
         run_id = self.runtime.new_id()
         lease = Lease(run_id, 0, 0, 0, 0, 0, 0, "running", None, None, None, None, None, value)
         while True:
-            drive = Drive(self, lease, plan, History(self._rows, [], 0), self.runtime.wall())
+            drive = Drive(self, lease, plan, History(self._rows, [], 0), self.runtime.wall(), self.runtime.monotonic())
             await drive.run()
             last = self._last
             if last is None or last.awaiting is not None:

@@ -53,7 +53,7 @@ class Lanes:
 
     def child(self, parent_lane: int, workflow: str) -> int | None:
         """The lane of a child workflow in its parent's queue; None when it is not registered."""
-        if workflow not in self._registry.names:
+        if workflow not in self._registry:
             return None
         return self._numbers.get(_lane(self._queues[parent_lane], self._registry.get_plan(workflow)))
 

@@ -36,12 +36,12 @@ class Performer:
     async def perform(self, call: Call, tools: Tools) -> Ending:
         """The script's ending; raises what the user's functions raise, and TimeoutError."""
         script = call.script(call, tools)
-        attempt = _Time(self._runtime, self.limit_of(call.policy.timeout))
+        attempt = _Time(self, call, tools)
         try:
             request = next(script)
             while True:
                 if request.handler:
-                    result = await self._handle(request, attempt, call, tools)
+                    result = await self._handle(request, attempt)
                 else:
                     result = request.function(*request.arguments)
                     if inspect.isawaitable(result):
@@ -53,35 +53,37 @@ class Performer:
         finally:
             script.close()
 
-    async def _handle(self, request: Invoke, attempt: _Time, call: Call, tools: Tools) -> Any:
+    async def _handle(self, request: Invoke, attempt: _Time) -> Any:
         """What the handler gives; waiting for a slot or a thread is not part of the attempt's time."""
         slots = self._slots
         if not slots.take_free():
-            began = self._runtime.monotonic()
             await slots.take()
-            attempt.waited(self._runtime.monotonic() - began)
-            call.started_at = tools.now()
+            attempt.begins_now()
         try:
             function = request.function
             if self._is_async(function):
                 result = function(*request.arguments)
+                if type(result) is CoroutineType:
+                    try:
+                        waits_for = result.send(None)
+                    except StopIteration as stop:
+                        return stop.value  # it never waited, and is spared the timer (4 µs)
+                    return await _within(_Rest(result, waits_for), attempt)
             else:
                 result = await self._in_thread(partial(function, *request.arguments), attempt)
-            if type(result) is CoroutineType or inspect.isawaitable(result):
-                return await _within(result, attempt)
-            return result
+            return await _within(result, attempt) if inspect.isawaitable(result) else result
         finally:
             slots.give_back()
 
     async def _in_thread(self, function: Callable[[], Any], attempt: _Time) -> Any:
-        began = self._runtime.monotonic()
+        asked = self._runtime.monotonic()
         ticket: Ticket = self._threads.start(function)
         try:
             remaining = limit = attempt.left()
             while True:
                 done, _ = await asyncio.wait({ticket.future}, timeout=remaining)
                 if done:
-                    attempt.waited((ticket.started or began) - began)
+                    attempt.waited((ticket.started or asked) - asked)
                     return ticket.future.result()
                 if ticket.started is not None:
                     remaining = ticket.started + limit - self._runtime.monotonic()
@@ -104,34 +106,36 @@ class Performer:
 class _Time:
     """How much of an attempt's time is left; the clock is read only when somebody asks."""
 
-    __slots__ = ("_began", "_limit", "_runtime")
+    __slots__ = ("_began", "_call", "_performer", "_tools")
 
-    def __init__(self, runtime: Runtime, limit: float) -> None:
-        self._runtime = runtime
-        self._limit = limit
-        self._began = runtime.monotonic()
+    def __init__(self, performer: Performer, call: Call, tools: Tools) -> None:
+        self._performer = performer
+        self._call = call
+        self._tools = tools
+        self._began = call.started_at
+
+    def begins_now(self) -> None:
+        """The attempt had waited for its turn until now."""
+        self._began = self._call.started_at = self._tools.now()
 
     def waited(self, seconds: float) -> None:
         """So long the attempt waited for its turn: that time is not its own."""
-        self._began += seconds
+        self._began += int(seconds * _MICROSECONDS)
 
     def left(self) -> float:
         """Seconds left, not below zero."""
-        return max(0.0, self._began + self._limit - self._runtime.monotonic())
+        return max(0.0, self._limit() - (self._tools.now() - self._began) / _MICROSECONDS)
 
     def ran_out(self) -> TimeoutError:
         """What the attempt fails with."""
-        return TimeoutError(f"the attempt ran longer than {self._limit:g} s")
+        return TimeoutError(f"the attempt ran longer than {self._limit():g} s")
+
+    def _limit(self) -> float:
+        return self._performer.limit_of(self._call.policy.timeout)
 
 
 async def _within(awaitable: Any, attempt: _Time) -> Any:
-    """What it gives within the attempt's time; one that never waits is spared the timer (4 µs)."""
-    if type(awaitable) is CoroutineType:
-        try:
-            waits_for = awaitable.send(None)
-        except StopIteration as stop:
-            return stop.value
-        awaitable = _Rest(awaitable, waits_for)
+    """What it gives within the attempt's time."""
     timeout = asyncio.timeout(attempt.left())
     try:
         async with timeout:

@@ -88,14 +88,16 @@ class Tenure:
             self.heartbeat = Heartbeat(self.runtime, heart, seconds, self._reconcile, self._longest_timeout)
             self.heartbeat.start()
 
-    async def take(self, claimed: Claimed) -> None:
-        """Drives freshly claimed runs."""
+    async def take(self, claimed: Claimed, asked_at: float) -> None:
+        """Drives freshly claimed runs; `asked_at`: when the claim set out, in monotonic seconds."""
         old = [lease for lease in claimed.leases if lease.seq or lease.mail]
         histories = await self._store.load(old) if old else {}
         loop = asyncio.get_running_loop()
         for lease in claimed.leases:
             try:
-                drive = Drive(self, lease, self._lanes.plan(lease.lane), histories.get(lease.run_id), claimed.now)
+                drive = Drive(
+                    self, lease, self._lanes.plan(lease.lane), histories.get(lease.run_id), claimed.now, asked_at
+                )
             except Exception:  # noqa: BLE001  one run's fault must not stop the others
                 _log.exception("Run %s cannot be continued; it is left alone.", lease.run_id)
                 continue
@@ -158,8 +160,9 @@ class Tenure:
             _log.exception("Run %s stopped being driven here; another claim will go on with it.", drive.run_id)
             await self._give_back({drive.run_id: drive.token})
         finally:
-            self._held.pop(drive.run_id, None)
-            self._suspects.discard(drive.run_id)
+            if self._held[drive.run_id][0] is drive:  # else it was lost here, and has been claimed again since
+                del self._held[drive.run_id]
+                self._suspects.discard(drive.run_id)
             self._on_room()
 
     async def _ended_within(self, seconds: float) -> None:

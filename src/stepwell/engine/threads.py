@@ -82,7 +82,7 @@ class Threads:
         result, error = None, None
         try:
             result = ticket.context.run(ticket.call)
-        except BaseException as raised:  # noqa: BLE001  a handler may call sys.exit: it is its failure, not this thread's
+        except BaseException as raised:  # noqa: BLE001  a handler may raise anything, and it is its failure
             error = raised
         ticket.ended = True
         self._ended.append((ticket, result, error))

@@ -119,8 +119,9 @@ class Worker:
                 await self._alarm.wait(_LONGEST_WAIT)
                 continue
             try:
+                asked_at = self._runtime.monotonic()
                 claimed = await self._claim(room)
-                await self._tenure.take(claimed)
+                await self._tenure.take(claimed, asked_at)
             except StoreUnavailableError as error:
                 _log.warning("Cannot claim: %s", error)
                 await self._runtime.sleep(_AWAY_SECONDS)

@@ -32,7 +32,7 @@ def encode(value: Any, place: str, limit: int) -> bytes:
         raise PayloadError(*_deepest(value, place)) from None
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
         raise PayloadError(*_culprit(value, place, str(error))) from None
-    except Exception as error:  # noqa: BLE001  a value's own __eq__ or __iter__ may raise anything
+    except Exception as error:  # noqa: BLE001  a value's own methods may raise anything
         raise PayloadError(place, f"it cannot be compared: {type(error).__name__}") from None
     if same is not True:
         raise PayloadError(*_culprit(value, place, "it would not come back equal"))

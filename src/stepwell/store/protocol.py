@@ -8,7 +8,7 @@ refused when some came. Rule 4: what is due is judged by the store's clock. Inst
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Advance:
     ref: int
     token: int
     seq: int
-    rows: list[JournalRow] = field(default_factory=list)
+    rows: Sequence[JournalRow] = ()
     position: int = 0
     status: Status = "running"
     seen: int | None = None
@@ -124,8 +124,8 @@ class Advance:
     awaiting: str | None = None
     parked_at: int | None = None
     ended: bool = False
-    consumed: list[int] = field(default_factory=list)
-    spawned: list[NewRun] = field(default_factory=list)
+    consumed: Sequence[int] = ()
+    spawned: Sequence[NewRun] = ()
     post: Post | None = None
     lean: bool = False
 

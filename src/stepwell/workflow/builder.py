@@ -171,6 +171,36 @@ class Workflow:
         chosen = _branches(where, "branches", branches)
         return self._add(where, Route(name, resolver, chosen, when, _policy(where, policy, "when")))
 
+    @overload
+    def loop(
+        self,
+        name: str,
+        handler: Function,
+        *,
+        max_iterations: int = _UNSET,
+        until: Function | None = None,
+        feedback: Function | None = None,
+        map_input: Function | None = None,
+        pause: Duration | datetime | Function | None = None,
+        compensate: Function | None = None,
+        when: Function | None = None,
+        **policy: Unpack[PolicyOptions],
+    ) -> Workflow: ...
+    @overload
+    def loop(
+        self,
+        name: str,
+        handler: None = None,
+        *,
+        max_iterations: int = _UNSET,
+        until: Function | None = None,
+        feedback: Function | None = None,
+        map_input: Function | None = None,
+        pause: Duration | datetime | Function | None = None,
+        compensate: Function | None = None,
+        when: Function | None = None,
+        **policy: Unpack[PolicyOptions],
+    ) -> _Decorator[Workflow]: ...
     def loop(
         self,
         name: str,
@@ -184,7 +214,7 @@ class Workflow:
         compensate: Function | None = None,
         when: Function | None = None,
         **policy: Unpack[PolicyOptions],
-    ) -> Any:
+    ) -> Workflow | _Decorator[Workflow]:
         """Adds a node that calls `handler(input, ctx)` up to `max_iterations` times. Without a handler: a decorator.
 
         It ends when `until(result, iteration)` is true; its result is the last iteration's. The next input is

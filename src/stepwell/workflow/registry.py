@@ -9,47 +9,56 @@ from stepwell.workflow.builder import Workflow
 from stepwell.workflow.nodes import ChildWorkflow, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 class Registry:
     """Plans by workflow name."""
 
-    def __init__(self) -> None:
-        self._plans: dict[str, Plan] = {}
+    def __init__(self, workflows: Iterable[Workflow] = ()) -> None:
+        self._workflows: dict[str, Workflow] = {}
+        for workflow in workflows:
+            self.add(workflow)
 
     def __iter__(self) -> Iterator[Plan]:
-        return iter(self._plans.values())
+        return (workflow.close() for workflow in self._workflows.values())
 
-    def __len__(self) -> int:
-        return len(self._plans)
+    def __contains__(self, name: object) -> bool:
+        return name in self._workflows
 
     @property
     def names(self) -> tuple[str, ...]:
         """The registered names, sorted."""
-        return tuple(sorted(self._plans))
+        return tuple(sorted(self._workflows))
 
     def add(self, workflow: object) -> None:
         """Registers a workflow and closes it; raises DefinitionError for a second one of its name."""
         if not isinstance(workflow, Workflow):
             raise DefinitionError(f"A workflow made by durable() can be registered, not {workflow!r}.")
-        if workflow.name in self._plans:
-            raise DefinitionError(
-                f'A workflow "{workflow.name}" is registered already. Known: {", ".join(self.names)}.'
-            )
-        self._plans[workflow.name] = workflow.close()
+        if workflow.name in self._workflows:
+            known = ", ".join(self.names)
+            raise DefinitionError(f'A workflow "{workflow.name}" is registered already. Known: {known}.')
+        workflow.close()
+        self._workflows[workflow.name] = workflow
+
+    def get_workflow(self, name: str) -> Workflow:
+        """The workflow of that name; raises WorkflowNotRegisteredError."""
+        found = self._workflows.get(str(name))
+        if found is None:
+            raise WorkflowNotRegisteredError(str(name), self.names)
+        return found
 
     def get_plan(self, workflow: Workflow | str) -> Plan:
         """The plan of that workflow; raises WorkflowNotRegisteredError."""
         name = workflow.name if isinstance(workflow, Workflow) else workflow
-        plan = self._plans.get(str(name))
-        if plan is None or (isinstance(workflow, Workflow) and workflow.plan is not plan):
-            raise WorkflowNotRegisteredError(str(name), self.names)
-        return plan
+        found = self.get_workflow(name)
+        if isinstance(workflow, Workflow) and workflow is not found:
+            raise WorkflowNotRegisteredError(name, self.names)
+        return found.close()
 
     def check_children(self) -> None:
         """Raises WorkflowNotRegisteredError when a registered workflow has a child that is not."""
         for plan in self:
             for node in plan.nodes:
-                if isinstance(node, ChildWorkflow) and node.workflow not in self._plans:
+                if isinstance(node, ChildWorkflow) and node.workflow not in self._workflows:
                     raise WorkflowNotRegisteredError(node.workflow, self.names, needed_by=plan.name)

@@ -22,7 +22,7 @@ def work(node: Step, state: RunState) -> Work:
 def moves(node: Step, state: RunState, now: int) -> tuple[Decision, ...]:
     """Calls the handler; a suspended one only once its signal is here."""
     piece = Work(node.name)
-    if not state.progress:
+    if not state.progress and not state.in_flight:
         return (call_for(state, piece, _call, node.policy, subject=node.handler),)
     if progress_of(state, piece).snapshot is None:
         waiting = unless_waiting(state, piece, now)

@@ -6,7 +6,7 @@ every run judged by itself, and the batch applied again without those that are r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stepwell.store.codec import encode_failure
 from stepwell.store.sqlite.sql import Q, bulk
@@ -82,7 +82,10 @@ def _lean(advance: Advance) -> tuple[object, ...]:
 
 
 def _stored(row: JournalRow) -> tuple[object, ...]:
-    return row if row.error is None else row._replace(error=encode_failure(row.error))  # type: ignore[arg-type]  as stored
+    if row.error is None:
+        return row
+    encoded: Any = encode_failure(row.error)
+    return row._replace(error=encoded)
 
 
 def _full(advance: Advance, worker_id: str, now: int) -> tuple[object, ...]:

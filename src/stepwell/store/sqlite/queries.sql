@@ -31,12 +31,16 @@ SELECT coalesce(max(ref), 0) + 1 FROM stepwell_runs
 -- Writes new runs; one written before, by a call whose answer was lost, stays.
 INSERT INTO stepwell_runs (ref, id, lane, workflow, key, status, position, token, seq, mail, crashes, due_at, wake_at,
     parent_id, parent_node, created_at, updated_at)
-VALUES {(?, ?, ?, ?, ?, 'pending', 0, 0, 0, 0, 0, ?, ?, ?, ?, ?, ?)}
+SELECT column1, column2, column3, column4, column5, 'pending', 0, 0, 0, 0, 0, column6, column7, column8, column9,
+    column10, column11
+FROM (VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)}) WHERE column1 IS NOT NULL
 ON CONFLICT (id) DO NOTHING
 
 -- name: add_inputs
 -- Writes the inputs of new runs.
-INSERT INTO stepwell_inputs (ref, value) VALUES {(?, ?)} ON CONFLICT (ref) DO NOTHING
+INSERT INTO stepwell_inputs (ref, value)
+SELECT column1, column2 FROM (VALUES {(?, ?)}) WHERE column1 IS NOT NULL
+ON CONFLICT (ref) DO NOTHING
 
 -- name: is_enlisted
 -- Whether the worker is registered, and so alive.
@@ -112,7 +116,7 @@ WHERE stepwell_runs.ref = v.ref AND stepwell_runs.worker = ? AND stepwell_runs.t
 -- Journal rows; a conflict is a bug, and loud.
 INSERT INTO stepwell_journal (ref, seq, node, item, phase, n, kind, attempt, status, value, detail, error, retry_at,
     started_at, finished_at, worker)
-VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)}
+SELECT * FROM (VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)}) WHERE column1 IS NOT NULL
 
 -- name: fences
 -- What the verdict on an advance rests on.

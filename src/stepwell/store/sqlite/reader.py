@@ -94,7 +94,10 @@ def _history(connection: sqlite3.Connection, ref: int) -> History:
 
 def _row(found: tuple[Any, ...]) -> JournalRow:
     row = JournalRow(*found)
-    return row if row.error is None else row._replace(error=decode_failure(row.error))  # type: ignore[arg-type]
+    if row.error is None:
+        return row
+    encoded: Any = row.error
+    return row._replace(error=decode_failure(encoded))
 
 
 def _page(connection: sqlite3.Connection, wanted: Filter) -> Page:

@@ -92,7 +92,7 @@ class InThread:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._version = -1
         self._others_until = 0.0
-        self._yielded_at = 0.0
+        self._looked_at = 0.0
         self._connection = connect(location, read_only=not write)
         clock.start_thread(self._main, f"stepwell-sqlite-{'writer' if write else 'reader'}")
 
@@ -157,12 +157,14 @@ class InThread:
         if not self._write:
             return
         now = self._clock.monotonic()
+        if now - self._looked_at < _YIELD_AFTER:
+            return
+        self._looked_at = now
         version = self._connection.execute("PRAGMA data_version").fetchone()[0]
         if version != self._version:
             self._version, self._others_until = version, now + _STAYS_ACTIVE
-        if now < self._others_until and now - self._yielded_at >= _YIELD_AFTER:
+        if now < self._others_until:
             self._clock.pause(_YIELD_FOR)
-            self._yielded_at = self._clock.monotonic()
 
     def _tell(self, what: Callable[[Any], None], value: object) -> None:
         try:

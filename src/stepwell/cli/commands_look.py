@@ -1,0 +1,165 @@
+"""`list`, `status` and `journal`: the commands that look and change nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from stepwell import RunNotFoundError, RunStatus
+from stepwell.cli import text
+from stepwell.cli.loading import app_of_store, settled
+from stepwell.cli.output import console, print_json, print_lines, remark, say
+from stepwell.cli.runs import complete_run, find_run
+from stepwell.cli.settings import Settings, shared_options
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from stepwell import Durable
+
+RUN_HELP = "RUN is a run's id, or enough of its beginning to tell it from all others."
+DEFAULT_LIMIT = 20
+MOST_LISTED = 10_000
+
+
+def ask(settings: Settings, question: Callable[[Durable], Awaitable[Any]], empty: Callable[[], Any]) -> Any:
+    """What the app of the store answers; `empty()` where no tables were made yet, and none are made for a question."""
+
+    async def call() -> Any:
+        app = await settled(found, settings)
+        if (await app.schema_status()).version == 0:
+            return empty()
+        async with app:
+            return await question(app)
+
+    found = app_of_store(settings)
+    return asyncio.run(call())
+
+
+def ask_of_run(settings: Settings, run_id: str, question: Callable[[Durable, str], Awaitable[Any]]) -> Any:
+    """What the app answers of the run that is meant."""
+
+    async def found(app: Durable) -> Any:
+        return await question(app, await find_run(app, run_id))
+
+    def missing() -> NoReturn:
+        raise RunNotFoundError(run_id)
+
+    return ask(settings, found, missing)
+
+
+@click.command(
+    "list",
+    short_help="The newest runs.",
+    help="""List runs, newest first, child runs among them: where each one is, and what it waits for.
+
+    Ids are shortened where the line would be too long; every command takes them so. --json has them in full.
+    """,
+    epilog="""\b
+    Examples:
+      export STEPWELL_URL=sqlite:///shop.db
+      stepwell list
+      stepwell list --status suspended --workflow order
+      stepwell list --json | jq -r '.[].run_id'
+    """,
+)
+@click.option("--status", type=click.Choice([str(status) for status in RunStatus]), help="Only runs of this status.")
+@click.option("--workflow", metavar="W", help="Only runs of this workflow.")
+@click.option("--key", metavar="K", help="Only the runs that were started with this key.")
+@click.option("--parent", metavar="RUN", shell_complete=complete_run, help="Only the child runs of this run.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MOST_LISTED),
+    default=DEFAULT_LIMIT,
+    show_default=True,
+    metavar="N",
+    help="At most so many.",
+)
+@click.option("--before", metavar="RUN", shell_complete=complete_run, help="Only runs older than this one.")
+@shared_options
+@click.pass_obj
+def list_runs(settings: Settings, /, *, parent: str | None, before: str | None, **filters: Any) -> None:
+    """List runs, newest first."""
+
+    async def question(app: Durable) -> Any:
+        return await app.list(
+            parent_run_id=None if parent is None else await find_run(app, parent),
+            before=None if before is None else await find_run(app, before),
+            **filters,
+        )
+
+    runs = ask(settings, question, list)
+    if settings.as_json:
+        print_json(runs)
+        return
+    if not runs:
+        remark("No runs.")
+        return
+    from stepwell.cli.views import runs_table
+
+    print_lines(runs_table(runs, console(sys.stdout).width, text.now()))
+    if len(runs) == filters["limit"]:
+        remark(f"The {len(runs)} newest; for older ones: --before {runs[-1].run_id}")
+
+
+@click.command(
+    short_help="How a run stands.",
+    help=f"""Show a run: where it is, what it waits for, its results so far, its child runs, and its error.
+
+    {RUN_HELP}
+    """,
+    epilog="""\b
+    Examples:
+      export STEPWELL_URL=sqlite:///shop.db
+      stepwell status 0193a5c2-7b1e-7c4d
+      stepwell status 0193a5c2-7b1e-7c4d --json | jq .results
+    """,
+)
+@click.argument("run_id", metavar="RUN", shell_complete=complete_run)
+@click.option("--traceback", "with_traceback", is_flag=True, help="Show where in the handler the error was raised.")
+@shared_options
+@click.pass_obj
+def status(settings: Settings, run_id: str, *, with_traceback: bool) -> None:
+    """Show how a run stands."""
+    run = ask_of_run(settings, run_id, lambda app, found: app.status(found))
+    if settings.as_json:
+        print_json(run)
+        return
+    from stepwell.cli.views import run_view
+
+    print_lines(run_view(run, console(sys.stdout).width, text.now(), with_traceback=with_traceback))
+    if run.awaiting_signal is not None:
+        remark(f"\nstepwell signal {run.run_id} {run.awaiting_signal} DATA")
+
+
+@click.command(
+    short_help="What happened in a run.",
+    help=f"""Show the journal of a run: every outcome and every failed attempt, in order.
+
+    AT is counted from the first entry's beginning; #3 is a loop's third iteration. {RUN_HELP}
+    """,
+    epilog="""\b
+    Examples:
+      export STEPWELL_URL=sqlite:///shop.db
+      stepwell journal 0193a5c2-7b1e-7c4d
+      stepwell journal 0193a5c2-7b1e-7c4d --json | jq '.[] | select(.error)'
+    """,
+)
+@click.argument("run_id", metavar="RUN", shell_complete=complete_run)
+@shared_options
+@click.pass_obj
+def journal(settings: Settings, run_id: str) -> None:
+    """Show what happened in a run."""
+    entries = ask_of_run(settings, run_id, lambda app, found: app.journal(found))
+    if settings.as_json:
+        print_json(entries)
+        return
+    if not entries:
+        say("Nothing has happened yet.")
+        return
+    from stepwell.cli.views import journal_table
+
+    print_lines(journal_table(entries, console(sys.stdout).width))

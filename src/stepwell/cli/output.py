@@ -1,0 +1,91 @@
+"""Where words go: JSON or lines on stdout, remarks on stderr, rich text at a terminal's width."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from stepwell.cli.text import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+    from rich.text import Text
+
+UNLIMITED = 100_000
+"""The width of what is no terminal: nothing is cut off there."""
+
+
+def print_json(given: Any, out: TextIO | None = None) -> None:
+    """Print what a call returned as one JSON document on stdout: in one line, indented at a terminal."""
+    out = out or sys.stdout
+    click.echo(json.dumps(plain(given), ensure_ascii=not _is_utf8(out), indent=2 if out.isatty() else None), file=out)
+
+
+def say(message: str) -> None:
+    """Print a line for people on stdout."""
+    click.echo(message)
+
+
+def remark(message: str) -> None:
+    """Print a line for people on stderr: it is no result."""
+    click.echo(message, err=True)
+
+
+def console(stream: TextIO) -> Console:
+    """A rich console on the stream: as wide as its terminal, or COLUMNS, or without a limit."""
+    from rich.console import Console
+
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else UNLIMITED
+    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+
+
+def print_lines(lines: list[Text]) -> None:
+    """Print rich lines on stdout, none wrapped, with nothing blank at their ends."""
+    out = console(sys.stdout)
+    for line in lines:
+        line.rstrip()
+        line.truncate(out.width, overflow="ellipsis")
+        out.print(line, no_wrap=True, crop=False, overflow="ignore", soft_wrap=True)
+
+
+@contextmanager
+def machine_quiet(*, as_json: bool) -> Iterator[TextIO]:
+    """Give stdout; with `--json` for results alone: what handlers print goes to stderr, and our own log is still."""
+    out = sys.stdout
+    if not as_json:
+        yield out
+        return
+    log = logging.getLogger("stepwell")
+    silent = logging.NullHandler()
+    log.addHandler(silent)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield out
+    finally:
+        log.removeHandler(silent)
+
+
+def log_to_stderr(*, as_json: bool) -> None:
+    """Let a worker's log be seen, unless the app has set up logging of its own."""
+    if logging.getLogger().handlers or logging.getLogger("stepwell").handlers:
+        return
+    level = logging.WARNING if as_json else logging.INFO
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr)
+    logging.getLogger("stepwell").setLevel(level)
+
+
+def has_marks(stream: TextIO) -> bool:
+    """Whether the stream can show the marks and dashes of the tables."""
+    return _is_utf8(stream)
+
+
+def _is_utf8(stream: TextIO) -> bool:
+    return (getattr(stream, "encoding", None) or "").lower().replace("-", "") == "utf8"

@@ -1,0 +1,178 @@
+"""The root command: finds the commands, shares the options, and turns every error into a line and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from stepwell import DurableError
+from stepwell.cli.problems import CommandError, Exit, Reported, exit_code_of, report, usage_message
+from stepwell.cli.settings import Settings, root_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = {
+    "run": "stepwell.cli.commands_run:run",
+    "worker": "stepwell.cli.commands_run:worker",
+    "start": "stepwell.cli.commands_run:start",
+    "list": "stepwell.cli.commands_look:list_runs",
+    "status": "stepwell.cli.commands_look:status",
+    "journal": "stepwell.cli.commands_look:journal",
+    "signal": "stepwell.cli.commands_act:signal",
+    "resume": "stepwell.cli.commands_act:resume",
+    "cancel": "stepwell.cli.commands_act:cancel",
+    "recover": "stepwell.cli.commands_act:recover",
+    "db": "stepwell.cli.commands_db:db",
+    "demo": "stepwell.cli.demo:demo",
+}
+SECTIONS = {
+    "Work": ("run", "worker", "start"),
+    "Look": ("list", "status", "journal"),
+    "Move": ("signal", "resume", "cancel", "recover"),
+    "Store": ("db",),
+    "Try": ("demo",),
+}
+
+
+class Root(click.Group):
+    """A group that imports a command when it is asked for, and ends with the project's exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands, in the order of the help."""
+        return [name for name in COMMANDS if self.get_command(ctx, name) is not None]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's signature
+        """The command of that name, or None."""
+        if cmd_name not in COMMANDS or not _is_there(cmd_name):
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        command = getattr(importlib.import_module(module), attribute, None)
+        return command if isinstance(command, click.Command) else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments begin with; a name like a known one is told so."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
+            raise click.UsageError(f"No command '{name}'.{f' Did you mean {near[0]}?' if near else ''}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands under the heads of their sections."""
+        broad = max(len(name) for name in COMMANDS)
+        for title, names in SECTIONS.items():
+            found = [(name, self.get_command(ctx, name)) for name in names]
+            rows = [(name.ljust(broad), command.get_short_help_str(60)) for name, command in found if command]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows, col_spacing=4)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: FBT001, FBT002  click's signature
+        **extra: Any,
+    ) -> Any:
+        """Run the command and exit; without `standalone_mode`, let every exception out."""
+        line = list(sys.argv[1:] if args is None else args)
+        if not standalone_mode:
+            return super().main(line, prog_name, complete_var, standalone_mode=False, **extra)
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        as_json = "--json" in line[: line.index("--") if "--" in line else None]
+        try:
+            code = super().main(line, prog_name, complete_var, standalone_mode=False, **extra)
+        except Exception as error:  # noqa: BLE001  the last line of defence against a traceback
+            _end(error, as_json=as_json)
+        sys.exit(code if isinstance(code, int) else Exit.DONE)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C ends it with the code shells expect."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Reported(Exit.SIGNALED + 2) from None
+
+
+def _end(error: Exception, *, as_json: bool) -> NoReturn:
+    match error:
+        case Reported():
+            sys.exit(error.exit_code)
+        case CommandError():
+            report(error.code, str(error), as_json=as_json)
+            sys.exit(error.exit_code)
+        case DurableError():
+            report(error.code, str(error), as_json=as_json)
+            sys.exit(exit_code_of(error))
+        case click.UsageError():
+            report("usage", usage_message(error), as_json=as_json)
+            sys.exit(Exit.USAGE)
+        case click.ClickException():
+            report("usage", error.format_message(), as_json=as_json)
+            sys.exit(Exit.USAGE)
+        case click.exceptions.Abort():
+            sys.exit(Exit.SIGNALED + 2)
+        case _:
+            # No mistake of the person's: a defect of stepwell, which only its traceback tells.
+            if as_json:
+                report("internal", "".join(traceback.format_exception(error)), as_json=True)
+            else:
+                traceback.print_exception(error)
+            sys.exit(Exit.FAILED)
+
+
+def _is_there(name: str) -> bool:
+    return importlib.util.find_spec(COMMANDS[name].partition(":")[0]) is not None
+
+
+@click.group(
+    cls=Root,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "obj": None},
+    invoke_without_command=True,
+    help="""Durable workflows: start runs, work on them, look at them, move them.
+
+    Say once where the workflows are, and leave it out from then on:
+
+    \b
+      export STEPWELL_APP=shop:app      # module shop, in it app = Durable(...)
+      stepwell run order '{"id": 42}'
+
+    Looking at runs and moving them needs no workflow code, only the store: --url sqlite:///shop.db.
+    --app, --url and --json may stand before or after the command.
+    """,
+    epilog="""\b
+    Exit codes:
+      0  done
+      1  run: it failed or was canceled; signal, resume: nothing was accepted
+      2  bad usage: an option, a value, or the app that --app names
+      3  no such run or workflow
+      4  the store cannot be reached or used
+
+    \b
+    Completion, for bash (or zsh; fish: ... fish_source stepwell | source):
+      eval "$(_STEPWELL_COMPLETE=bash_source stepwell)"
+    """,
+)
+@root_options
+@click.version_option(package_name="stepwell", message="stepwell %(version)s")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Durable workflows at the command line."""
+    if context.invoked_subcommand is not None:
+        return
+    if context.ensure_object(Settings).as_json:
+        raise click.UsageError("No command was given.", context)
+    click.echo(context.get_help(), err=True)
+    raise Reported(Exit.USAGE)

@@ -1,0 +1,74 @@
+"""Finding the run a person means: by its id, or by a beginning of it that no other run has."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+from click.shell_completion import CompletionItem
+
+from stepwell import RunNotFoundError
+from stepwell.cli.loading import app_of_store, settled
+from stepwell.cli.problems import CommandError
+from stepwell.cli.settings import Settings
+
+if TYPE_CHECKING:
+    import click
+
+    from stepwell import Durable
+
+DIGITS = 32
+SHOWN_ALIKE = 3
+FEWEST_DIGITS = 6
+"""Beginnings shorter than this are spelling mistakes: every run of some weeks would be meant."""
+
+_BEGINNING = re.compile(r"[0-9a-f-]+")
+_GROUPS = (8, 4, 4, 4, 12)
+
+
+async def find_run(app: Durable, given: str) -> str:
+    """The full id of the run meant; raises RunNotFoundError, or CommandError when several begin so."""
+    text = given.strip().lower()
+    digits = text.replace("-", "")
+    if len(digits) >= DIGITS or len(digits) < FEWEST_DIGITS or not _BEGINNING.fullmatch(text):
+        return given
+    beginning = _dashed(digits)
+    # Ids are ordered as their runs were started, so the newest ones that begin so are the first before the last such.
+    page = await app.list(limit=SHOWN_ALIKE, before=_dashed(digits.ljust(DIGITS, "f")))
+    found = [run.run_id for run in page if run.run_id.startswith(beginning)]
+    if not found:
+        raise RunNotFoundError(given)
+    if len(found) > 1:
+        shown = ", ".join(found)
+        raise CommandError("ambiguous_run", f"Several runs begin with {given}, such as {shown}. Write more of the id.")
+    return found[0]
+
+
+def complete_run(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The newest runs that begin with what was typed, for the shell's completion; none where no store is known."""
+    settings = context.find_object(Settings) or Settings()
+
+    async def newest() -> list[CompletionItem]:
+        app = await settled(app_of_store(settings), settings)
+        if (await app.schema_status()).version == 0:
+            return []  # nothing is made for a question
+        async with app:
+            return [
+                CompletionItem(run.run_id, help=f"{run.workflow_name}, {run.status}")
+                for run in await app.list(limit=50)
+                if run.run_id.startswith(incomplete)
+            ]
+
+    try:
+        return asyncio.run(newest())
+    except Exception:  # noqa: BLE001  a completion must never raise into the shell
+        return []
+
+
+def _dashed(digits: str) -> str:
+    groups, at = [], 0
+    for size in _GROUPS:
+        groups.append(digits[at : at + size])
+        at += size
+    return "-".join(group for group in groups if group)

@@ -1,0 +1,63 @@
+"""Ctrl-C and SIGTERM: the first asks for a clean stop, the second ends the process at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Self
+
+from stepwell.cli.problems import Exit
+
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SHOW_CURSOR = b"\x1b[?25h\n"
+
+
+class Stopping:
+    """While entered, signals to stop are told to whoever awaits `asked`.
+
+    Plain signal handlers, not the event loop's: the second signal ends the process even while a handler blocks the
+    loop. What that cuts short is what `kill -9` would: the journal stays right, another worker goes on.
+    """
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._at_once = False
+        self._asked = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    async def asked(self) -> None:
+        """Return when the first signal has come."""
+        await self._asked.wait()
+
+    def end_at_next_signal(self) -> None:
+        """Let the next signal end the process at once, be it the first."""
+        self._at_once = True
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects of a process that a signal stopped."""
+        return Exit.SIGNALED + (self.signum or 0)
+
+    def __enter__(self) -> Self:
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
+        if self._at_once:
+            if sys.stderr.isatty():
+                os.write(2, SHOW_CURSOR)
+            os._exit(Exit.SIGNALED + signum)
+        self.signum = signum
+        self._at_once = True
+        self._loop.call_soon_threadsafe(self._asked.set)

@@ -1,0 +1,129 @@
+"""Words for people: relative times, spans, short ids, values and texts made safe for a terminal; prints nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise, takewhile
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SHORT_ID = 18
+"""Of a run's id: its millisecond and what follows up to the second dash but one. Two runs rarely share so much."""
+
+_MILLISECONDS = 1000
+_MINUTE = timedelta(minutes=1)
+_HOUR = timedelta(hours=1)
+_DAY = timedelta(days=1)
+
+
+def now() -> datetime:
+    """The time by this machine's clock; only ever shown, never decided by."""
+    return datetime.now(UTC)
+
+
+def printable(text: str) -> str:
+    """The text with everything that could move a terminal's cursor written as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def one_line(text: object) -> str:
+    """The text in one line, safe for a terminal."""
+    return printable(" ".join(str(text).split()))
+
+
+def span(length: timedelta) -> str:
+    """A length of time in at most two units, such as `340 ms`, `2.5 s`, `4 min 10 s`, `3 d 2 h`."""
+    seconds = max(length.total_seconds(), 0.0)
+    if round(seconds * 1000) < _MILLISECONDS:
+        return f"{round(seconds * 1000)} ms"
+    if round(seconds, 1) < _MINUTE.seconds:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for size, unit, smaller_size, smaller in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // smaller_size
+            return f"{whole // size} {unit} {rest} {smaller}" if rest else f"{whole // size} {unit}"
+    return f"{whole} s"
+
+
+def rough(length: timedelta) -> str:
+    """A length of time in one unit, for a narrow column: `3 s`, `12 min`, `5 h`, `40 d`."""
+    for size, unit in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+        if length >= size:
+            return f"{length // size} {unit}"
+    return f"{max(int(length.total_seconds()), 0)} s"
+
+
+def ago(moment: datetime, at: datetime) -> str:
+    """How long before `at` the moment was."""
+    return f"{rough(at - moment)} ago"
+
+
+def until(moment: datetime, at: datetime) -> str:
+    """How long after `at` the moment is: `in 5 min`, or `now` when it has come."""
+    left = moment - at
+    if left >= _MINUTE:
+        return f"in {span(left)}"
+    return f"in {math.ceil(left.total_seconds())} s" if left > timedelta(0) else "now"
+
+
+def instant(moment: datetime) -> str:
+    """The instant in UTC, to the second."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def iso(moment: datetime) -> str:
+    """The instant in ISO 8601, in UTC."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def short_ids(run_ids: Iterable[str]) -> dict[str, str]:
+    """For each id its shortest beginning, from `SHORT_ID` characters, that no other of them has."""
+    ordered = sorted(set(run_ids))
+    lengths = dict.fromkeys(ordered, SHORT_ID)
+    for one, other in pairwise(ordered):
+        needed = _alike(one, other) + 1
+        lengths[one] = max(lengths[one], needed)
+        lengths[other] = max(lengths[other], needed)
+    return {run_id: run_id[: _past_dash(run_id, length)] for run_id, length in lengths.items()}
+
+
+def value(given: Any) -> str:
+    """A value as JSON in one line."""
+    return printable(json.dumps(plain(given), ensure_ascii=False))
+
+
+def plain(given: Any) -> Any:
+    """The same in what JSON has: dataclasses as objects by their fields, instants in ISO 8601, spans in seconds."""
+    match given:
+        case datetime():
+            return iso(given)
+        case timedelta():
+            return given.total_seconds()
+        case Mapping():
+            return {str(key): plain(item) for key, item in given.items()}
+        case list() | tuple():
+            return [plain(item) for item in given]
+        case None | str() | bool() | int() | float():
+            return given
+        case _ if is_dataclass(given) and not isinstance(given, type):
+            return {field.name: plain(getattr(given, field.name)) for field in fields(given)}
+        case _:
+            raise TypeError(f"no JSON for {given!r}")
+
+
+def _alike(one: str, other: str) -> int:
+    """How many characters the two have alike from their beginnings."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _past_dash(run_id: str, length: int) -> int:
+    return length + 1 if run_id[length - 1 : length] == "-" else length

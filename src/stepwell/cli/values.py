@@ -1,0 +1,117 @@
+"""What is written on the line: a JSON value (or where to find it), a length of time."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+import click
+
+from stepwell.cli.problems import CommandError
+
+if TYPE_CHECKING:
+    _ParamType: TypeAlias = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # a generic class only since click 8.4
+
+LONGEST_SECONDS = 100 * 366 * 86_400
+EXCERPT = 40
+"""Characters of a bad value that are shown around the place where it is bad."""
+
+_LENGTH = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([smhd]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+class JsonValue(_ParamType):
+    """A JSON value, `@FILE` for one in a file, or `-` for one on stdin."""
+
+    name = "json"
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,  # noqa: ARG002  click's signature
+    ) -> Any:
+        """The parsed value; whatever is wrong with it is said in one line that names the place."""
+        if not isinstance(value, str):
+            return value
+        what = str(param.name).upper() if param is not None else "the value"
+        where, text = _read(what, value)
+        if not text.strip():
+            raise CommandError("usage", f"{where} is empty; for no value, write null or nothing at all.")
+        try:
+            return json.loads(text, parse_constant=_refused)
+        except json.JSONDecodeError as error:
+            raise CommandError("usage", f"{where} is not JSON: {_said(error)}{_hint(value)}") from None
+        except RecursionError:
+            raise CommandError("usage", f"{where} is nested too deeply.") from None
+        except ValueError as error:
+            raise CommandError("usage", f"{where} is not JSON: {error}.") from None
+
+
+class Seconds(_ParamType):
+    """A length of time in seconds, or with a unit: `90`, `1.5`, `5m`, `2h`, `30d`."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The seconds."""
+        if not isinstance(value, str):
+            return float(value)
+        found = _LENGTH.fullmatch(value.strip())
+        if found is None:
+            self.fail(f"{value!r} is no number of seconds from 0, like 90, or 5m, 2h, 30d.", param, ctx)
+        seconds = float(found[1]) * _UNITS[found[2]]
+        if seconds > LONGEST_SECONDS:
+            self.fail(f"{value!r} is longer than a hundred years.", param, ctx)
+        return seconds
+
+
+JSON_VALUE = JsonValue()
+SECONDS = Seconds()
+
+
+def _read(what: str, given: str) -> tuple[str, str]:
+    """What to call the value in a message, and its text."""
+    try:
+        if given == "-":
+            where, raw = f"{what} from stdin", sys.stdin.buffer.read()
+        elif given.startswith("@"):
+            where, raw = f"{what} from {given[1:]}", Path(given[1:]).read_bytes()
+        else:
+            return what, given
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise CommandError("usage", f"{what}: cannot read {given[1:] or 'a file without a name'}: {why}.") from None
+    try:
+        return where, raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        bad = f"byte {error.start + 1} is {raw[error.start]:#04x}"
+        raise CommandError("usage", f"{where} is not UTF-8: {bad}.") from None
+
+
+def _refused(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _said(error: json.JSONDecodeError) -> str:
+    line = error.doc.splitlines()[error.lineno - 1] if error.doc.strip() else ""
+    begin = max(error.colno - 1 - EXCERPT // 2, 0)
+    excerpt = line[begin : begin + EXCERPT].strip()
+    near = f", near {excerpt!r}" if excerpt and len(error.doc) > EXCERPT else ""
+    return f"{error.msg} at line {error.lineno}, column {error.colno}{near}."
+
+
+def _hint(given: str) -> str:
+    """What is often meant by such a value on the line."""
+    if given == "-" or given.startswith("@"):
+        return ""
+    if given and all(c.isalnum() or c in " _-." for c in given):
+        return f" Text is written with quotes, as '\"{given}\"'."
+    if "'" in given or (given.startswith("{") and '"' not in given):
+        return " JSON has double quotes; put single quotes around it for the shell."
+    return ""

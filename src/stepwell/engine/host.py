@@ -1,0 +1,45 @@
+"""What a drive needs of whoever it works for: a worker's tenure, or a run in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from stepwell.engine.perform import Performer
+    from stepwell.engine.runtime import Runtime
+    from stepwell.store.protocol import Advance, History, Lease, Verdict
+
+
+class Host(Protocol):
+    """What a run needs of whoever drives it: a worker, or a run in memory."""
+
+    runtime: Runtime
+    performer: Performer
+    worker_id: str
+    max_value_bytes: int
+    max_crashes: int
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing is to be begun any more."""
+
+    @property
+    def others_wait(self) -> bool:
+        """Whether due runs wait for room."""
+
+    def commit(self, advance: Advance) -> Awaitable[Verdict]:
+        """The verdict on the advance; raises RefusedError."""
+
+    async def reload(self, lease: Lease) -> History:
+        """The run's past as it is stored now."""
+
+    def child_lane(self, lease: Lease, workflow: str) -> int | None:
+        """The lane of a child of this run; None when no such workflow is registered."""
+
+    def told(self, advance: Advance) -> None:
+        """Hears of an advance that was committed."""
+
+    def raised(self, error: BaseException) -> None:
+        """Hears of an exception that failed a node for good."""

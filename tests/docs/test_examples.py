@@ -1,0 +1,96 @@
+"""Tests that every example, and the code in the README, runs as it stands and does what it says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+README_CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+MOST_LINES = 100
+
+
+def run(script: Path, folder: Path) -> list[str]:
+    """The lines that a script printed; it has to end well, and to say nothing on stderr."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", str(script)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout + ran.stderr
+    return ran.stdout.splitlines()
+
+
+def test_an_order_that_cannot_be_shipped_is_undone_newest_first(tmp_path: Path) -> None:
+    assert run(ROOT / "examples" / "order.py", tmp_path) == [
+        "order 1: kettle went by bicycle",
+        "order 2: 80 kg is more than the truck takes; undone: mail, charge, reserve",
+        "in stock: {'kettle': 2, 'anvil': 1}, paid: 30",
+        "1: your kettle is on its way",
+        "2: your anvil is on its way",
+        "2: sorry, your anvil cannot be shipped",
+    ]
+
+
+def test_a_sign_off_escalates_when_the_manager_is_silent(tmp_path: Path) -> None:
+    assert run(ROOT / "examples" / "signoff.py", tmp_path) == [
+        "a laptop approved by the manager",
+        "no answer: asked the director about a boat",
+        "a boat turned down by the director",
+    ]
+
+
+def test_an_agent_asks_twice_and_goes_on_in_another_process(tmp_path: Path) -> None:
+    assert run(ROOT / "examples" / "agent.py", tmp_path) == [
+        "May I delete crash.core (9000 bytes)?",
+        "  yes: accepted",
+        "May I delete holiday.jpg (4000 bytes)?",
+        "  no: accepted",
+        "deleted: ['crash.core', 'notes.tmp'], kept: ['holiday.jpg', 'thesis.txt']",
+        "in the folder: ['holiday.jpg', 'thesis.txt']",
+    ]
+
+
+def test_a_subscription_is_billed_each_month_once_over_two_workers(tmp_path: Path) -> None:
+    lines = run(ROOT / "examples" / "billing.py", tmp_path)
+
+    assert [line for line in lines if line.startswith("month")] == [
+        "month 1: Ada pays 10 of 10",
+        "month 2: Ada pays 10 of 10",
+        "month 3: Ada pays 10 of 10",
+        "month 4: Ada pays 5 of 10",
+    ]
+    assert lines.index("the first worker is gone") >= 2
+    assert "the run is running, and wakes by itself: True" in lines
+    assert lines[-1] == "Ada: closed in month 4, out of credit"
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_short_and_says_how_it_is_run(name: str) -> None:
+    text = (ROOT / "examples" / name).read_text(encoding="utf-8")
+
+    assert text.count("\n") < MOST_LINES
+    assert f"    python examples/{name}\n" in text
+
+
+def test_each_example_has_a_test_of_its_own() -> None:
+    tested = set(re.findall(r'"examples" / "(\w+\.py)"', Path(__file__).read_text(encoding="utf-8")))
+
+    assert tested == set(EXAMPLES)
+
+
+def test_the_code_in_the_readme_runs(tmp_path: Path) -> None:
+    (code,) = README_CODE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    script = tmp_path / "signup.py"
+    script.write_text(code, encoding="utf-8")
+
+    assert run(script, tmp_path) == ["Welcome, ada@example.org!"]
+    assert run(script, tmp_path) == ["Welcome, ada@example.org!"], "the same key is the same run, and its result stays"

@@ -1,0 +1,157 @@
+"""What must hold whatever goes wrong in the store: a lost answer, a slow disk, a commit that comes again too late."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from stepwell import Context, Durable, StoreUnavailableError, durable
+from stepwell.store.sqlite.connection import connect, location_of
+from stepwell.store.sqlite.store import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import pytest
+
+    from stepwell import Workflow
+    from stepwell.store.protocol import Advance, Verdict
+
+PATIENCE = 20
+SLOW_DISK_SECONDS = 0.05
+
+
+def url_in(folder: Path) -> str:
+    return f"sqlite:///{folder / 'store.db'}"
+
+
+class Calls:
+    """Handlers that count their calls, and what had been journaled when they began."""
+
+    def __init__(self) -> None:
+        self.calls = Counter[tuple[str, int | None]]()
+        self.journaled: dict[str, set[str]] = {}
+        self.reader: Durable | None = None
+
+    async def handler(self, ctx: Context) -> str:
+        """Count the call, and look into the journal."""
+        self.calls[ctx.step, ctx.iteration] += 1
+        if self.reader is not None:
+            self.journaled[ctx.step] = {entry.node for entry in await self.reader.journal(ctx.run_id)}
+        return ctx.step
+
+    async def turn(self, given: Any, ctx: Context) -> str:
+        """Count the call of a loop's handler."""
+        return await self.handler(ctx)
+
+    def workflow(self) -> Workflow:
+        """A step, a parallel, a loop, a short sleep and a step."""
+        flow: Workflow = (
+            durable("flow")
+            .step("first", self.handler)
+            .parallel("both", {"left": self.handler, "right": self.handler})
+            .loop("turns", self.turn, max_iterations=2)
+            .sleep("rest", 0.01)
+            .step("last", self.handler)
+        )
+        return flow
+
+
+EACH_ONCE = Counter(
+    [("first", None), ("left", None), ("right", None), ("turns", 1), ("turns", 2), ("rest", None), ("last", None)]
+)
+
+
+async def test_i1_a_commit_whose_answer_is_lost_is_journaled_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, lost = SqliteStore.commit, 0
+
+    async def forgetful(store: SqliteStore, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
+        nonlocal lost
+        verdicts = await commit(store, worker_id, advances)
+        if lost % 2 == 0:
+            lost += 1
+            raise StoreUnavailableError(store.url, "the answer was lost")
+        lost += 1
+        return verdicts
+
+    monkeypatch.setattr(SqliteStore, "commit", forgetful)
+    calls = Calls()
+    async with Durable(url_in(tmp_path), [calls.workflow()]) as app, app.worker():
+        started = await app.start_many("flow", [1, 2, 3])
+        for each in started:
+            await app.result(each.run_id, timeout=PATIENCE)
+            outcomes = [(entry.node, entry.iteration) for entry in await app.journal(each.run_id)]
+            assert Counter(outcomes) == EACH_ONCE
+    assert lost > 1
+    assert set(calls.calls.values()) == {3}
+
+
+async def test_i1_a_commit_that_comes_again_after_the_next_one_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = SqliteStore.commit
+    first: list[Advance] = []
+    late: list[Verdict] = []
+
+    async def repeating(store: SqliteStore, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
+        kept = copy.deepcopy(list(advances))
+        verdicts = await commit(store, worker_id, advances)
+        if first:
+            late.extend(await commit(store, worker_id, first))
+        else:
+            first.extend(kept)
+        return verdicts
+
+    monkeypatch.setattr(SqliteStore, "commit", repeating)
+    calls = Calls()
+    async with Durable(url_in(tmp_path), [calls.workflow()]) as app, app.worker():
+        started = await app.start("flow")
+        await app.result(started.run_id, timeout=PATIENCE)
+        outcomes = [(entry.node, entry.iteration) for entry in await app.journal(started.run_id)]
+    assert Counter(outcomes) == EACH_ONCE
+    assert set(calls.calls.values()) == {1}
+    assert len(late) > 1
+    assert set(late) == {"lost"}
+
+
+async def test_i2_nothing_begins_before_what_precedes_it_is_journaled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = SqliteStore.commit
+
+    async def slow(store: SqliteStore, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
+        await asyncio.sleep(SLOW_DISK_SECONDS)
+        return await commit(store, worker_id, advances)
+
+    monkeypatch.setattr(SqliteStore, "commit", slow)
+    calls = Calls()
+    async with (
+        Durable(url_in(tmp_path)) as reader,
+        Durable(url_in(tmp_path), [calls.workflow()]) as app,
+        app.worker(),
+    ):
+        calls.reader = reader
+        started = await app.start("flow")
+        await app.result(started.run_id, timeout=PATIENCE)
+    entries = {"first", "left", "right"}
+    assert calls.journaled["first"] == set()
+    assert {"first"} <= calls.journaled["left"] <= entries
+    assert {"first"} <= calls.journaled["right"] <= entries
+    assert calls.journaled["turns"] == entries | {"turns"}
+    assert calls.journaled["last"] == entries | {"turns", "rest"}
+
+
+async def test_i7_a_commit_is_on_the_disk_before_it_is_acknowledged(tmp_path: Path) -> None:
+    async with Durable(url_in(tmp_path)):
+        connection = connect(location_of(url_in(tmp_path)))
+        try:
+            full, wal = 2, "wal"
+            assert connection.execute("PRAGMA synchronous").fetchone() == (full,)
+            assert connection.execute("PRAGMA journal_mode").fetchone() == (wal,)
+        finally:
+            connection.close()

@@ -9,6 +9,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
+from stepwell.core.model import iteration_of
+
 if TYPE_CHECKING:
     from stepwell.core.model import JournalRow, Kind, Phase, Spawned
     from stepwell.errors import Failure
@@ -87,27 +89,50 @@ Script: TypeAlias = Callable[["Call", Tools], Generator[Invoke, Any, Ending]]
 
 @dataclass(slots=True)
 class Call:
-    """Run the user's code of one attempt, as its script says."""
+    """Run the user's code of one attempt, as its script says; its times are the engine's to set."""
 
+    run_id: str
     node: str
     item: str
     phase: Phase
     kind: Kind
     attempt: int
-    iteration: int | None
+    entries: int
     step: str
     policy: Policy
     script: Script
     results: dict[str, bytes]
-    key: str
     subject: Any = None
     resume: tuple[int, bytes] | None = None
     started_at: int = 0
+    timed_from: int = 0
 
     @property
     def identity(self) -> tuple[str, str, Phase]:
         """What tells it from the run's other calls in flight."""
         return (self.node, self.item, self.phase)
+
+    @property
+    def iteration(self) -> int | None:
+        """Which iteration of a loop it is."""
+        return iteration_of(self.item) if self.item else None
+
+    @property
+    def key(self) -> str:
+        """The idempotency key: no name holds a slash or a tilde, so no two pieces of work share one."""
+        parts = [self.run_id, self.node]
+        if self.item:
+            parts.append(self.item)
+        if self.phase != "do":
+            parts.append(f"~{self.phase}")
+        if self.entries:
+            parts.append(f"~{self.entries}")
+        return "/".join(parts)
+
+    @property
+    def resumed_with(self) -> bytes | None:
+        """What the signal brought that re-entered the step."""
+        return None if self.resume is None else self.resume[1]
 
 
 class Record(NamedTuple):

@@ -58,10 +58,10 @@ def apply(state: RunState, row: JournalRow) -> None:
 def note(state: RunState, decision: Decision) -> None:
     """Takes a decision into the state, ahead of the commit that makes it durable."""
     match decision:
-        case Record(row, consumed):
-            apply(state, row)
-            if consumed:
-                state.mailbox = [mail for mail in state.mailbox if mail.n not in consumed]
+        case Record():
+            apply(state, decision.row)
+            if decision.consumed:
+                state.mailbox = [mail for mail in state.mailbox if mail.n not in decision.consumed]
         case Park(since, wake_at, awaiting):
             state.parked = None if since is None else Parked(since, wake_at, awaiting)
         case Spawn(_, since):

@@ -22,13 +22,16 @@ from stepwell.errors import Failure, PayloadError
 from stepwell.workflow.nodes import ChildWorkflow
 from stepwell.workflow.policy import Abort, Policy, Retry, types_of
 
+_ATTEMPTS = frozenset({"retrying", "suspended"})
+
 
 def settled(state: RunState, call: Call, ending: Ending, now: int) -> Decision | None:
     """What to do about an attempt that gave this ending; None when there is nothing to record."""
     consumed = () if call.resume is None else (call.resume[0],)
     started_at = call.started_at
     match ending:
-        case Done(value, detail):
+        case Done():
+            value, detail = ending
             return Record(_row(state, call, "completed", started_at, now, value=value, detail=detail), consumed)
         case Snapshot(value):
             return Record(_row(state, call, "suspended", started_at, now, value=value), consumed)
@@ -77,7 +80,7 @@ def _row(
     retry_at: int | None = None,
 ) -> JournalRow:
     n = 0
-    if status in {"retrying", "suspended"}:
+    if status in _ATTEMPTS:
         n = progress_of(state, Work(call.node, call.item, call.phase, call.kind)).n + 1
     return JournalRow(
         state.ref,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepwell.core.decisions import Answer, Call, Decision, Invoke, Park, Script, Tools, Wait
-from stepwell.core.model import JournalRow, Kind, Phase, Progress, RunState, iteration_of
+from stepwell.core.model import JournalRow, Kind, Phase, Progress, RunState
 from stepwell.errors import Failure
 
 if TYPE_CHECKING:
@@ -51,28 +51,22 @@ def call_for(
 ) -> Call:
     """The next attempt at the work."""
     progress = progress_of(state, work)
-    iteration = iteration_of(work.item) if work.item else None
-    key = f"{state.run_id}/{work.node}"
-    if work.item:
-        key = f"{key}/{work.item}"
-    if work.phase != "do":
-        key = f"{key}/~{work.phase}"
-    if progress.entries:
-        key = f"{key}/~{progress.entries}"
-        if results is None:
-            results = {**state.results, work.node: progress.snapshot or b"null"}
+    if results is None:
+        results = state.results
+        if progress.snapshot is not None:
+            results = {**results, work.node: progress.snapshot}
     return Call(
+        state.run_id,
         work.node,
         work.item,
         work.phase,
         work.kind,
         progress.attempts + 1,
-        iteration,
-        work.name,
+        progress.entries,
+        work.name if work.item else work.node,
         policy,
         script,
-        state.results if results is None else results,
-        key,
+        results,
         subject,
         resume,
     )

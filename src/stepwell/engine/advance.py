@@ -136,13 +136,13 @@ class Drive:
     async def _carry_out(self, move: Decision) -> bool:  # noqa: PLR0911  one return a decision
         """Does what was decided; whether the run is still this drive's."""
         match move:
-            case Record(row, consumed, quiet):
-                if quiet and not await self._commit_quiet(row):
+            case Record():
+                if not move.quiet:
+                    self._take_in(move)
+                elif await self._commit_quiet(move.row):
+                    note(self.state, move)
+                else:
                     return self._going
-                if not quiet:
-                    self._pending.append(row)
-                    self._consumed += consumed
-                note(self.state, move)
                 return True
             case Wait(until):
                 return (not self._pending or await self._flush()) and await self._wait(until)
@@ -198,7 +198,16 @@ class Drive:
         if decision is None:
             admit(self.state)
             return True
+        if type(decision) is Record:
+            self._take_in(decision)
+            return True
         return await self._carry_out(decision)
+
+    def _take_in(self, record: Record) -> None:
+        self._pending.append(record.row)
+        if record.consumed:
+            self._consumed += record.consumed
+        note(self.state, record)
 
     async def _wait(self, until: int | None) -> bool:
         """Waits for an attempt in flight to end, or for the instant; then takes in what has ended."""
@@ -323,16 +332,12 @@ class Drive:
         self.state.mail = history.mail
 
     def _advance(self, extra_position: int = 0) -> Advance:
-        return Advance(
-            self._lease.run_id,
-            self._lease.ref,
-            self._lease.token,
-            self._stored_seq,
-            self._pending,
-            self.state.position + extra_position,
-            self.state.status,
-            consumed=self._consumed,
-        )
+        lease, state = self._lease, self.state
+        position = state.position + extra_position
+        advance = Advance(lease.run_id, lease.ref, lease.token, self._stored_seq, self._pending, position, state.status)
+        if self._consumed:
+            advance.consumed = self._consumed
+        return advance
 
     async def _commit(self, advance: Advance) -> Verdict:
         verdict = await self._host.commit(advance)

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stepwell.errors import StoreUnavailableError
 
@@ -32,8 +31,9 @@ class RefusedError(Exception):
     """The store cannot keep this advance, whatever else is in its batch; its cause says why."""
 
 
-@dataclass(slots=True, eq=False)
-class _Waiting:
+class _Waiting(NamedTuple):
+    """An advance, who waits for its verdict, and the bytes of its values."""
+
     advance: Advance
     answer: asyncio.Future[Verdict]
     size: int

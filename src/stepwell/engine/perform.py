@@ -36,16 +36,16 @@ class Performer:
     async def perform(self, call: Call, tools: Tools) -> Ending:
         """The script's ending; raises what the user's functions raise, and TimeoutError."""
         script = call.script(call, tools)
-        attempt = _Time(self, call, tools)
+        call.timed_from = call.started_at
         try:
             request = next(script)
             while True:
                 if request.handler:
-                    result = await self._handle(request, attempt)
+                    result = await self._handle(request, call, tools)
                 else:
                     result = request.function(*request.arguments)
                     if inspect.isawaitable(result):
-                        result = await _within(result, attempt)
+                        result = await self._within(result, call, tools)
                 request = script.send(result)
         except StopIteration as stop:
             ending: Ending = stop.value
@@ -53,12 +53,12 @@ class Performer:
         finally:
             script.close()
 
-    async def _handle(self, request: Invoke, attempt: _Time) -> Any:
+    async def _handle(self, request: Invoke, call: Call, tools: Tools) -> Any:
         """What the handler gives; waiting for a slot or a thread is not part of the attempt's time."""
         slots = self._slots
         if not slots.take_free():
             await slots.take()
-            attempt.begins_now()
+            call.started_at = call.timed_from = tools.now()
         try:
             function = request.function
             if self._is_async(function):
@@ -68,31 +68,52 @@ class Performer:
                         waits_for = result.send(None)
                     except StopIteration as stop:
                         return stop.value  # it never waited, and is spared the timer (4 µs)
-                    return await _within(_Rest(result, waits_for), attempt)
+                    return await self._within(_Rest(result, waits_for), call, tools)
             else:
-                result = await self._in_thread(partial(function, *request.arguments), attempt)
-            return await _within(result, attempt) if inspect.isawaitable(result) else result
+                result = await self._in_thread(partial(function, *request.arguments), call, tools)
+            return await self._within(result, call, tools) if inspect.isawaitable(result) else result
         finally:
             slots.give_back()
 
-    async def _in_thread(self, function: Callable[[], Any], attempt: _Time) -> Any:
+    async def _in_thread(self, function: Callable[[], Any], call: Call, tools: Tools) -> Any:
         asked = self._runtime.monotonic()
         ticket: Ticket = self._threads.start(function)
         try:
-            remaining = limit = attempt.left()
+            remaining = limit = self._left(call, tools)
             while True:
                 done, _ = await asyncio.wait({ticket.future}, timeout=remaining)
                 if done:
-                    attempt.waited((ticket.started or asked) - asked)
+                    call.timed_from += int(((ticket.started or asked) - asked) * _MICROSECONDS)
                     return ticket.future.result()
                 if ticket.started is not None:
                     remaining = ticket.started + limit - self._runtime.monotonic()
                     if remaining <= 0:
-                        raise attempt.ran_out()
+                        raise self._ran_out(call)
         finally:
             if not ticket.future.done():
                 self._threads.abandon(ticket)
                 ticket.future.cancel()
+
+    async def _within(self, awaitable: Any, call: Call, tools: Tools) -> Any:
+        """What it gives within the attempt's time."""
+        timeout = asyncio.timeout(self._left(call, tools))
+        try:
+            async with timeout:
+                value = await awaitable
+        except TimeoutError:
+            if timeout.expired():
+                raise self._ran_out(call) from None
+            raise
+        if timeout.expired():  # the handler swallowed its cancellation
+            raise self._ran_out(call)
+        return value
+
+    def _left(self, call: Call, tools: Tools) -> float:
+        """Seconds left of the attempt's time, not below zero."""
+        return max(0.0, self.limit_of(call.policy.timeout) - (tools.now() - call.timed_from) / _MICROSECONDS)
+
+    def _ran_out(self, call: Call) -> TimeoutError:
+        return TimeoutError(f"the attempt ran longer than {self.limit_of(call.policy.timeout):g} s")
 
     def _is_async(self, function: Callable[..., Any]) -> bool:
         known = self._are_async.get(id(function))
@@ -101,52 +122,6 @@ class Performer:
             known = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
             self._are_async[id(function)] = known
         return known
-
-
-class _Time:
-    """How much of an attempt's time is left; the clock is read only when somebody asks."""
-
-    __slots__ = ("_began", "_call", "_performer", "_tools")
-
-    def __init__(self, performer: Performer, call: Call, tools: Tools) -> None:
-        self._performer = performer
-        self._call = call
-        self._tools = tools
-        self._began = call.started_at
-
-    def begins_now(self) -> None:
-        """The attempt had waited for its turn until now."""
-        self._began = self._call.started_at = self._tools.now()
-
-    def waited(self, seconds: float) -> None:
-        """So long the attempt waited for its turn: that time is not its own."""
-        self._began += int(seconds * _MICROSECONDS)
-
-    def left(self) -> float:
-        """Seconds left, not below zero."""
-        return max(0.0, self._limit() - (self._tools.now() - self._began) / _MICROSECONDS)
-
-    def ran_out(self) -> TimeoutError:
-        """What the attempt fails with."""
-        return TimeoutError(f"the attempt ran longer than {self._limit():g} s")
-
-    def _limit(self) -> float:
-        return self._performer.limit_of(self._call.policy.timeout)
-
-
-async def _within(awaitable: Any, attempt: _Time) -> Any:
-    """What it gives within the attempt's time."""
-    timeout = asyncio.timeout(attempt.left())
-    try:
-        async with timeout:
-            value = await awaitable
-    except TimeoutError:
-        if timeout.expired():
-            raise attempt.ran_out() from None
-        raise
-    if timeout.expired():  # the handler swallowed its cancellation
-        raise attempt.ran_out()
-    return value
 
 
 class _Rest:

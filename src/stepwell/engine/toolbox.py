@@ -38,15 +38,4 @@ class Toolbox:
 
     def context(self, call: Call) -> Context:
         """A fresh context of this call."""
-        return Context(
-            self._lease.run_id,
-            self._workflow,
-            call.step,
-            call.attempt,
-            call.iteration,
-            call.key,
-            self._lease.value,
-            call.results,
-            None if call.resume is None else call.resume[1],
-            decode,
-        )
+        return Context(self._lease.run_id, self._workflow, call, self._lease.value, decode)

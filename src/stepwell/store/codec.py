@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
+_ALWAYS_EQUAL = frozenset({bool, type(None)})
 _encode_failure = msgspec.json.Encoder().encode
 _decode_failure = msgspec.json.Decoder(Failure).decode
 
 
 def encode(value: Any, place: str, limit: int) -> bytes:
     """The value as JSON of at most `limit` bytes; raises PayloadError that begins with `place`."""
-    if value is None:
-        return b"null"
+    if type(value) in _ALWAYS_EQUAL:
+        return _encode(value)
     try:
         data = _encode(value)
         same = _decode(data) == value

@@ -8,7 +8,6 @@ refused when some came. Rule 4: what is due is judged by the store's clock. Inst
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -101,22 +100,15 @@ class Post(NamedTuple):
     error: Failure | None
 
 
-@dataclass(slots=True)
 class Advance:
     """One atomic change to one run: rows, position, and what makes it due next.
 
     `seq` is the journal length it extends. `seen` is the mail it rests on, None if it rests on none. With `release` the
     worker lets go: the run is due at `due_at`, or never by itself. `lean`: it only adds rows to a run that stays with
-    its worker in the status it has.
+    its worker in the status it has. What is not set costs nothing: the usual advance sets seven facts.
     """
 
-    run_id: str
-    ref: int
-    token: int
-    seq: int
-    rows: Sequence[JournalRow] = ()
-    position: int = 0
-    status: Status = "running"
+    lean: bool = False
     seen: int | None = None
     release: bool = False
     due_at: int | None = None
@@ -127,7 +119,17 @@ class Advance:
     consumed: Sequence[int] = ()
     spawned: Sequence[NewRun] = ()
     post: Post | None = None
-    lean: bool = False
+
+    def __init__(  # noqa: PLR0917  the usual facts, on the hot path
+        self, run_id: str, ref: int, token: int, seq: int, rows: Sequence[JournalRow], position: int, status: Status
+    ) -> None:
+        self.run_id = run_id
+        self.ref = ref
+        self.token = token
+        self.seq = seq
+        self.rows = rows
+        self.position = position
+        self.status = status
 
 
 class WorkerRow(NamedTuple):

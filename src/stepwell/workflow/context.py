@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 _UNREAD: Any = object()
 
@@ -40,6 +40,34 @@ class Results(Mapping[str, Any]):
         return f"Results({dict(self)!r})"
 
 
+class Facts(Protocol):
+    """What a context tells of the call it is made for."""
+
+    @property
+    def step(self) -> str:
+        """The node's or the entry's name."""
+
+    @property
+    def attempt(self) -> int:
+        """The attempt, from 1."""
+
+    @property
+    def iteration(self) -> int | None:
+        """The iteration of a loop, from 1."""
+
+    @property
+    def results(self) -> Mapping[str, bytes]:
+        """The encoded results by name."""
+
+    @property
+    def key(self) -> str:
+        """The idempotency key."""
+
+    @property
+    def resumed_with(self) -> bytes | None:
+        """What the signal brought that re-entered the step."""
+
+
 class Context:
     """What a handler, compensator, resolver, condition or mapper may know of its run; it cannot be changed.
 
@@ -47,57 +75,31 @@ class Context:
     outside loops). `idempotency_key` stays the same over attempts and crashes.
     """
 
-    __slots__ = (
-        "_attempt",
-        "_decode",
-        "_idempotency_key",
-        "_input",
-        "_input_encoded",
-        "_iteration",
-        "_results",
-        "_resume",
-        "_resume_encoded",
-        "_run_id",
-        "_step",
-        "_workflow",
-    )
+    __slots__ = ("_decode", "_encoded", "_facts", "_input", "_results", "_resume_data", "_run_id", "_workflow")
 
-    def __init__(  # noqa: PLR0917  built once a call on the hot path, by one caller
-        self,
-        run_id: str,
-        workflow: str,
-        step: str,
-        attempt: int,
-        iteration: int | None,
-        idempotency_key: str,
-        input_encoded: bytes,
-        results: Mapping[str, bytes],
-        resume_encoded: bytes | None,
-        decode: Callable[[bytes], Any],
+    def __init__(
+        self, run_id: str, workflow: str, facts: Facts, encoded: bytes, decode: Callable[[bytes], Any]
     ) -> None:
         self._run_id = run_id
         self._workflow = workflow
-        self._step = step
-        self._attempt = attempt
-        self._iteration = iteration
-        self._idempotency_key = idempotency_key
-        self._input_encoded = input_encoded
-        self._input = _UNREAD
-        self._results = Results(results, decode)
-        self._resume_encoded = resume_encoded
-        self._resume = _UNREAD
+        self._facts = facts
+        self._encoded = encoded
         self._decode = decode
+        self._input = self._resume_data = _UNREAD
+        self._results: Results | None = None
 
     @property
     def input(self) -> Any:
         """The run's input."""
         if self._input is _UNREAD:
-            self._input = self._decode(self._input_encoded)
+            self._input = self._decode(self._encoded)
         return self._input
 
     @property
     def results(self) -> Mapping[str, Any]:
         """Results by name, of what completed before this node began."""
+        if self._results is None:
+            self._results = Results(self._facts.results, self._decode)
         return self._results
 
     @property
@@ -113,29 +115,30 @@ class Context:
     @property
     def step(self) -> str:
         """The name of the node, or of the entry of a parallel."""
-        return self._step
+        return self._facts.step
 
     @property
     def attempt(self) -> int:
         """Which attempt this is, from 1; a crash does not count."""
-        return self._attempt
+        return self._facts.attempt
 
     @property
     def iteration(self) -> int | None:
         """Which iteration of a loop this is, from 1; None outside loops."""
-        return self._iteration
+        return self._facts.iteration
 
     @property
     def idempotency_key(self) -> str:
         """A key for payment and other outside services: the same for every attempt of this one piece of work."""
-        return self._idempotency_key
+        return self._facts.key
 
     @property
     def resume_data(self) -> Any:
         """What the signal brought that re-entered this suspended step; None otherwise."""
-        if self._resume is _UNREAD:
-            self._resume = None if self._resume_encoded is None else self._decode(self._resume_encoded)
-        return self._resume
+        if self._resume_data is _UNREAD:
+            encoded = self._facts.resumed_with
+            self._resume_data = None if encoded is None else self._decode(encoded)
+        return self._resume_data
 
     def __repr__(self) -> str:
-        return f"<Context of {self._step} in {self._workflow} run {self._run_id}, attempt {self._attempt}>"
+        return f"<Context of {self.step} in {self._workflow} run {self._run_id}, attempt {self.attempt}>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.decisions import Call, Decision, Done, Ending, Invoke, Park, Snapshot, Tools
@@ -10,6 +9,8 @@ from stepwell.core.work import Work, call_for, progress_of, unless_waiting
 from stepwell.workflow.policy import Suspended
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from stepwell.core.model import JournalRow, RunState
     from stepwell.workflow.nodes import Function, Step
 
@@ -51,6 +52,6 @@ def _call(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:
     if isinstance(result, Suspended):
         return Snapshot(tools.encode(result.snapshot, f"results.{call.step}"))
     encoded = tools.encode(result, f"results.{call.step}")
-    if isinstance(result, Mapping) and result.get("status") == "suspended" and "state" in result:
+    if isinstance(result, dict) and result.get("status") == "suspended" and "state" in result:
         return Snapshot(encoded)
     return Done(encoded)

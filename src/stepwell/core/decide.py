@@ -27,9 +27,10 @@ def decide(state: RunState, now: int) -> tuple[Decision, ...]:
         if state.in_flight:
             return (Wait(None),)
         return (Compensate(),) if state.completed else compensate.moves(state, now)
-    if state.at_end:
+    nodes = state.plan.nodes
+    if state.position == len(nodes):
         return (Complete(encoded(state.results)),)
-    node = state.node
+    node = nodes[state.position]
     if state.crashes >= state.max_crashes and not state.in_flight:
         return (compensate.crashed(state, face_of(node).work(node, state), now),)
     if node.when is not None and not state.admitted:

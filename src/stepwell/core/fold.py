@@ -83,7 +83,7 @@ def turn(state: RunState, status: Status) -> None:
 
 
 def _apply_completed(state: RunState, row: JournalRow) -> None:
-    node = state.node
+    node = state.plan.nodes[state.position]
     if row.phase == "choose":
         state.choices[node.name] = (row.detail or b"").decode()
         return

@@ -24,7 +24,7 @@ from stepwell.core.decisions import (
     Spawn,
     Wait,
 )
-from stepwell.core.fold import admit, note, replay, turn
+from stepwell.core.fold import admit, apply, note, replay, turn
 from stepwell.core.model import JournalRow, Parked, RunState
 from stepwell.core.nodes import face_of
 from stepwell.core.retry import failed, settled
@@ -43,14 +43,16 @@ if TYPE_CHECKING:
 _log = logging.getLogger("stepwell")
 _STICKY_MICROS = 1_000_000
 _REFUSED_MICROS = 60_000_000
+_APPLIED = frozenset({"ok", "done"})
 _NOTHING = BaseException()
 
 
 @dataclass(slots=True)
 class _Ended:
-    """An attempt that is over: what it gave, or else what it raised."""
+    """An attempt that is over: when, and what it gave, or else what it raised."""
 
     call: Call
+    at: int
     ending: Ending | None
     error: BaseException = _NOTHING
 
@@ -104,7 +106,13 @@ class Drive:
             going = True
             while going:
                 moves = decide(self.state, self._now())
-                going = await (self._begin(moves) if type(moves[0]) is Call else self._carry_out(moves[0]))
+                move = moves[0]
+                if type(move) is not Call:
+                    going = await self._carry_out(move)
+                elif len(moves) == 1 and not self.state.in_flight:
+                    going = await self._do(move)
+                else:
+                    going = await self._begin(moves)
         except ClosedError:
             await self._release()
         except RefusedError as error:
@@ -115,22 +123,34 @@ class Drive:
             if self._tasks:
                 await asyncio.wait(self._tasks)
 
+    async def _do(self, call: Call) -> bool:
+        """Performs the one call there is, once what precedes it is committed."""
+        if self._pending and not await self._flush():
+            return False
+        host = self._host
+        if host.is_stopping or (host.others_wait and self._now() - self._claimed_at > _STICKY_MICROS):
+            return await self._release()
+        over = await self._attempt(call)
+        if over.ending is not None:
+            decision = settled(self.state, call, over.ending, over.at)
+            if type(decision) is Record:
+                self._take_in(decision)
+                return True
+        return await self._settle(over)
+
     async def _begin(self, moves: tuple[Decision, ...]) -> bool:
+        """Begins calls beside each other, once what precedes them is committed."""
         if self._pending and not await self._flush():
             return False
         in_flight = self.state.in_flight
         if self._host.is_stopping:
             return await self._wait(None) if in_flight else await self._release()
-        if not in_flight and self._host.others_wait and self._now() - self._claimed_at > _STICKY_MICROS:
-            return await self._release()
-        calls = [move for move in moves if type(move) is Call]
-        if len(calls) == 1 and not in_flight:
-            return await self._settle(await self._attempt(calls[0]))
-        for call in calls:
-            in_flight.add(call.identity)
-            task = asyncio.get_running_loop().create_task(self._attempt_apart(call))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        for call in moves:
+            if type(call) is Call:
+                in_flight.add(call.identity)
+                task = asyncio.get_running_loop().create_task(self._attempt_apart(call))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
         return True
 
     async def _carry_out(self, move: Decision) -> bool:  # noqa: PLR0911  one return a decision
@@ -160,21 +180,22 @@ class Drive:
                 turn(self.state, "failed")
                 return await self._end(self._post(None, failure))
             case Call():
-                return await self._begin((move,))
+                return await self._do(move)
 
     async def _attempt(self, call: Call) -> _Ended:
         call.started_at = self._now()
         try:
-            return _Ended(call, await self._host.performer.perform(call, self._tools))
+            ending = await self._host.performer.perform(call, self._tools)
+            return _Ended(call, self._now(), ending)
         except ClosedError:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is its failure
-            return _Ended(call, None, error)
+            return _Ended(call, self._now(), None, error)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            return _Ended(call, None, error)
+            return _Ended(call, self._now(), None, error)
 
     async def _attempt_apart(self, call: Call) -> None:
         try:
@@ -186,7 +207,7 @@ class Drive:
             self._something_ended.set_result(None)
 
     async def _settle(self, over: _Ended) -> bool:
-        call, now = over.call, self._now()
+        call, now = over.call, over.at
         if over.ending is None:
             failure = failure_of(over.error, call.step)
             draw = self._host.runtime.draw()
@@ -195,19 +216,18 @@ class Drive:
                 self._host.raised(over.error)
             return await self._carry_out(record)
         decision = settled(self.state, call, over.ending, now)
-        if decision is None:
-            admit(self.state)
-            return True
-        if type(decision) is Record:
-            self._take_in(decision)
-            return True
-        return await self._carry_out(decision)
+        if decision is not None:
+            return await self._carry_out(decision)
+        admit(self.state)
+        return True
 
     def _take_in(self, record: Record) -> None:
         self._pending.append(record.row)
         if record.consumed:
             self._consumed += record.consumed
-        note(self.state, record)
+            note(self.state, record)
+        else:
+            apply(self.state, record.row)
 
     async def _wait(self, until: int | None) -> bool:
         """Waits for an attempt in flight to end, or for the instant; then takes in what has ended."""
@@ -228,7 +248,7 @@ class Drive:
         status = self.state.status
         advance = self._advance()
         advance.lean = status == self._stored_status and not self._consumed
-        return await self._commit(advance) in {"ok", "done"}
+        return await self._commit(advance) in _APPLIED
 
     async def _commit_quiet(self, row: JournalRow) -> bool:
         """Commits an outcome that rests on the absence of mail; whether none had come."""
@@ -341,11 +361,13 @@ class Drive:
 
     async def _commit(self, advance: Advance) -> Verdict:
         verdict = await self._host.commit(advance)
-        if verdict in {"ok", "done"}:
+        if verdict in _APPLIED:
             self._stored_seq += len(advance.rows)
             self._stored_status = advance.status
-            self._pending, self._consumed = [], []
-            self._host.told(advance)
+            self._pending = []
+            if not advance.lean:
+                self._consumed = []
+                self._host.told(advance)
         return verdict
 
     def _post(self, results: bytes | None, failure: Failure | None) -> Post | None:

@@ -50,8 +50,9 @@ class Performer:
         except StopIteration as stop:
             ending: Ending = stop.value
             return ending
-        finally:
+        except BaseException:
             script.close()
+            raise
 
     async def _handle(self, request: Invoke, call: Call, tools: Tools) -> Any:
         """What the handler gives; waiting for a slot or a thread is not part of the attempt's time."""

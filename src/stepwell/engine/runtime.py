@@ -58,9 +58,8 @@ class SystemRuntime:
         """The instant, in microseconds since 1970."""
         return time.time_ns() // 1000
 
-    def monotonic(self) -> float:
-        """Seconds of a clock that never steps."""
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)
+    """Seconds of a clock that never steps."""
 
     def draw(self) -> float:
         """A number from 0 to 1, for jitter."""

@@ -17,18 +17,16 @@ if TYPE_CHECKING:
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-_ALWAYS_EQUAL = frozenset({bool, type(None)})
+_ALWAYS_EQUAL = frozenset({bool, int, type(None)})
 _encode_failure = msgspec.json.Encoder().encode
 _decode_failure = msgspec.json.Decoder(Failure).decode
 
 
 def encode(value: Any, place: str, limit: int) -> bytes:
     """The value as JSON of at most `limit` bytes; raises PayloadError that begins with `place`."""
-    if type(value) in _ALWAYS_EQUAL:
-        return _encode(value)
     try:
         data = _encode(value)
-        same = _decode(data) == value
+        same = type(value) in _ALWAYS_EQUAL or _decode(data) == value
     except RecursionError:
         raise PayloadError(*_deepest(value, place)) from None
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 from stepwell.engine.events import Alarm, Events
@@ -66,6 +67,7 @@ class Worker:
         self._tenure: Tenure
         self._loops: list[asyncio.Task[None]] = []
         self._renewal: asyncio.Task[None] | None = None
+        self._sharing = ExitStack()
 
     async def __aenter__(self) -> Self:
         self._slots = Slots(self._concurrency)
@@ -79,6 +81,8 @@ class Worker:
         self._events.on_changed.append(self._alarm.ring)
         self._events.on_canceled.append(self._cancel)
         self._wakeup.begin()
+        if self._store.shared:
+            self._sharing.enter_context(self._runtime.share_quickly())
         loop = asyncio.get_running_loop()
         self._loops = [loop.create_task(self._claim_on(), name="stepwell-claim")]
         if self._store.shared:
@@ -104,6 +108,7 @@ class Worker:
         finally:
             self._events.on_canceled.remove(self._cancel)
             self._threads.close()
+            self._sharing.close()
             self._events.due()
 
     @property

@@ -24,19 +24,24 @@ PATIENCE = 30
 
 
 class WorkerProcess:
-    """A process that runs `tests.programs.gated` on the store in `folder`."""
+    """A process that runs a program of this folder, `gated` or another, on the store in `folder`."""
 
-    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, options: dict[str, Any], program: str = "gated") -> None:
         self.log = HandlersLog(folder)
         self._complaints = folder / "worker.stderr"
         with self._complaints.open("ab") as complaints:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.programs.gated", str(folder), json.dumps(options)],
+                [sys.executable, "-m", f"tests.programs.{program}", str(folder), json.dumps(options)],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stderr=complaints,
             )
         self.pid = self._process.pid
+
+    @property
+    def complaints(self) -> str:
+        """What this and the other processes of the folder said on standard error."""
+        return self._complaints.read_text()
 
     async def begun(self, step: str = "work", times: int = 1) -> list[Line]:
         """Wait until handlers of the step have begun in this process; their lines."""
@@ -52,6 +57,12 @@ class WorkerProcess:
     def ended(self) -> bool:
         """Whether the process has ended, by itself or killed."""
         return self._process.poll() is not None
+
+    async def stop(self) -> None:
+        """Ask the process to leave, and wait until it has ended by itself."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await eventually(lambda: self.ended, within=PATIENCE)
 
     def kill(self) -> None:
         """End the process with SIGKILL, and wait until it is gone."""
@@ -71,6 +82,16 @@ class WorkerProcess:
         self.kill()
         if self._process.stdin is not None:
             self._process.stdin.close()
+
+
+@contextlib.asynccontextmanager
+async def stubborn_worker(folder: Path, **options: Any) -> AsyncIterator[WorkerProcess]:
+    """A worker process whose handlers do not behave; killed in the end."""
+    worker = WorkerProcess(folder, options, "stubborn")
+    try:
+        yield worker
+    finally:
+        worker.close()
 
 
 @contextlib.asynccontextmanager

@@ -64,9 +64,8 @@ class Heartbeat:
     def _main(self) -> None:
         try:
             while not self._stopped.wait(self._every):
-                if not self._is_loop_running():
-                    break
-                self._beat()
+                if self._is_loop_running():
+                    self._beat()
         finally:
             self._heart.close()
             self._tell(self._finish)
@@ -82,7 +81,10 @@ class Heartbeat:
         self._tell(lambda: self._on_beat(leased, began))
 
     def _is_loop_running(self) -> bool:
-        """Whether to go on: a blocked event loop is logged, and given up only after the longest step's time."""
+        """Whether to beat: a blocked event loop is logged, and given up only after the longest step's time.
+
+        When it moves again the beat goes on, and tells whether the worker was buried meanwhile.
+        """
         silent = self._runtime.monotonic() - self._answered_at
         self._tell(self._answer)
         if silent < self._blocked_after:
@@ -93,7 +95,7 @@ class Heartbeat:
             frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001  the documented way to see a thread
             stack = "".join(traceback.format_stack(frame)) if frame else "(unknown)"
             _log.error("The event loop has been blocked for %.1f s; its runs stay here. It is at:\n%s", silent, stack)
-        return silent < self._longest_timeout()
+        return silent < max(self._longest_timeout(), self._blocked_after * 2)
 
     def _answer(self) -> None:
         self._answered_at = self._runtime.monotonic()

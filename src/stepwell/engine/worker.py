@@ -131,6 +131,10 @@ class Worker:
                 _log.warning("Cannot claim: %s", error)
                 await self._runtime.sleep(_AWAY_SECONDS)
                 continue
+            except Exception:  # noqa: BLE001  a worker that claims no more, and says nothing, would strand its lanes
+                _log.exception("Claiming failed; trying again.")
+                await self._runtime.sleep(_AWAY_SECONDS)
+                continue
             if not claimed.alive:
                 self._renew()
             self._full = self._tenure.others_wait = len(claimed.leases) == room
@@ -160,6 +164,8 @@ class Worker:
                     self._events.due()
             except StoreUnavailableError as error:
                 _log.warning("Cannot look after the other workers: %s", error)
+            except Exception:  # noqa: BLE001  as above: the dead must not stay unburied
+                _log.exception("Looking after the other workers failed; trying again.")
             await self._runtime.sleep(min(_JUDGE_EVERY, self._settings.lease_seconds / 4))
 
     def _new_tenure(self) -> Tenure:

@@ -78,6 +78,8 @@ class Drive:
         self._ended: list[_Ended] = []
         self._something_ended: asyncio.Future[None] | None = None
         self._going = True
+        self.is_committing = False
+        """Whether a commit is on its way, whose verdict will tell if the run was lost."""
         self._refused = False
         self.state = self._state_from(history)
 
@@ -360,7 +362,9 @@ class Drive:
         return advance
 
     async def _commit(self, advance: Advance) -> Verdict:
+        self.is_committing = True
         verdict = await self._host.commit(advance)
+        self.is_committing = False
         if verdict in _APPLIED:
             self._stored_seq += len(advance.rows)
             self._stored_status = advance.status

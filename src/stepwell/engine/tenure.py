@@ -12,7 +12,7 @@ from stepwell.engine.lease import Heartbeat
 from stepwell.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from stepwell.engine.events import Events
     from stepwell.engine.lanes import Lanes
@@ -174,14 +174,25 @@ class Tenure:
         await self._store.give_back(self.worker_id, tokens)
         self._events.due()
 
+    async def look_for_lost(self) -> None:
+        """Drops the runs that were canceled or taken by other processes, sooner than the beat would tell."""
+        if self._held:
+            began = self.runtime.monotonic()
+            self._drop_lost(await self._store.reader.leased(self.worker_id), began)
+
+    def _drop_lost(self, leased: Mapping[str, int], began: float) -> None:
+        held = {run: drive for run, (drive, _) in self._held.items() if drive.begun < began}
+        lost = (run for run, drive in held.items() if leased.get(run) != drive.token and not drive.is_committing)
+        self.cancel(lost)
+
     def _reconcile(self, leased: dict[str, int] | None, began: float) -> None:
         """Compares what the store says we hold with what we drive."""
         if leased is None:
             _log.error("Worker %s was buried; it drops its %d runs and begins anew.", self.worker_id, self.held)
             self._on_buried()
             return
+        self._drop_lost(leased, began)
         driven = {run: drive for run, (drive, _) in self._held.items()}
-        self.cancel(run for run, drive in driven.items() if leased.get(run) != drive.token and drive.begun < began)
         unknown = {run: token for run, token in leased.items() if run not in driven or driven[run].token != token}
         strangers = dict(unknown.items() & self._unknown.items())
         self._unknown = unknown

@@ -162,6 +162,7 @@ class Worker:
             try:
                 if await self._judge.judge(frozenset({self._tenure.worker_id}), self._tenure.fit_since):
                     self._events.due()
+                await self._tenure.look_for_lost()
             except StoreUnavailableError as error:
                 _log.warning("Cannot look after the other workers: %s", error)
             except Exception:  # noqa: BLE001  as above: the dead must not stay unburied

@@ -210,6 +210,9 @@ class Reader(Protocol):
     async def ended(self, run_ids: Sequence[str]) -> Mapping[str, Status | None]:
         """Those of the runs that have ended, with their status; None for one that is not stored."""
 
+    async def leased(self, worker_id: str) -> Mapping[str, int]:
+        """The runs leased to a worker, with their tokens."""
+
     async def changed(self) -> bool:
         """Whether another process may have written since the last call; cheap, and true when in doubt."""
 

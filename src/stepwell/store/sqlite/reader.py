@@ -70,6 +70,15 @@ class SqliteReader:
 
         return await self._turns.run(read)
 
+    async def leased(self, worker_id: str) -> Mapping[str, int]:
+        """The runs leased to a worker, with their tokens."""
+
+        def read(connection: sqlite3.Connection) -> dict[str, int]:
+            held: dict[str, int] = json.loads(connection.execute(Q["held"], (worker_id,)).fetchone()[0])
+            return held
+
+        return await self._turns.run(read)
+
     async def changed(self) -> bool:
         """Whether another connection may have written since the last call."""
         if not self._shared:

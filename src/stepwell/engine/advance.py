@@ -6,9 +6,7 @@ outcome before it. The state runs ahead of the store by the rows that are pendin
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepwell.core.decide import decide
@@ -17,7 +15,6 @@ from stepwell.core.decisions import (
     Compensate,
     Complete,
     Decision,
-    Ending,
     Fail,
     Park,
     Record,
@@ -29,6 +26,7 @@ from stepwell.core.model import JournalRow, Parked, RunState
 from stepwell.core.nodes import face_of
 from stepwell.core.retry import failed, settled
 from stepwell.core.work import outcome
+from stepwell.engine.attempts import Attempt, Attempts
 from stepwell.engine.committer import RefusedError
 from stepwell.engine.failures import failure_of
 from stepwell.engine.slots import ClosedError
@@ -44,17 +42,6 @@ _log = logging.getLogger("stepwell")
 _STICKY_MICROS = 1_000_000
 _REFUSED_MICROS = 60_000_000
 _APPLIED = frozenset({"ok", "done"})
-_NOTHING = BaseException()
-
-
-@dataclass(slots=True)
-class _Ended:
-    """An attempt that is over: when, and what it gave, or else what it raised."""
-
-    call: Call
-    at: int
-    ending: Ending | None
-    error: BaseException = _NOTHING
 
 
 class Drive:
@@ -74,9 +61,7 @@ class Drive:
         self._stored_status = lease.status
         self._pending: list[JournalRow] = []
         self._consumed: list[int] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._ended: list[_Ended] = []
-        self._something_ended: asyncio.Future[None] | None = None
+        self._attempts = Attempts(host, self._tools)
         self._going = True
         self.is_committing = False
         """Whether a commit is on its way, whose verdict will tell if the run was lost."""
@@ -120,10 +105,7 @@ class Drive:
         except RefusedError as error:
             await self._fail_refused(error)
         finally:
-            for task in self._tasks:
-                task.cancel()
-            if self._tasks:
-                await asyncio.wait(self._tasks)
+            await self._attempts.stop()
 
     async def _do(self, call: Call) -> bool:
         """Performs the one call there is, once what precedes it is committed."""
@@ -132,7 +114,7 @@ class Drive:
         host = self._host
         if host.is_stopping or (host.others_wait and self._now() - self._claimed_at > _STICKY_MICROS):
             return await self._release()
-        over = await self._attempt(call)
+        over = await self._attempts.make(call)
         if over.ending is not None:
             decision = settled(self.state, call, over.ending, over.at)
             if type(decision) is Record:
@@ -150,9 +132,7 @@ class Drive:
         for call in moves:
             if type(call) is Call:
                 in_flight.add(call.identity)
-                task = asyncio.get_running_loop().create_task(self._attempt_apart(call))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._attempts.begin(call)
         return True
 
     async def _carry_out(self, move: Decision) -> bool:  # noqa: PLR0911  one return a decision
@@ -184,31 +164,7 @@ class Drive:
             case Call():
                 return await self._do(move)
 
-    async def _attempt(self, call: Call) -> _Ended:
-        call.started_at = self._now()
-        try:
-            ending = await self._host.performer.perform(call, self._tools)
-            return _Ended(call, self._now(), ending)
-        except ClosedError:
-            raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is its failure
-            return _Ended(call, self._now(), None, error)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            return _Ended(call, self._now(), None, error)
-
-    async def _attempt_apart(self, call: Call) -> None:
-        try:
-            over = await self._attempt(call)
-            self._ended.append(over)
-        except ClosedError:
-            self.state.in_flight.discard(call.identity)
-        if self._something_ended is not None and not self._something_ended.done():
-            self._something_ended.set_result(None)
-
-    async def _settle(self, over: _Ended) -> bool:
+    async def _settle(self, over: Attempt) -> bool:
         call, now = over.call, over.at
         if over.ending is None:
             failure = failure_of(over.error, call.step)
@@ -233,15 +189,10 @@ class Drive:
 
     async def _wait(self, until: int | None) -> bool:
         """Waits for an attempt in flight to end, or for the instant; then takes in what has ended."""
-        if not self._ended and self.state.in_flight:
-            self._something_ended = asyncio.get_running_loop().create_future()
-            timeout = None if until is None else max(0.0, (until - self._now()) / 1_000_000)
-            await asyncio.wait({self._something_ended}, timeout=timeout)
-            self._something_ended = None
-        ended, self._ended = self._ended, []
-        for over in ended:
+        timeout = None if until is None else max(0.0, (until - self._now()) / 1_000_000)
+        for over in await self._attempts.ended(timeout):
             self.state.in_flight.discard(over.call.identity)
-            if not await self._settle(over):
+            if not isinstance(over.error, ClosedError) and not await self._settle(over):
                 return False
         return True
 
@@ -336,8 +287,7 @@ class Drive:
             return
         self._refused = True
         self._pending, self._consumed = [], []
-        for task in self._tasks:
-            task.cancel()
+        await self._attempts.stop()
         self.state = self._state_from(await self._host.reload(self._lease))
         self._stored_seq = self.state.seq
         piece = face_of(self.state.node).work(self.state.node, self.state)

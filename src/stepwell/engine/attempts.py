@@ -1,0 +1,85 @@
+"""The attempts of one run: one at a time in the drive's own task, or several beside each other, each in one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stepwell.engine.slots import ClosedError
+
+if TYPE_CHECKING:
+    from stepwell.core.decisions import Call, Ending
+    from stepwell.engine.host import Host
+    from stepwell.engine.toolbox import Toolbox
+
+_NOTHING = BaseException()
+
+
+@dataclass(slots=True)
+class Attempt:
+    """An attempt that is over: when, and what it gave, or else what it raised."""
+
+    call: Call
+    at: int
+    ending: Ending | None
+    error: BaseException = _NOTHING
+
+
+class Attempts:
+    """Makes attempts, and gathers those that end."""
+
+    def __init__(self, host: Host, tools: Toolbox) -> None:
+        self._host = host
+        self._tools = tools
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._over: list[Attempt] = []
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def make(self, call: Call) -> Attempt:
+        """Makes the attempt here; raises ClosedError when it did not begin, and CancelledError when we are stopped."""
+        now = self._tools.now
+        call.started_at = now()
+        try:
+            ending = await self._host.performer.perform(call, self._tools)
+            return Attempt(call, now(), ending)
+        except ClosedError:
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is its failure
+            return Attempt(call, now(), None, error)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return Attempt(call, now(), None, error)
+
+    def begin(self, call: Call) -> None:
+        """Begins an attempt beside the others."""
+        task = asyncio.get_running_loop().create_task(self._make_apart(call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def ended(self, timeout: float | None) -> list[Attempt]:
+        """Those that have ended, once there is one, or after so many seconds; a ClosedError: it did not begin."""
+        if not self._over:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await asyncio.wait({self._waiter}, timeout=timeout)
+            self._waiter = None
+        over, self._over = self._over, []
+        return over
+
+    async def stop(self) -> None:
+        """Cancels those in flight and waits for their end."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _make_apart(self, call: Call) -> None:
+        try:
+            attempt = await self.make(call)
+        except ClosedError as error:
+            attempt = Attempt(call, self._tools.now(), None, error)
+        self._over.append(attempt)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -1,4 +1,4 @@
-"""The attempts of one run: one at a time in the drive's own task, or several beside each other, each in one of its own."""
+"""The attempts of one run: one at a time in the drive's own task, or several beside each other in tasks apart."""
 
 from __future__ import annotations
 

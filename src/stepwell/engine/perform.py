@@ -78,22 +78,16 @@ class Performer:
 
     async def _in_thread(self, function: Callable[[], Any], call: Call, tools: Tools) -> Any:
         asked = self._runtime.monotonic()
-        ticket: Ticket = self._threads.start(function)
+        ticket = self._threads.start(function)
+        deadline = _Deadline(self._runtime, ticket, self._left(call, tools), self._ran_out(call))
         try:
-            remaining = limit = self._left(call, tools)
-            while True:
-                done, _ = await asyncio.wait({ticket.future}, timeout=remaining)
-                if done:
-                    call.timed_from += int(((ticket.started or asked) - asked) * _MICROSECONDS)
-                    return ticket.future.result()
-                if ticket.started is not None:
-                    remaining = ticket.started + limit - self._runtime.monotonic()
-                    if remaining <= 0:
-                        raise self._ran_out(call)
+            result = await ticket.future
         finally:
-            if not ticket.future.done():
+            deadline.cancel()
+            if not ticket.ended:
                 self._threads.abandon(ticket)
-                ticket.future.cancel()
+        call.timed_from += int(((ticket.started or asked) - asked) * _MICROSECONDS)
+        return result
 
     async def _within(self, awaitable: Any, call: Call, tools: Tools) -> Any:
         """What it gives within the attempt's time."""
@@ -123,6 +117,32 @@ class Performer:
             known = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
             self._are_async[id(function)] = known
         return known
+
+
+class _Deadline:
+    """The end of a thread's time, which begins when a thread takes the call, not while it waits for one."""
+
+    __slots__ = ("_error", "_limit", "_loop", "_runtime", "_ticket", "_timer")
+
+    def __init__(self, runtime: Runtime, ticket: Ticket, limit: float, error: TimeoutError) -> None:
+        self._runtime = runtime
+        self._ticket = ticket
+        self._limit = limit
+        self._error = error
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(limit, self._look)
+
+    def cancel(self) -> None:
+        """The call has ended."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        started = self._ticket.started
+        left = self._limit if started is None else started + self._limit - self._runtime.monotonic()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+        elif not self._ticket.future.done():
+            self._ticket.future.set_exception(self._error)
 
 
 class _Rest:

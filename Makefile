@@ -6,9 +6,12 @@ STAMP   := $(VENV)/.ready
 TREES   := $(wildcard src tests benchmarks examples scripts)
 PYTHONS := $(PYTHON) python3.13 python3.12 python3.11 python3 python
 XDIST   ?= auto
+SEEDS   ?= 1000
+FIRST   ?= 0
+RUNS    ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types contracts check bench red docs-diagram pins clean
+.PHONY: help setup demo test lint format types contracts check bench red simulate torture docs-diagram pins clean
 
 help: ## list what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +59,13 @@ bench: setup ## measure, beside the raw limit of the database
 
 red: setup ## break the engine on purpose, once per invariant, and see its test fail
 	@$(BIN)/python scripts/red.py
+
+simulate: setup ## play seeded histories in virtual time (SEEDS=1000, from FIRST=0 on)
+	@$(BIN)/python -m tests.simulation $(FIRST) --count $(SEEDS)
+	@$(BIN)/python -m tests.simulation.deadline --first $(FIRST) --seeds $(SEEDS)
+
+torture: setup ## kill, stop and freeze workers on one file (RUNS=300), and compare with a model
+	@$(BIN)/python -m scripts.torture --runs $(RUNS)
 
 docs-diagram: setup ## draw docs/statuses.md again from the table of transitions
 	@$(BIN)/python scripts/write_diagrams.py

@@ -31,7 +31,7 @@ from stepwell.engine.committer import RefusedError
 from stepwell.engine.failures import failure_of
 from stepwell.engine.slots import ClosedError
 from stepwell.engine.toolbox import Toolbox
-from stepwell.errors import Failure
+from stepwell.errors import Failure, JournalError
 from stepwell.store.protocol import Advance, History, Lease, NewRun, Post, Verdict
 
 if TYPE_CHECKING:
@@ -289,7 +289,9 @@ class Drive:
         self._pending, self._consumed = [], []
         await self._attempts.stop()
         self.state = self._state_from(await self._host.reload(self._lease))
-        self._stored_seq = self.state.seq
+        if self.state.seq != self._stored_seq:
+            reason = f"it has {self.state.seq} rows where {self._stored_seq} were committed"
+            raise JournalError(self.run_id, reason) from cause
         piece = face_of(self.state.node).work(self.state.node, self.state)
         failure = (type(cause).__name__, f"the store refused the outcome: {failure_of(cause, '').message}")
         row = outcome(self.state, piece, started_at=self._now(), now=self._now(), failure=failure)

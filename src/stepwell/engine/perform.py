@@ -28,6 +28,8 @@ class Performer:
         self._threads = threads
         self._step_timeout = step_timeout
         self._are_async: dict[int, bool] = {}
+        self.is_over = False
+        """Whether the worker waits no longer for handlers that swallow their cancellation."""
 
     def limit_of(self, timeout: int | None) -> float:
         """How long an attempt may take, in seconds, under a policy's timeout in microseconds."""
@@ -69,7 +71,7 @@ class Performer:
                         waits_for = result.send(None)
                     except StopIteration as stop:
                         return stop.value  # it never waited, and is spared the timer (4 µs)
-                    return await self._within(_Rest(result, waits_for), call, tools)
+                    return await self._within(_Rest(self, result, waits_for), call, tools)
             else:
                 result = await self._in_thread(partial(function, *request.arguments), call, tools)
             return await self._within(result, call, tools) if inspect.isawaitable(result) else result
@@ -148,9 +150,10 @@ class _Deadline:
 class _Rest:
     """The rest of a coroutine that has begun, and waits for something."""
 
-    __slots__ = ("_coroutine", "_waits_for")
+    __slots__ = ("_coroutine", "_performer", "_waits_for")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> None:
+    def __init__(self, performer: Performer, coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> None:
+        self._performer = performer
         self._coroutine = coroutine
         self._waits_for = waits_for
 
@@ -163,7 +166,10 @@ class _Rest:
                 except GeneratorExit:
                     coroutine.close()
                     raise
-                except BaseException as error:  # noqa: BLE001  what is thrown in goes on to the coroutine
+                except BaseException as error:
+                    if self._performer.is_over and isinstance(error, asyncio.CancelledError):
+                        coroutine.close()  # it swallowed the first cancellation: nothing else would ever end it
+                        raise
                     waits_for = coroutine.throw(error)
                 else:
                     waits_for = coroutine.send(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from stepwell.engine.advance import Drive
@@ -103,10 +104,9 @@ class Tenure:
                 continue
             if lease.crashes > 1:
                 self._suspects.add(lease.run_id)
-            self._held[lease.run_id] = (
-                drive,
-                loop.create_task(self._drive(drive), name=f"stepwell-run-{lease.run_id}"),
-            )
+            task = loop.create_task(self._drive(drive), name=f"stepwell-run-{lease.run_id}")
+            self._held[lease.run_id] = (drive, task)
+            task.add_done_callback(partial(self._let_go, drive))
 
     def cancel(self, run_ids: Iterable[str]) -> None:
         """Stops the drives of runs that are not ours any more."""
@@ -120,6 +120,10 @@ class Tenure:
         await self._ended_within(grace)
         self.cancel(tuple(self._held))
         await self._ended_within(1.0)
+        if self._held:
+            self.performer.is_over = True
+            self.cancel(tuple(self._held))
+            await self._ended_within(1.0)
         await self._committer.close(grace)
         if self.heartbeat is not None:
             await self.heartbeat.stop()
@@ -159,11 +163,14 @@ class Tenure:
         except Exception:  # noqa: BLE001  one run's fault must not stop the others
             _log.exception("Run %s stopped being driven here; another claim will go on with it.", drive.run_id)
             await self._give_back({drive.run_id: drive.token})
-        finally:
-            if self._held[drive.run_id][0] is drive:  # else it was lost here, and has been claimed again since
-                del self._held[drive.run_id]
-                self._suspects.discard(drive.run_id)
-            self._on_room()
+
+    def _let_go(self, drive: Drive, _ended: asyncio.Task[None]) -> None:
+        """Forgets a drive that has ended, or was cancelled before it began; a later one of its run stays."""
+        held = self._held.get(drive.run_id)
+        if held is not None and held[0] is drive:
+            del self._held[drive.run_id]
+            self._suspects.discard(drive.run_id)
+        self._on_room()
 
     async def _ended_within(self, seconds: float) -> None:
         tasks = {task for _, task in self._held.values()}

@@ -125,8 +125,9 @@ class Worker:
                 continue
             try:
                 asked_at = self._runtime.monotonic()
+                tenure = self._tenure
                 claimed = await self._claim(room)
-                await self._tenure.take(claimed, asked_at)
+                await tenure.take(claimed, asked_at)
             except StoreUnavailableError as error:
                 _log.warning("Cannot claim: %s", error)
                 await self._runtime.sleep(_AWAY_SECONDS)
@@ -136,8 +137,8 @@ class Worker:
                 await self._runtime.sleep(_AWAY_SECONDS)
                 continue
             if not claimed.alive:
-                self._renew()
-            self._full = self._tenure.others_wait = len(claimed.leases) == room
+                self._renew(tenure)
+            self._full = tenure.others_wait = len(claimed.leases) == room
             if not self._full:
                 pause = _LONGEST_WAIT if claimed.next_due_in is None else claimed.next_due_in / 1_000_000
                 if not claimed.leases or claimed.next_due_in != 0:
@@ -170,7 +171,7 @@ class Worker:
             await self._runtime.sleep(min(_JUDGE_EVERY, self._settings.lease_seconds / 4))
 
     def _new_tenure(self) -> Tenure:
-        return Tenure(
+        tenure = Tenure(
             self._runtime.new_id(),
             store=self._store,
             runtime=self._runtime,
@@ -179,15 +180,16 @@ class Worker:
             events=self._events,
             performer=self._performer,
             on_room=self._alarm.ring,
-            on_buried=self._renew,
+            on_buried=lambda: self._renew(tenure),
         )
+        return tenure
 
     def _cancel(self, run_ids: list[str]) -> None:
         self._tenure.cancel(run_ids)
 
-    def _renew(self) -> None:
+    def _renew(self, buried: Tenure) -> None:
         """This worker was buried: its runs are others' now, and it goes on under a new id."""
-        if self._stopping or (self._renewal is not None and not self._renewal.done()):
+        if self._stopping or buried is not self._tenure or (self._renewal is not None and not self._renewal.done()):
             return
         self._renewal = asyncio.get_running_loop().create_task(self._renewed(), name="stepwell-renewal")
 

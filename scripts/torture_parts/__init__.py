@@ -1,0 +1,1 @@
+"""The parts of `scripts/torture.py`: the crew of workers, what they run, and the client that troubles their runs."""

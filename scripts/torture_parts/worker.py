@@ -1,0 +1,183 @@
+"""A worker process of the torture, and the nursery that forks one within milliseconds whenever it is told to.
+
+`python -m scripts.torture_parts.worker FOLDER OPTIONS` reads `NUMBER` lines and forks a worker for each; it answers
+`born NUMBER PID` and `gone NUMBER STATUS`, and kills them all when its input ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import select
+import signal
+import sqlite3
+import sys
+import threading
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stepwell import Durable
+from tests.simulation.designs import designs_from
+from tests.simulation.handlers import Builder
+from tests.simulation.story import Line, beginning, ending
+
+if TYPE_CHECKING:
+    from stepwell import Context
+    from tests.simulation.designs import Design
+
+LOG = "handlers.log"
+LONG_CALLS = 0.05
+_ORPHAN_LOOKS_EVERY = 0.2
+_NURSERY_LOOKS_EVERY = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the workers and the client must agree on; durations in seconds."""
+
+    seed: int
+    unit: float
+    lease: float
+    max_crashes: int
+    concurrency: int
+
+
+def designs_of(options: Options) -> dict[str, Design]:
+    """The workflows of the seed by name."""
+    return designs_from(options.seed, unit=options.unit, per_level=3, most=8)
+
+
+class FileProbe:
+    """Tells an append-only file of every call; SIGKILL cuts off at most the line of a call that did not begin."""
+
+    def __init__(self, folder: Path, who: str) -> None:
+        self._database = folder / "store.db"
+        self._descriptor = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._who = who
+        self._made = 0
+        self._chance = random.Random(who)  # noqa: S311 - how long a pretended call takes guards nothing
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def begins(self, ctx: Context, phase: str) -> str:
+        """Log the call, with what is journaled now; a poisonous one ends its process."""
+        with self._lock:
+            self._made += 1
+            token = f"{self._who}-{self._made}"
+            if self._connection is None:
+                name = f"file:{self._database}?mode=ro"
+                self._connection = sqlite3.connect(name, uri=True, check_same_thread=False, timeout=30)
+            line = beginning(self._connection, ctx, phase, who=self._who, at=time.time(), token=token)
+            self._write(line)
+        if phase == "do" and ctx.input.get("poison") == ctx.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return token
+
+    def ends(self, ctx: Context, phase: str, token: str) -> None:
+        """Log the end of the call."""
+        self._write(ending(ctx, phase, who=self._who, at=time.time(), token=token))
+
+    async def works(self, seconds: float | None = None) -> None:
+        """Wait as if for somebody else's service."""
+        await asyncio.sleep(self._seconds() if seconds is None else seconds)
+
+    def works_plainly(self) -> None:
+        """The same, in a thread."""
+        time.sleep(self._seconds())
+
+    def _seconds(self) -> float:
+        return (
+            self._chance.uniform(0.1, 0.4) if self._chance.random() < LONG_CALLS else self._chance.uniform(0.002, 0.03)
+        )
+
+    def _write(self, line: Line) -> None:
+        os.write(self._descriptor, b"\n" + json.dumps(asdict(line)).encode())
+
+
+def read_log(folder: Path) -> list[Line]:
+    """Every whole line of the handlers' log, in the order they were written."""
+    lines = []
+    for text in (folder / LOG).read_bytes().split(b"\n"):
+        with contextlib.suppress(json.JSONDecodeError):
+            facts = json.loads(text)
+            lines.append(Line(**{**facts, "journaled": tuple(facts["journaled"])}))
+    return lines
+
+
+def app_in(folder: Path, options: Options, probe: Any) -> Durable:
+    """An app on the folder's file that knows all workflows of the seed."""
+    builder = Builder(probe, options.unit)
+    designs = designs_of(options)
+    return Durable(
+        f"sqlite:///{folder / 'store.db'}",
+        [builder.workflow(design) for design in designs.values()],
+        lease=options.lease,
+        max_crashes=options.max_crashes,
+    )
+
+
+async def work(folder: Path, options: Options, number: int) -> None:
+    """Be a worker until SIGTERM, or until the nursery is gone."""
+    parent = os.getppid()
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    probe = FileProbe(folder, f"w{number}")
+    async with (
+        app_in(folder, options, probe) as app,
+        app.worker(concurrency=options.concurrency, threads=4, grace=1),
+    ):
+        (folder / f"ready-{number}").touch()
+        while not told.is_set() and os.getppid() == parent:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(told.wait(), _ORPHAN_LOOKS_EVERY)
+
+
+def born(folder: Path, options: Options, number: int) -> int:
+    """Fork a worker; its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        asyncio.run(work(folder, options, number))
+        status = 0
+    except BaseException:  # noqa: BLE001 - whatever ends a worker by itself is a finding, and is told by its status
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def nurse(folder: Path, options: Options) -> None:
+    """Fork workers as told on standard input until it ends."""
+    alive: dict[int, int] = {}
+    rest = b""
+    while True:
+        readable, _, _ = select.select([0], [], [], _NURSERY_LOOKS_EVERY)
+        if readable:
+            told = os.read(0, 65536)
+            if not told:
+                break
+            *numbers, rest = (rest + told).split(b"\n")
+            for number in map(int, numbers):
+                pid = born(folder, options, number)
+                alive[pid] = number
+                print(f"born {number} {pid}", flush=True)
+        while alive:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            print(f"gone {alive.pop(pid)} {os.waitstatus_to_exitcode(status)}", flush=True)
+    for pid in alive:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+if __name__ == "__main__":
+    nurse(Path(sys.argv[1]), Options(**json.loads(sys.argv[2])))

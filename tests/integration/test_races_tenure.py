@@ -1,0 +1,118 @@
+"""What a worker holds, and under which id, when answers cross: no run is forgotten or dropped for an old answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from stepwell import Context, Durable, durable
+from tests.faulty import PATIENCE, make_faulty
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from stepwell.store.protocol import Advance
+
+LEASE_SECONDS = 1.0
+
+
+def file_url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'store.db'}"
+
+
+async def nothing(ctx: Context) -> None:
+    pass
+
+
+async def test_i3_a_claim_under_a_buried_id_that_is_answered_late_does_not_end_the_new_one(tmp_path: Path) -> None:
+    app = Durable(file_url(tmp_path), [durable("flow").step("work", nothing)], lease=LEASE_SECONDS)
+    faulty = make_faulty(app)
+    async with app, Durable(file_url(tmp_path)) as other, app.worker() as worker:
+        old_id = worker.worker_id
+        claim = faulty.stop_before("claim")
+        started = await app.start("flow")
+        await claim.reached()
+        assert await other._store.bury(old_id, None) == 0
+        await eventually(lambda: worker.worker_id != old_id, within=PATIENCE)
+        new_id = worker.worker_id
+        assert (await claim.released()).alive is False
+        await app.result(started.run_id, timeout=PATIENCE)
+        (entry,) = await app.journal(started.run_id)
+        assert entry.worker == new_id
+        assert worker.worker_id == new_id
+        assert [row.worker_id for row in await other._store.workers()] == [new_id]
+    assert len(faulty.claims_of(started.run_id)) == 1
+
+
+async def test_i4_a_run_that_is_due_again_before_its_park_is_answered_is_driven_and_not_forgotten(
+    tmp_path: Path,
+) -> None:
+    gate, begun = asyncio.Event(), list[int]()
+
+    async def work(ctx: Context) -> None:
+        begun.append(ctx.attempt)
+        await gate.wait()
+
+    def parks(worker_id: str, advances: Sequence[Advance]) -> bool:
+        return any(one.release and not one.ended for one in advances)
+
+    flow = durable("flow").sleep("rest", 0.01).step("work", work)
+    app = Durable(file_url(tmp_path), [flow, durable("other").step("work", nothing)], lease=LEASE_SECONDS)
+    faulty = make_faulty(app)
+    async with app, app.worker() as worker:
+        park = faulty.stop_after("commit", parks)
+        started = await app.start("flow")
+        await park.reached()
+        await eventually(lambda: len(faulty.claims_of(started.run_id)) == 2, within=PATIENCE)
+        assert await park.released() == ["ok"]
+        await eventually(lambda: begun == [1], within=PATIENCE)
+        await app.result((await app.start("other")).run_id, timeout=PATIENCE)
+        assert worker._tenure.held == 1
+        gate.set()
+        await app.result(started.run_id, timeout=PATIENCE)
+    assert begun == [1]
+
+
+async def test_a_run_that_is_canceled_before_its_drive_began_takes_no_room(tmp_path: Path) -> None:
+    flow = durable("flow").step("work", nothing)
+    async with Durable(file_url(tmp_path), [flow]) as app, app.worker(queues=["another"]) as worker:
+        started = await app.start("flow")
+        tenure = worker._tenure
+        lane = await app._lanes.of("durable", flow.close())
+        claimed = await app._store.claim(worker.worker_id, [lane], 1, 1)
+        await tenure.take(claimed, app._runtime.monotonic())
+        assert tenure.held == 1
+        tenure.cancel([started.run_id])
+        await eventually(lambda: tenure.held == 0, within=PATIENCE)
+
+
+async def test_a_drive_that_outlives_the_next_one_of_its_run_ends_in_peace(tmp_path: Path) -> None:
+    """Its run was taken away and claimed again here; its handler ends last, after it swallowed its cancellation."""
+    first, begun, problems = asyncio.Event(), list[int](), list[Any]()
+
+    async def work(ctx: Context) -> int:
+        begun.append(ctx.attempt)
+        number = len(begun)
+        while number == 1 and not first.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await first.wait()
+        return number
+
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
+    app = Durable(file_url(tmp_path), [durable("flow").step("work", work)], lease=LEASE_SECONDS)
+    async with app, app.worker():
+        started = await app.start("flow")
+        await eventually(lambda: len(begun) == 1, within=PATIENCE)
+        with contextlib.closing(sqlite3.connect(tmp_path / "store.db", timeout=PATIENCE)) as connection, connection:
+            connection.execute("UPDATE stepwell_runs SET worker = NULL, token = token + 1, due_at = 0")
+        assert await app.result(started.run_id, timeout=PATIENCE) == {"work": 2}
+        first.set()
+        await app.result((await app.start("flow")).run_id, timeout=PATIENCE)
+        assert len(await app.journal(started.run_id)) == 1
+    gc.collect()
+    assert problems == []

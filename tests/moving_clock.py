@@ -1,0 +1,31 @@
+"""A store's clock that only tests move: the store's instant stands still until it is told to go on."""
+
+from __future__ import annotations
+
+from stepwell.engine.runtime import SystemRuntime
+
+NOON = 1_750_000_000_000_000
+"""Where the clock begins, in microseconds since 1970."""
+SECOND = 1_000_000
+
+
+class MovingClock(SystemRuntime):
+    """The real runtime but for the store's instant; `process` can be changed, to be another process."""
+
+    def __init__(self, process: str = "this-process") -> None:
+        super().__init__()
+        self._now = NOON
+        self._process = process
+
+    @property
+    def process(self) -> str:
+        """Names the process that the store takes this for."""
+        return self._process
+
+    def wall(self) -> int:
+        """The instant, in microseconds since 1970."""
+        return self._now
+
+    def go_on(self, seconds: float) -> None:
+        """Moves the instant, back too."""
+        self._now += int(seconds * SECOND)

@@ -1,0 +1,239 @@
+"""The invariants, checked on a story when it is over: the journals against the model, and against the handlers' log."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.acts import without_tokens
+from tests.simulation.check_calls import check_calls
+from tests.simulation.model import ChildEnd, Course, Expected, Key, course_of
+
+if TYPE_CHECKING:
+    from stepwell import Entry
+    from tests.simulation.story import Story
+
+OUTCOMES = ("completed", "failed", "skipped")
+
+
+def violations(story: Story) -> list[str]:
+    """Everything in the story that should not be; each begins with the number of what it breaks."""
+    found: list[str] = []
+    for run_id in story.snapshots:
+        check = RunCheck(story, run_id)
+        check.check()
+        found += [f"{text} [run {run_id} of {story.snapshots[run_id].workflow_name}]" for text in check.found]
+    return found
+
+
+def key_of(entry: Entry) -> Key:
+    """What the entry is about."""
+    return (entry.node, entry.kind, entry.iteration)
+
+
+class _Facts:
+    """What came from outside, as the story has it."""
+
+    def __init__(self, story: Story, run_id: str) -> None:
+        self._story = story
+        self._children = story.children(run_id)
+        self._letters = defaultdict[str, list[Any]](list)
+        for letter in story.letters.get(run_id, ()):
+            self._letters[letter.name].append(letter.payload)
+        self._outcomes = {entry.node: entry for entry in story.journals[run_id] if entry.kind == "signal"}
+        self.used = Counter[str]()
+
+    def letter(self, signal: str) -> Any:
+        """The next accepted letter of that name."""
+        letters = self._letters[signal]
+        if self.used[signal] >= len(letters):
+            return None
+        self.used[signal] += 1
+        return (letters[self.used[signal] - 1],)
+
+    def times_out(self, node: str) -> bool:
+        """Whether the journal has the default, or the failure."""
+        entry = self._outcomes.get(node)
+        if entry is None:
+            return False
+        failed = entry.error is not None and entry.error.type == "SignalTimeout"
+        return failed or entry.result == {"default": node}
+
+    def child(self, workflow: str) -> ChildEnd | None:
+        """The end of the oldest child that was not asked for yet."""
+        if not self._children:
+            return None
+        child = self._story.snapshots[self._children.pop(0)]
+        if child.workflow_name != workflow:
+            return ChildEnd(f"of another workflow, {child.workflow_name}")
+        message = "" if child.error is None else child.error.message
+        return ChildEnd(str(child.status), without_tokens(child.results), message)
+
+    @property
+    def strangers(self) -> list[str]:
+        """Children that nobody asked for."""
+        return self._children
+
+
+class RunCheck:
+    """One run against its model."""
+
+    def __init__(self, story: Story, run_id: str) -> None:
+        self.found: list[str] = []
+        self._story = story
+        self._run_id = run_id
+        self._run = story.snapshots[run_id]
+        self._entries = story.journals[run_id]
+        self._facts = _Facts(story, run_id)
+        self._course = course_of(story.designs[self._run.workflow_name], self._run.input, self._facts)
+        self._outcomes = [entry for entry in self._entries if entry.status in OUTCOMES]
+        self._forward = [entry for entry in self._outcomes if entry.kind != "compensate"]
+
+    def check(self) -> None:
+        """Fills `found`."""
+        twice = [key for key, count in Counter(key_of(entry) for entry in self._outcomes).items() if count > 1]
+        if twice:
+            self._say("I1", f"outcomes journaled twice: {twice}")
+        self._check_end()
+        self._check_order()
+        self._check_outcomes()
+        self._check_attempts()
+        self._check_compensation()
+        self._check_outside()
+        own = [line for line in self._story.lines if line.run_id == self._run_id]
+        self.found += check_calls(own, self._entries, self._course, self._story)
+
+    def _say(self, what: str, text: str) -> None:
+        self.found.append(f"{what}: {text}")
+
+    def _check_end(self) -> None:
+        run, course = self._run, self._course
+        status = str(run.status)
+        if status == "canceled":
+            if not self._was_told_to_cancel():
+                self._say("I9", "canceled, though nobody asked for it")
+            return
+        if status not in {"completed", "failed"}:
+            self._say("I4", f"is {status} at {run.current_node}, waits for {run.awaiting_signal}, until {run.wake_at}")
+        elif status != course.end:
+            self._say("end", f"is {status}, expected {course.end}; error {run.error}; {self._brief(course)}")
+        elif status == "completed" and without_tokens(run.results) != course.results:
+            self._say("end", f"results {run.results}, expected {course.results}")
+        elif status == "failed":
+            first = next((entry for entry in self._forward if entry.status == "failed"), None)
+            if first is None or run.error != first.error:
+                self._say("end", f"error {run.error} is not the first failure {first}")
+
+    def _brief(self, course: Course) -> str:
+        return " ".join(f"{one.key}={one.status}" for stage in course.stages for one in stage)
+
+    def _was_told_to_cancel(self) -> bool:
+        run_id: str | None = self._run_id
+        while run_id is not None:
+            if run_id in self._story.cancel_asked:
+                return True
+            run_id = self._story.snapshots[run_id].parent_run_id
+        return False
+
+    def _check_order(self) -> None:
+        """Every outcome is in its stage, and no stage is left out (I2 as the journal tells it)."""
+        stage_of = {one.key: at for at, stage in enumerate(self._course.stages) for one in stage}
+        have = {key_of(entry) for entry in self._forward}
+        reached = 0
+        for entry in self._entries:
+            at = stage_of.get(key_of(entry))
+            if entry.kind == "compensate":
+                continue
+            if at is None:
+                self._say("order", f"{key_of(entry)} {entry.status} is not expected; {self._brief(self._course)}")
+            elif at < reached:
+                self._say("I2", f"{key_of(entry)} {entry.status} comes after a later stage")
+            else:
+                reached = at
+        whole = len(self._course.stages) if str(self._run.status) in {"completed", "failed"} else reached
+        for stage in self._course.stages[:whole]:
+            missing = [one.key for one in stage if one.status in OUTCOMES and one.key not in have and not one.optional]
+            if missing:
+                self._say("I2", f"outcomes missing: {missing}")
+
+    def _check_outcomes(self) -> None:
+        expected = {one.key: one for stage in self._course.stages for one in stage}
+        for entry in self._forward:
+            one = expected.get(key_of(entry))
+            if one is None:
+                continue
+            failure = None if entry.error is None else entry.error.type
+            if (entry.status, failure) != (one.status, one.failure):
+                self._say("outcome", f"{key_of(entry)} {entry.status} {failure}, expected {one.status} {one.failure}")
+            elif entry.status == "completed" and without_tokens(entry.result) != one.value:
+                self._say("outcome", f"{key_of(entry)} gave {entry.result}, expected {one.value}")
+            elif entry.attempt != one.last_attempt and failure != "CrashLimit":
+                self._say("attempt", f"{key_of(entry)} at attempt {entry.attempt}, expected {one.last_attempt}")
+
+    def _check_attempts(self) -> None:
+        """Failed attempts and suspensions are as many as the acts say: a crash is none."""
+        rows = Counter((key_of(entry), entry.status) for entry in self._entries)
+        for one in (one for stage in self._course.stages for one in stage):
+            whole = (one.status in OUTCOMES and self._has(one)) or (
+                one.status == "asked" and self._run.status == "completed"
+            )
+            for status, count in (("retrying", one.retrying), ("suspended", one.suspended)):
+                seen = rows[one.key, status]
+                if seen > count or (whole and seen != count):
+                    errors = [entry.error for entry in self._entries if (key_of(entry), entry.status) == (one.key, status)]
+                    self._say("attempt", f"{one.key} has {seen} {status} rows, expected {count}: {errors}")
+
+    def _has(self, one: Expected) -> bool:
+        return any(key_of(entry) == one.key for entry in self._forward)
+
+    def _check_compensation(self) -> None:
+        """What completed is undone once, newest first, and nothing else (I5)."""
+        status = str(self._run.status)
+        expected = {one.key: one for stage in self._course.stages for one in stage}
+        done = [expected[key_of(entry)] for entry in self._forward if key_of(entry) in expected]
+        wanted = [(one.key[0], one.key[2], *one.undone()) for one in reversed(done) if one.undo is not None]
+        retries = Counter(
+            (e.node, e.iteration) for e in self._entries if e.kind == "compensate" and e.status == "retrying"
+        )
+        undone = [entry for entry in self._outcomes if entry.kind == "compensate"]
+        told = [(entry.node, entry.iteration, entry.status, retries[entry.node, entry.iteration]) for entry in undone]
+        if status == "completed":
+            wanted = []
+        if told != (wanted if status in {"completed", "failed"} else wanted[: len(told)]):
+            self._say("I5", f"undone {told}, expected {wanted}")
+        kinds = [entry.kind == "compensate" for entry in self._entries]
+        if kinds != sorted(kinds):
+            self._say("I5", "something went forward after compensation began")
+        names = tuple(entry.node for entry in undone if entry.status == "completed")
+        if self._run.compensated != names:
+            self._say("I5", f"compensated is {self._run.compensated}, the journal has {names}")
+
+    def _check_outside(self) -> None:
+        """Letters are used once and not lost (I6), children spawned once (I8), the canceled stay as they were (I9)."""
+        letters = self._story.letters.get(self._run_id, [])
+        if str(self._run.status) != "canceled":
+            for name, count in Counter(letter.name for letter in letters if letter.waited_for).items():
+                if self._facts.used[name] < count:
+                    self._say("I6", f"{count} resumes of {name} were accepted, {self._facts.used[name]} letters used")
+        self._check_timeouts()
+        if self._facts.strangers:
+            self._say("I8", f"children that no node spawned: {self._facts.strangers}")
+        frozen = self._story.frozen.get(self._run_id)
+        if frozen is not None and frozen != self._entries:
+            self._say("I9", f"{len(self._entries) - len(frozen)} entries were written after the cancel")
+
+    def _check_timeouts(self) -> None:
+        """No wait timed out that began when an unread letter was already accepted."""
+        design = self._story.designs[self._run.workflow_name]
+        signals = {spec.name: spec.signal for spec in design.specs if hasattr(spec, "signal")}
+        used = Counter[str]()
+        for entry in self._forward:
+            if entry.kind != "signal":
+                continue
+            name = signals[entry.node]
+            if not self._facts.times_out(entry.node):
+                used[name] += 1
+                continue
+            waiting = [one for one in self._story.letters.get(self._run_id, ()) if one.name == name][used[name] :]
+            if any(letter.answered_at < entry.started_at.timestamp() for letter in waiting):
+                self._say("I6", f"{entry.node} timed out beside an unread letter")

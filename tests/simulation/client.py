@@ -1,0 +1,240 @@
+"""The client of a history, real or simulated: starts runs, signals early, late, twice, at deadlines, and cancels."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stepwell import RunStatus, StoreUnavailableError
+from tests.simulation.designs import StepSpec
+from tests.simulation.story import Letter, Story
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from stepwell import Durable, RunSnapshot
+    from tests.simulation.designs import Design
+
+LIVE = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUSPENDED, RunStatus.COMPENSATING)
+AROUND_A_DEADLINE = 0.02
+PAGE = 500
+FIRST_RESORT = 0.3
+LEAVES = 0.4
+AWAY_SECONDS = 0.2
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a client goes about it.
+
+    Seconds between looks, and until a cancel at most; how many roots are live at once; the share of runs it cancels, and
+    of looks at which it signals a run that does not wait. It cancels a run once or never: so nothing that hangs is
+    saved by it.
+    """
+
+    looks_every: float = 0.05
+    lives_for: float = 1.0
+    most_live: int = 40
+    cancels: float = 0.03
+    early: float = 0.015
+
+
+@dataclass(slots=True)
+class Done:
+    """What the client did, by name, and what it found wrong at once."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+
+class Client:
+    """Troubles all runs of an app until they have ended."""
+
+    def __init__(
+        self, app: Durable, story: Story, chance: random.Random, now: Callable[[], float], manner: Manner
+    ) -> None:
+        self.done = Done()
+        self.roots: list[str] = []
+        self._app = app
+        self._story = story
+        self._chance = chance
+        self._now = now
+        self._manner = manner
+        self._made = 0
+        self._turns = defaultdict[str, asyncio.Lock](asyncio.Lock)
+        self._planned: set[tuple[str, str]] = set()
+        self._seen: set[str] = set()
+        self._aside: set[asyncio.Task[None]] = set()
+
+    async def trouble(self, runs: int, poisons: int) -> None:
+        """Start the runs, a few at a time, and go on until all have ended."""
+        inputs = self._inputs(runs, poisons)
+        while True:
+            live = [run for status in LIVE for run in await self._list(status=status)]
+            if not inputs and not live:
+                break
+            roots = sum(run.parent_run_id is None for run in live)
+            while inputs and roots < self._manner.most_live:
+                await self._start(*inputs.pop())
+                roots += 1
+            for run in live:
+                if run.run_id not in self._seen:
+                    self._seen.add(run.run_id)
+                    if self._chance.random() < self._manner.cancels:
+                        self._later(self._cancel_later(self._chance.uniform(0, self._manner.lives_for), run))
+                await self._attend(run)
+            await asyncio.sleep(self._manner.looks_every)
+        for one in list(self._aside):
+            await one
+
+    def _inputs(self, runs: int, poisons: int) -> list[tuple[str, dict[str, Any]]]:
+        roots = [design for design in self._story.designs.values() if design.level == "root"]
+        inputs: list[tuple[str, dict[str, Any]]] = [
+            (self._chance.choice(roots).name, {"number": number}) for number in range(runs - poisons)
+        ]
+        able = [(design, name) for design in roots if (name := _poisonable(design))]
+        for number in range(poisons if able else 0):
+            design, name = self._chance.choice(able)
+            inputs.append((design.name, {"number": runs + number, "poison": name}))
+        self._chance.shuffle(inputs)
+        return inputs
+
+    async def _start(self, workflow: str, given: dict[str, Any]) -> None:
+        key = f"root {given['number']}"
+        first, second = await asyncio.gather(
+            *(self._surely(lambda: self._app.start(workflow, given, key=key)) for _ in range(2))
+        )
+        if first.run_id != second.run_id:
+            self.done.faults.append(f"I10: {key} is two runs, {first.run_id} and {second.run_id}")
+        self.roots.append(first.run_id)
+        self.done.counts["runs started twice by one key"] += 1
+
+    async def _attend(self, run: RunSnapshot) -> None:
+        """Send what the run waits for, or perhaps something that it does not wait for yet."""
+        name = run.awaiting_signal
+        if name is None or run.current_node is None:
+            if self._chance.random() < self._manner.early:
+                names = self._story.designs[run.workflow_name].signals
+                if names:
+                    await self._send(run.run_id, self._chance.choice(names), only_if_awaited=False)
+        elif run.wake_at is None:
+            if self._chance.random() < FIRST_RESORT and not await self._is_beside_unread_mail(run, name):
+                await self._send(run.run_id, name, only_if_awaited=self._chance.random() < 0.5)
+        elif (run.run_id, run.current_node) not in self._planned:
+            self._planned.add((run.run_id, run.current_node))
+            drawn = self._chance.random()
+            left = run.wake_at.timestamp() - self._now()
+            if drawn >= LEAVES:
+                at_once = drawn < (1 + LEAVES) / 2
+                wait = left * self._chance.random() if at_once else left + self._around_a_deadline()
+                self._later(self._send_later(max(wait, 0), run.run_id, name))
+
+    async def _is_beside_unread_mail(self, run: RunSnapshot, name: str) -> bool:
+        """Whether the run waits for a letter that was accepted before: then nothing more is sent, and it hangs."""
+        async with self._turns[run.run_id]:
+            accepted = sum(letter.name == name for letter in self._story.letters.get(run.run_id, ()))
+            if not accepted:
+                return False
+            before = await self._surely(lambda: self._app.journal(run.run_id))
+            now = await self._surely(lambda: self._app.status(run.run_id))
+            after = await self._surely(lambda: self._app.journal(run.run_id))
+        nodes = {spec.name: getattr(spec, "signal", None) for spec in self._story.designs[run.workflow_name].specs}
+        used = sum(one.kind == "signal" and nodes[one.node] == name and _is_letter(one.result) for one in before)
+        used += max(0, sum(one.node == name and one.status == "suspended" for one in before) - 1)
+        beside = before == after and now.awaiting_signal == name and accepted > used
+        if beside:
+            self.done.faults.append(f"I6: {run.run_id} waits for {name} beside {accepted - used} unread letters of it")
+        return beside
+
+    def _around_a_deadline(self) -> float:
+        return self._chance.uniform(-AROUND_A_DEADLINE, AROUND_A_DEADLINE)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        late = asyncio.get_running_loop().create_task(work)
+        self._aside.add(late)
+        late.add_done_callback(self._aside.discard)
+
+    async def _cancel_later(self, seconds: float, run: RunSnapshot) -> None:
+        await asyncio.sleep(seconds)
+        await self._cancel(run)
+
+    async def _send_later(self, seconds: float, run_id: str, name: str) -> None:
+        await asyncio.sleep(seconds)
+        await self._send(run_id, name, only_if_awaited=True)
+
+    async def _send(self, run_id: str, name: str, *, only_if_awaited: bool) -> None:
+        """Send one letter, letters to one run one after the other; now and then the same one twice."""
+        async with self._turns[run_id]:
+            self._made += 1
+            payload, key = {"letter": self._made}, f"letter {self._made}"
+            send = self._app.resume if only_if_awaited else self._app.signal
+            answer = await self._surely(lambda: send(run_id, name, payload, key=key))
+            what = "resume" if only_if_awaited else "signal"
+            self.done.counts[f"{what} {'accepted' if answer.accepted else 'refused'}"] += 1
+            if not answer.accepted:
+                if not only_if_awaited and answer.status in LIVE:
+                    self.done.faults.append(f"I6: a signal to {run_id}, which is {answer.status}, was refused")
+                return
+            letter = Letter(name, payload, only_if_awaited, self._now())
+            self._story.letters.setdefault(run_id, []).append(letter)
+            if self._chance.random() < 0.2:
+                second = {"letter": "a second one"}
+                again = await self._surely(lambda: self._app.signal(run_id, name, second, key=key))
+                self.done.counts["letters sent twice"] += 1
+                if not again.accepted:
+                    self.done.faults.append(f"I6: {key} to {run_id} was accepted once and refused when it came again")
+
+    async def _cancel(self, run: RunSnapshot) -> None:
+        """Cancel a run, a root or a child, and keep what is journaled then of all that was canceled."""
+        async with self._turns[run.run_id]:
+            self._story.cancel_asked.add(run.run_id)
+            await self._surely(lambda: self._app.cancel(run.run_id))
+        after = await self._surely(lambda: self._app.status(run.run_id))
+        if after.status in LIVE:
+            self.done.faults.append(f"I9: {run.run_id} is {after.status} after it was canceled")
+        self.done.counts[f"cancel of a {after.status} {'root' if after.parent_run_id is None else 'child'}"] += 1
+        if after.status is RunStatus.CANCELED:
+            await self._freeze(after)
+
+    async def _freeze(self, run: RunSnapshot) -> None:
+        if run.status is RunStatus.CANCELED and run.run_id not in self._story.frozen:
+            self._story.frozen[run.run_id] = await self._surely(lambda: self._app.journal(run.run_id))
+        if run.status in LIVE:
+            self.done.faults.append(f"I9: {run.run_id} is {run.status} though the run above it is canceled")
+        for child in await self._list(parent_run_id=run.run_id):
+            await self._freeze(child)
+
+    async def _list(self, **wanted: Any) -> list[RunSnapshot]:
+        return await self._surely(lambda: self._app.list(**wanted, limit=PAGE))
+
+    async def _surely(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What the call gives, made again as long as the store is away: answers that are lost do no harm."""
+        while True:
+            try:
+                return await call()
+            except StoreUnavailableError:
+                self.done.counts["calls made again"] += 1
+                await asyncio.sleep(AWAY_SECONDS)
+
+
+def _is_letter(value: Any) -> bool:
+    return isinstance(value, dict) and "letter" in value
+
+
+def _poisonable(design: Design) -> str | None:
+    """A step of the design that may be made to kill its worker."""
+    return next((spec.name for spec in design.specs if isinstance(spec, StepSpec) and not spec.suspends), None)
+
+
+async def tell(app: Durable, story: Story) -> None:
+    """Read every run and journal into the story."""
+    before: str | None = None
+    while page := await app.list(limit=PAGE, before=before):
+        for run in page:
+            story.snapshots[run.run_id] = await app.status(run.run_id)
+            story.journals[run.run_id] = await app.journal(run.run_id)
+        before = page[-1].run_id

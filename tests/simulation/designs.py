@@ -1,0 +1,171 @@
+"""Random workflows as data, over all kinds of nodes and three levels of children; how they are built is elsewhere."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TypeAlias
+
+LEVELS = ("root", "middle", "leaf")
+KINDS = ("step", "parallel", "route", "loop", "sleep", "wait", "suspend", "child")
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A handler of a step, an entry, a branch or a loop: plain or async, with a compensator or without."""
+
+    name: str
+    plain: bool
+    compensated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepSpec:
+    """A step, which suspends itself `suspends` times before it ends."""
+
+    name: str
+    unit: Unit
+    suspends: int
+    conditional: bool
+    retries: int
+    stalls: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelSpec:
+    """A parallel of several entries."""
+
+    name: str
+    units: tuple[Unit, ...]
+    conditional: bool
+    retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    """A route with several branches."""
+
+    name: str
+    units: tuple[Unit, ...]
+    conditional: bool
+    retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSpec:
+    """A loop; its options say which of its functions it has."""
+
+    name: str
+    unit: Unit
+    turns: int
+    until: bool
+    feedback: bool
+    maps: bool
+    pause: float
+    conditional: bool
+    retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class SleepSpec:
+    """A sleep, of a fixed length or of one that a function gives."""
+
+    name: str
+    seconds: float
+    asked: bool
+    conditional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WaitSpec:
+    """A wait for a signal; without a timeout somebody must send it."""
+
+    name: str
+    signal: str
+    timeout: float | None
+    default: bool
+    conditional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """A child workflow of the next level."""
+
+    name: str
+    workflow: str
+    maps: bool
+    compensated: bool
+    conditional: bool
+
+
+Spec: TypeAlias = StepSpec | ParallelSpec | RouteSpec | LoopSpec | SleepSpec | WaitSpec | ChildSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """A workflow's name and nodes."""
+
+    name: str
+    level: str
+    specs: tuple[Spec, ...]
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """The names of signals that a run of it may take."""
+        waited = [spec.signal for spec in self.specs if isinstance(spec, WaitSpec)]
+        return (*waited, *(spec.name for spec in self.specs if isinstance(spec, StepSpec) and spec.suspends))
+
+
+def designs_from(seed: int, *, unit: float, per_level: int = 2, most: int = 6) -> dict[str, Design]:
+    """Workflows by name, `per_level` on each level; `unit` is what they wait, in seconds, give or take."""
+    chance = random.Random(f"designs {seed}")
+    names = {level: [f"{level}-{at}" for at in range(per_level)] for level in LEVELS}
+    designs: dict[str, Design] = {}
+    for below, level in zip((*LEVELS[1:], None), LEVELS, strict=True):
+        kinds = [kind for kind in KINDS if below is not None or kind != "child"]
+        for at, name in enumerate(names[level]):
+            chosen = chance.sample(kinds, chance.randint(min(3, most), min(most, len(kinds))))
+            if below is not None and at == 0:  # the first of each level has a child, and a step
+                chosen = [*dict.fromkeys([*chosen[:-2], "child", "step"])]
+                chance.shuffle(chosen)
+            chosen += chance.choices(kinds, k=chance.randint(0, 1))
+            children = names[below] if below is not None else []
+            specs = tuple(_spec(kind, at, chance, unit, children) for at, kind in enumerate(chosen))
+            designs[name] = Design(name, level, specs)
+    return designs
+
+
+def _spec(kind: str, at: int, chance: random.Random, unit: float, children: list[str]) -> Spec:
+    name = f"{kind}{at}"
+    conditional = chance.random() < 0.25
+    retries = chance.randint(1, 3)
+    units = tuple(_unit(f"{name}-{letter}", chance) for letter in "abc"[: chance.randint(2, 3)])
+    match kind:
+        case "step" | "suspend":
+            suspends = chance.randint(1, 2) if kind == "suspend" else 0
+            stalls = kind == "step" and chance.random() < 0.3
+            one = _unit(name, chance)
+            return StepSpec(
+                name, Unit(name, one.plain and not stalls, one.compensated), suspends, conditional, retries, stalls
+            )
+        case "parallel":
+            return ParallelSpec(name, units, conditional, retries)
+        case "route":
+            return RouteSpec(name, units, conditional, retries)
+        case "loop":
+            flags = [chance.random() < 0.5 for _ in range(3)]
+            pause = unit * chance.random() if chance.random() < 0.5 else 0.0
+            one = _unit(name, chance)
+            return LoopSpec(name, one, chance.randint(1, 3), flags[0], flags[1], flags[2], pause, conditional, retries)
+        case "sleep":
+            return SleepSpec(name, unit * 2 * chance.random(), chance.random() < 0.5, conditional)
+        case "wait":
+            timeout = unit * chance.uniform(1, 10) if chance.random() < 0.6 else None
+            signal = chance.choice(("ping", "pong", name))
+            return WaitSpec(name, signal, timeout, timeout is not None and chance.random() < 0.7, conditional)
+        case _:
+            return ChildSpec(name, chance.choice(children), chance.random() < 0.7, chance.random() < 0.6, conditional)
+
+
+def _unit(name: str, chance: random.Random) -> Unit:
+    return Unit(name, chance.random() < 0.3, chance.random() < 0.6)

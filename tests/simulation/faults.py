@@ -1,0 +1,244 @@
+"""The in-memory store as an unreliable one: away, slow, forgetful, late, and deadly to whoever calls it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import copy
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stepwell import StoreUnavailableError
+from stepwell.store.sqlite.connection import in_transaction
+from stepwell.store.sqlite.sql import Q
+
+if TYPE_CHECKING:
+    import random
+    import sqlite3
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from stepwell.store.protocol import Advance, Claimed, Heart, Verdict, WorkerRow
+    from stepwell.store.sqlite.store import SqliteStore
+    from tests.simulation.virtual import Process
+
+T = TypeVar("T")
+_READS = {"load", "schema"}
+
+
+@dataclass(slots=True)
+class Weather:
+    """How likely each fault is at each call while it is stormy, and how slow the store is, in seconds."""
+
+    chance: random.Random
+    stormy: bool = True
+    away: float = 0.01
+    forgets: float = 0.01
+    kills: float = 0.003
+    busy: float = 0.02
+    repeats: float = 0.02
+    slow: float = 0.002
+    stuck: float = 0.005
+    stuck_for: float = 3.0
+    met: Counter[str] = field(default_factory=Counter)
+
+    def strikes(self, fault: str) -> bool:
+        """Whether this fault happens now."""
+        struck = self.stormy and self.chance.random() < getattr(self, fault)
+        if struck:
+            self.met[fault] += 1
+        return struck
+
+    def delay(self) -> float:
+        """How long a call is on its way."""
+        return self.chance.uniform(0, self.stuck_for) if self.strikes("stuck") else self.chance.uniform(0, self.slow)
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all callers of the store share: the store itself, and who is known to whom."""
+
+    store: SqliteStore
+    weather: Weather
+    owners: dict[str, Process] = field(default_factory=dict)
+    locks_tell: bool = True
+    writes: int = 0
+    late: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def is_dead(self, worker_id: str) -> bool:
+        """Whether the worker's process has died."""
+        return worker_id in self.owners and not self.owners[worker_id].alive
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The one connection to the memory."""
+        return self.store._in_memory()
+
+
+class FaultyStore:
+    """The store as one process sees it; `process` is None for a client, which does not die."""
+
+    def __init__(self, shared: Shared, process: Process | None, *, with_others: bool = True) -> None:
+        self.url = shared.store.url
+        self.latest = shared.store.latest
+        self.shared = with_others
+        self._all = shared
+        self._store = shared.store
+        self._weather = shared.weather
+        self._process = process
+        self.reader = FaultyReader(self)
+
+    async def call(self, what: Callable[[], Awaitable[T]], *, writes: bool = True) -> T:
+        """What the store gives, if all goes well."""
+        await asyncio.sleep(self._weather.delay())
+        if self._weather.strikes("away"):
+            raise StoreUnavailableError(self.url, "it is away")
+        await self._perhaps_die()
+        given = await what()
+        self._all.writes += writes
+        await self._perhaps_die()
+        if self._weather.stormy:
+            await asyncio.sleep(self._weather.delay())
+        if self._weather.strikes("forgets"):
+            raise StoreUnavailableError(self.url, "the answer was lost")
+        return given
+
+    async def _perhaps_die(self) -> None:
+        if self._process is not None and self._process.alive and self._weather.strikes("kills"):
+            self._process.die()
+            await asyncio.sleep(0)
+
+    async def open(self) -> None:
+        """It is open."""
+
+    async def close(self) -> None:
+        """It stays open for the others."""
+
+    async def migrate(self) -> None:
+        """It has its tables."""
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        """Passes on every verb that has nothing of its own here."""
+        verb = getattr(self._store, name)
+
+        async def passed_on(*given: Any, **named: Any) -> Any:
+            return await self.call(lambda: verb(*given, **named), writes=name not in _READS)
+
+        return passed_on
+
+    async def claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int) -> Claimed:
+        """Passes on."""
+        return await self.call(lambda: self._claim(worker_id, lanes, limit, suspects), writes=False)
+
+    async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
+        """Passes on, but for runs that are busy; now and then the same batch comes once more, much later."""
+        kept = [_kept(one) for one in advances]
+        busy = [self._weather.strikes("busy") for _ in advances]
+        free = [one for one, is_busy in zip(kept, busy, strict=True) if not is_busy]
+        if self._weather.strikes("repeats"):
+            late = asyncio.get_running_loop().create_task(
+                self._commit_late(worker_id, free), context=contextvars.Context()
+            )
+            self._all.late.add(late)
+            late.add_done_callback(self._all.late.discard)
+        verdicts = iter(await self.call(lambda: self._store.commit(worker_id, free)) if free else [])
+        return ["busy" if is_busy else next(verdicts) for is_busy in busy]
+
+    async def enlist(self, worker_id: str, host: str) -> Heart:
+        """Passes on."""
+        if self._process is not None:
+            self._all.owners[worker_id] = self._process
+        await self.call(lambda: self._store.enlist(worker_id, host))
+        return FaultyHeart(self._all, worker_id)
+
+    async def workers(self) -> list[WorkerRow]:
+        """Passes on; where locks tell, the dead are known to be so."""
+        rows = await self.call(self._store.workers, writes=False)
+        return [row._replace(dead=self._all.locks_tell and self._all.is_dead(row.worker_id)) for row in rows]
+
+    async def bury(self, worker_id: str, silent_for: int | None) -> int | None:
+        """Passes on."""
+        return await self.call(lambda: self._bury(worker_id, silent_for))
+
+    async def _claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int) -> Claimed:
+        claimed = await self._store.claim(worker_id, lanes, limit, suspects)
+        self._all.writes += bool(claimed.leases)  # a claim of nothing changes nothing, and nobody looks again for it
+        return claimed
+
+    async def _bury(self, worker_id: str, silent_for: int | None) -> int | None:
+        freed = await self._store.bury(worker_id, silent_for)
+        if freed is not None and not self._all.is_dead(worker_id):
+            self._all.owners[worker_id].buried_alive = True
+            self._weather.met["buried alive"] += 1
+        return freed
+
+    async def _commit_late(self, worker_id: str, advances: list[Advance]) -> None:
+        await asyncio.sleep(self._weather.chance.uniform(0, 2 * self._weather.stuck_for))
+        await self._store.commit(worker_id, advances)
+        self._all.writes += 1
+
+
+def _kept(advance: Advance) -> Advance:
+    """A copy that does not change when the run goes on."""
+    kept = copy.copy(advance)
+    kept.rows, kept.consumed = list(advance.rows), list(advance.consumed)
+    return kept
+
+
+class FaultyReader:
+    """The reader as one process sees it."""
+
+    def __init__(self, store: FaultyStore) -> None:
+        self._faulty = store
+        self._seen = -1
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        """Passes on every question that has nothing of its own here."""
+        question = getattr(self._faulty._store.reader, name)
+
+        async def passed_on(*given: Any, **named: Any) -> Any:
+            return await self._faulty.call(lambda: question(*given, **named), writes=False)
+
+        return passed_on
+
+    async def changed(self) -> bool:
+        """Whether anybody wrote; sometimes late, sometimes for nothing."""
+        weather = self._faulty._weather
+        if weather.strikes("away"):
+            raise StoreUnavailableError(self._faulty.url, "it is away")
+        if weather.strikes("repeats"):
+            return True
+        if weather.strikes("stuck"):
+            return False
+        changed = self._seen != self._faulty._all.writes
+        self._seen = self._faulty._all.writes
+        return changed
+
+
+class FaultyHeart:
+    """A beat that may not arrive, or whose answer may be lost."""
+
+    def __init__(self, shared: Shared, worker_id: str) -> None:
+        self._all = shared
+        self._worker_id = worker_id
+
+    def beat(self) -> dict[str, int] | None:
+        """Says that the worker lives."""
+        weather, connection = self._all.weather, self._all.connection
+        if weather.strikes("away"):
+            raise StoreUnavailableError("sqlite://", "it is away")
+        now = self._all.store._clock.wall()
+
+        def beat() -> dict[str, int] | None:
+            if connection.execute(Q["beat"], {"id": self._worker_id, "now": now}).rowcount == 0:
+                return None
+            held = connection.execute("SELECT id, token FROM stepwell_runs WHERE worker = ?", (self._worker_id,))
+            return dict(held.fetchall())
+
+        held = in_transaction(connection, beat, lambda _: None, write=True)
+        if weather.strikes("forgets"):
+            raise StoreUnavailableError("sqlite://", "the answer was lost")
+        return held
+
+    def close(self) -> None:
+        """Nothing to close."""

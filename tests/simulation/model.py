@@ -1,0 +1,305 @@
+"""What a run should do, told from its design, its input and what came from outside, and by no code of the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+from tests.simulation.acts import (
+    Act,
+    act_of,
+    asked_in_vain,
+    branch_of,
+    child_number,
+    holds,
+    last_turn,
+    place_of,
+)
+from tests.simulation.designs import (
+    ChildSpec,
+    Design,
+    LoopSpec,
+    ParallelSpec,
+    RouteSpec,
+    SleepSpec,
+    Spec,
+    StepSpec,
+    Unit,
+    WaitSpec,
+)
+
+Key: TypeAlias = tuple[str, str, int | None]
+"""What there is one outcome of: the node or entry, the entry's kind, the iteration."""
+DEFAULT_RETRIES = 3
+
+
+@dataclass(slots=True)
+class Expected:
+    """One outcome, and the rows before it."""
+
+    key: Key
+    status: str = "completed"
+    failure: str | None = None
+    value: Any = None
+    retrying: int = 0
+    suspended: int = 0
+    last_attempt: int = 1
+    undo: Act | None = None
+    undo_retries: int = DEFAULT_RETRIES
+    optional: bool = False
+
+    def undone(self) -> tuple[str, int]:
+        """How its compensation ends, and after how many failed attempts."""
+        act = self.undo or Act(0, "", "returns")
+        fails = 10 if act.end == "exhausts" else act.fails
+        return ("failed", self.undo_retries) if fails > self.undo_retries else ("completed", fails)
+
+
+@dataclass(slots=True)
+class ChildEnd:
+    """How a child ended."""
+
+    status: str
+    results: Any = None
+    message: str = ""
+
+
+class Facts(Protocol):
+    """What came from outside to one run."""
+
+    def letter(self, signal: str) -> Any:
+        """The payload of the next letter of that name, as `(payload,)`; None when there is none."""
+
+    def times_out(self, node: str) -> bool:
+        """Whether the journal says so."""
+
+    def child(self, workflow: str) -> ChildEnd | None:
+        """How the next child ended; None if it has not, or was never spawned."""
+
+
+@dataclass(slots=True)
+class Course:
+    """What should be in a run's journal, stage by stage; `open` when the facts do not tell more."""
+
+    stages: list[list[Expected]] = field(default_factory=list)
+    begins: dict[str, int] = field(default_factory=dict)
+    """Each node's first stage."""
+    end: Literal["completed", "failed", "open"] = "completed"
+    results: dict[str, Any] = field(default_factory=dict)
+
+
+def course_of(design: Design, given: dict[str, Any], facts: Facts) -> Course:
+    """The course of a run of this design with this input."""
+    course = Course()
+    for spec in design.specs:
+        if not _Node(design, given, facts, course).passes(spec):
+            break
+    return course
+
+
+class _Node:
+    """One node's share in the course."""
+
+    def __init__(self, design: Design, given: dict[str, Any], facts: Facts, course: Course) -> None:
+        self._design = design
+        self._given = given
+        self._number: int = given["number"]
+        self._facts = facts
+        self._course = course
+
+    def passes(self, spec: Spec) -> bool:
+        """Adds the node's stages; whether the run goes on after them."""
+        self._course.begins[spec.name] = len(self._course.stages)
+        in_vain = 0
+        if spec.conditional:
+            in_vain = asked_in_vain(self._number, self._design.name, f"{spec.name} when")
+            if not holds(self._number, self._design.name, spec.name):
+                return self._skips(spec, in_vain)
+        if self._given.get("poison") == spec.name:
+            return self._add(Expected((spec.name, "step", None), "failed", "CrashLimit", retrying=in_vain))
+        match spec:
+            case StepSpec():
+                goes_on = self._step(spec, in_vain)
+            case ParallelSpec():
+                goes_on = self._parallel(spec)
+            case RouteSpec():
+                goes_on = self._route(spec, in_vain)
+            case LoopSpec():
+                goes_on = self._loop(spec)
+            case SleepSpec():
+                vain = in_vain + (self._vain(spec, "ask") if spec.asked else 0)
+                goes_on = self._add(Expected((spec.name, "sleep", None), retrying=vain, last_attempt=vain + 1))
+            case WaitSpec():
+                goes_on = self._wait(spec, in_vain)
+            case _:
+                goes_on = self._child(spec, in_vain)
+        return goes_on
+
+    def _skips(self, spec: Spec, in_vain: int) -> bool:
+        kinds = {RouteSpec: "route", SleepSpec: "sleep", WaitSpec: "signal", ChildSpec: "child"}
+        kind = kinds.get(type(spec), "step")
+        names = [unit.name for unit in spec.units] if isinstance(spec, ParallelSpec) else [spec.name]
+        skipped = Expected((spec.name, kind, None), "skipped", retrying=in_vain, last_attempt=in_vain + 1)
+        self._course.stages.append([skipped])
+        self._course.results |= dict.fromkeys(names)
+        return True
+
+    def _add(self, one: Expected) -> bool:
+        self._course.stages.append([one])
+        if one.status == "failed":
+            self._course.end = "failed"
+            return False
+        if one.key[1] != "route":
+            self._course.results[one.key[0]] = one.value
+        return True
+
+    def _vain(self, spec: Spec, what: str) -> int:
+        return asked_in_vain(self._number, self._design.name, f"{spec.name} {what}")
+
+    def _tried(self, key: Key, act: Act, retries: int, offset: int = 0) -> Expected:
+        """The outcome of a handler that behaves like this, after `offset` failed attempts of its condition."""
+        fails = offset + (100 if act.end == "exhausts" else act.fails)
+        if fails > retries:
+            failure = "TimeoutError" if self._stalls_last(act, retries, offset) else "ValueError"
+            failure = "Retry" if act.how == "retry" else failure
+            return Expected(key, "failed", failure, retrying=retries, last_attempt=retries + 1)
+        done = Expected(key, retrying=fails, last_attempt=fails + 1)
+        if act.end == "aborts":
+            done.status, done.failure = "failed", "Abort"
+        if act.end == "unstorable":
+            done.status, done.failure = "failed", "PayloadError"
+        return done
+
+    def _stalls_last(self, act: Act, retries: int, offset: int) -> bool:
+        return act.how == "stall" and retries + 1 - offset <= act.fails
+
+    def _undo(self, one: Expected, unit: Unit, retries: int) -> Expected:
+        if unit.compensated and one.status == "completed":
+            place = place_of(unit.name, one.key[2])
+            one.undo, one.undo_retries = act_of(self._number, self._design.name, place, undo=True), retries
+        return one
+
+    def _told(self, unit: Unit, extra: tuple[str, ...] = ()) -> dict[str, Any]:
+        return {"at": unit.name, "number": self._number, "saw": sorted({*self._course.results, *extra})}
+
+    def _step(self, spec: StepSpec, in_vain: int) -> bool:
+        key: Key = (spec.name, "step", None)
+        retrying, resumed = 0, None
+        for entries in range(spec.suspends + 1):
+            act = act_of(self._number, self._design.name, place_of(spec.name, None, entries), stalls=spec.stalls)
+            one = self._tried(key, act, spec.retries, in_vain if entries == 0 else 0)
+            one.retrying += retrying
+            one.suspended = entries
+            retrying = one.retrying
+            if one.status == "failed":
+                return self._add(one)
+            if entries == spec.suspends:
+                one.value = self._told(spec.unit, (spec.name,) if entries else ())
+                if entries:
+                    one.value["resumed"] = resumed
+                return self._add(self._undo(one, spec.unit, spec.retries))
+            letter = self._facts.letter(spec.name)
+            if letter is None:
+                one.status, one.suspended = "open", entries + 1
+                self._course.stages.append([one])
+                self._course.end = "open"
+                return False
+            (resumed,) = letter
+        raise AssertionError(spec)
+
+    def _parallel(self, spec: ParallelSpec) -> bool:
+        stage = []
+        for unit in spec.units:
+            act = act_of(self._number, self._design.name, place_of(unit.name))
+            one = self._tried((unit.name, "step", None), act, spec.retries)
+            one.value = self._told(unit) if one.status == "completed" else None
+            stage.append(self._undo(one, unit, spec.retries))
+        in_vain = self._vain(spec, "when") if spec.conditional else 0
+        if in_vain:
+            asked = Expected((spec.name, "step", None), "asked", retrying=in_vain)
+            self._course.stages.append([asked])
+        self._course.stages.append(stage)
+        if any(one.status == "failed" for one in stage):
+            for one in stage:
+                one.optional = True
+            self._course.end = "failed"
+            return False
+        self._course.results |= {one.key[0]: one.value for one in stage}
+        return True
+
+    def _route(self, spec: RouteSpec, in_vain: int) -> bool:
+        names = tuple(unit.name for unit in spec.units)
+        fails = in_vain + self._vain(spec, "choose")
+        chosen = branch_of(self._number, self._design.name, spec.name, names)
+        choice = Expected((spec.name, "route", None), value=chosen, retrying=fails, last_attempt=fails + 1)
+        if fails > spec.retries:
+            choice.status, choice.failure, choice.retrying = "failed", "ValueError", spec.retries
+            choice.last_attempt = spec.retries + 1
+        elif chosen not in names:
+            choice.status, choice.failure = "failed", "UnknownBranch"
+        if not self._add(choice):
+            return False
+        unit = next(unit for unit in spec.units if unit.name == chosen)
+        act = act_of(self._number, self._design.name, place_of(unit.name))
+        one = self._tried((spec.name, "step", None), act, spec.retries)
+        one.value = self._told(unit)
+        return self._add(self._undo(one, unit, spec.retries))
+
+    def _loop(self, spec: LoopSpec) -> bool:
+        if spec.conditional and self._vain(spec, "when"):
+            self._course.stages.append([Expected((spec.name, "step", None), "asked", retrying=1)])
+        value: Any = {"first": self._number, "of": spec.name} if spec.maps else self._given
+        last = last_turn(self._number, self._design.name, spec.name, spec.turns)
+        saw = sorted(self._course.results)
+        for turn in range(1, spec.turns + 1):
+            act = act_of(self._number, self._design.name, place_of(spec.name, turn))
+            one = self._tried((spec.name, "step", turn), act, spec.retries)
+            one.value = {"turn": turn, "given": value, "saw": saw, "stops": turn >= last}
+            if one.failure == "ValueError" and act.how == "stall":
+                raise AssertionError("a loop never stalls")
+            if not self._add(self._undo(one, spec.unit, spec.retries)):
+                self._course.results.pop(spec.name, None)  # a loop that did not end has no result
+                return False
+            if spec.until and turn >= last:
+                break
+            value = {"after": turn} if spec.feedback else value
+        return True
+
+    def _wait(self, spec: WaitSpec, in_vain: int) -> bool:
+        one = Expected((spec.name, "signal", None), retrying=in_vain, last_attempt=in_vain + 1)
+        if spec.timeout is not None and self._facts.times_out(spec.name):
+            one.value = {"default": spec.name} if spec.default else None
+            if not spec.default:
+                one.status, one.failure = "failed", "SignalTimeout"
+            return self._add(one)
+        letter = self._facts.letter(spec.signal)
+        if letter is None:
+            return self._stays_open(one)
+        (one.value,) = letter
+        return self._add(one)
+
+    def _child(self, spec: ChildSpec, in_vain: int) -> bool:
+        fails = in_vain + (self._vain(spec, "map") if spec.maps else 0)
+        one = Expected((spec.name, "child", None), retrying=fails, last_attempt=fails + 1)
+        end = self._facts.child(spec.workflow)
+        if end is None:
+            return self._stays_open(one)
+        if end.status != "completed":
+            one.status = "failed"
+            one.failure = "ChildCanceled" if end.status == "canceled" else "ChildFailed"
+            return self._add(one)
+        one.value = end.results
+        if spec.compensated:
+            one.undo = act_of(self._number, self._design.name, place_of(spec.name), undo=True)
+        return self._add(one)
+
+    def _stays_open(self, one: Expected) -> bool:
+        one.status = "open"
+        self._course.stages.append([one])
+        self._course.end = "open"
+        return False
+
+
+def child_input(spec: ChildSpec, given: dict[str, Any]) -> dict[str, Any]:
+    """What a child is given."""
+    return {"number": child_number(given["number"], spec.name)} if spec.maps else given

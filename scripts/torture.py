@@ -104,7 +104,9 @@ def blamed(story: Story, poisons: int) -> list[str]:
     for run_id, run in story.snapshots.items():
         crashed = any(entry.error is not None and entry.error.type == "CrashLimit" for entry in story.journals[run_id])
         if crashed and "poison" not in run.input:
-            found.append(f"max_crashes: {run_id} is innocent, and was failed ({poisons} others are poisonous)")
+            own = [line for line in story.lines if line.run_id == run_id and line.event == "begin"]
+            last = [(line.who, round(line.at, 2)) for line in own if own[-1].key == line.key]
+            found.append(f"max_crashes: {run_id} is innocent, and was failed after calls by {last}; poisons: {poisons}")
     return found
 
 
@@ -164,7 +166,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--stops", type=float, default=0.08, help="the share of SIGTERM among the kills")
     parser.add_argument("--freezes", type=float, default=0.03, help="the share of SIGSTOP among the kills")
     parser.add_argument("--poisons", type=int, default=2, help="runs with a step that kills its worker, always")
-    parser.add_argument("--max-crashes", type=int, default=5)
+    crashes = "above the default: at this rate of kills five may hit one long call by chance alone"
+    parser.add_argument("--max-crashes", type=int, default=12, help=crashes)
     parser.add_argument("--lease", type=float, default=1.0)
     parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--unit", type=float, default=0.2, help="how long things wait in the workflows, in seconds")

@@ -248,9 +248,9 @@ class FaultyStore:
         """As the protocol says, or a fault."""
         await self._through("retire", worker_id)
 
-    async def give_back(self, worker_id: str, tokens: Mapping[str, int]) -> None:
+    async def give_back(self, worker_id: str, tokens: Mapping[str, int], delay: int = 0) -> None:
         """As the protocol says, or a fault."""
-        await self._through("give_back", worker_id, tokens)
+        await self._through("give_back", worker_id, tokens, delay)
 
     async def workers(self) -> list[WorkerRow]:
         """As the protocol says, or a fault."""

@@ -14,7 +14,7 @@ class Failure:
     """What went wrong in a node, as it was journaled: four strings, safe to print and to store.
 
     `node` is the node's name (of a parallel, the entry's), `type` the exception's class name or one of stepwell's own
-    (`CrashLimit`, `ChildFailed`, `ChildCanceled`, `SignalTimeout`, `UnknownBranch`).
+    (`CrashLimit`, `ChildFailed`, `ChildCanceled`, `SignalTimeout`, `UnknownBranch`, `Suspended`).
     """
 
     node: str

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("stepwell")
 
+_UNREADABLE_MICROS = 60_000_000
+_STUMBLED_MICROS = 5_000_000
+
 
 class Tenure:
     """The runs a worker holds under one id, and all they need."""
@@ -100,7 +103,8 @@ class Tenure:
                     self, lease, self._lanes.plan(lease.lane), histories.get(lease.run_id), claimed.now, asked_at
                 )
             except Exception:  # noqa: BLE001  one run's fault must not stop the others
-                _log.exception("Run %s cannot be continued; it is left alone.", lease.run_id)
+                _log.exception("Run %s cannot be continued; trying again in a minute.", lease.run_id)
+                await self._give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
                 continue
             if lease.crashes > 1:
                 self._suspects.add(lease.run_id)
@@ -162,7 +166,7 @@ class Tenure:
             await drive.run()
         except Exception:  # noqa: BLE001  one run's fault must not stop the others
             _log.exception("Run %s stopped being driven here; another claim will go on with it.", drive.run_id)
-            await self._give_back({drive.run_id: drive.token})
+            await self._give_back({drive.run_id: drive.token}, _STUMBLED_MICROS)
 
     def _let_go(self, drive: Drive, _ended: asyncio.Task[None]) -> None:
         """Forgets a drive that has ended, or was cancelled before it began; a later one of its run stays."""
@@ -177,8 +181,8 @@ class Tenure:
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
 
-    async def _give_back(self, tokens: dict[str, int]) -> None:
-        await self._store.give_back(self.worker_id, tokens)
+    async def _give_back(self, tokens: dict[str, int], delay: int = 0) -> None:
+        await self._store.give_back(self.worker_id, tokens, delay)
         self._events.due()
 
     async def look_for_lost(self) -> None:

@@ -281,8 +281,8 @@ class Store(Protocol):
     async def retire(self, worker_id: str) -> None:
         """Removes a worker and frees what it still holds, without blame."""
 
-    async def give_back(self, worker_id: str, tokens: Mapping[str, int]) -> None:
-        """Frees runs that are leased to the worker under these tokens but that it does not drive, without blame."""
+    async def give_back(self, worker_id: str, tokens: Mapping[str, int], delay: int = 0) -> None:
+        """Frees runs leased to the worker under these tokens that it does not drive; due after `delay`, no blame."""
 
     async def workers(self) -> list[WorkerRow]:
         """Everybody who is registered."""

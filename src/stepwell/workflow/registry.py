@@ -53,7 +53,7 @@ class Registry:
         name = workflow.name if isinstance(workflow, Workflow) else workflow
         found = self.get_workflow(name)
         if isinstance(workflow, Workflow) and workflow is not found:
-            raise WorkflowNotRegisteredError(name, self.names)
+            raise DefinitionError(f'Workflow "{name}" is another one than the one registered under that name.')
         return found.close()
 
     def check_children(self) -> None:

@@ -210,7 +210,7 @@ UPDATE stepwell_runs SET worker = NULL, token = token + 1, due_at = :now, update
 
 -- name: give_back
 -- Gives back some runs of a worker.
-UPDATE stepwell_runs SET worker = NULL, token = token + 1, due_at = :now, updated_at = :now
+UPDATE stepwell_runs SET worker = NULL, token = token + 1, due_at = :now + :delay, updated_at = :now
 WHERE worker = :worker AND token = (SELECT value FROM json_each(:tokens) AS given WHERE given.key = stepwell_runs.id)
 
 -- name: free_crashed

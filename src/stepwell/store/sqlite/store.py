@@ -247,9 +247,9 @@ class SqliteStore:
         if lock is not None:
             lock.release()
 
-    async def give_back(self, worker_id: str, tokens: Mapping[str, int]) -> None:
-        """Frees runs that are leased to the worker under these tokens but that it does not drive, without blame."""
-        named = {"worker": worker_id, "tokens": json.dumps(dict(tokens))}
+    async def give_back(self, worker_id: str, tokens: Mapping[str, int], delay: int = 0) -> None:
+        """Frees runs leased to the worker under these tokens that it does not drive; due after `delay`, no blame."""
+        named = {"worker": worker_id, "tokens": json.dumps(dict(tokens)), "delay": delay}
         await self._writer.run(
             lambda connection: connection.execute(Q["give_back"], {**named, "now": self._clock.wall()})
         )

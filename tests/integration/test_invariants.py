@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -60,13 +61,18 @@ class Calls:
         return flow
 
 
+def errors_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged as an error: a run that had to be given back, though it then went on and came to the same."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 EACH_ONCE = Counter(
     [("first", None), ("left", None), ("right", None), ("turns", 1), ("turns", 2), ("rest", None), ("last", None)]
 )
 
 
 async def test_i1_a_commit_whose_answer_is_lost_is_journaled_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     commit, lost = SqliteStore.commit, 0
 
@@ -89,10 +95,11 @@ async def test_i1_a_commit_whose_answer_is_lost_is_journaled_once(
             assert Counter(outcomes) == EACH_ONCE
     assert lost > 1
     assert set(calls.calls.values()) == {3}
+    assert errors_in(caplog) == []
 
 
 async def test_i1_a_commit_that_comes_again_after_the_next_one_is_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     commit = SqliteStore.commit
     first: list[Advance] = []
@@ -117,6 +124,7 @@ async def test_i1_a_commit_that_comes_again_after_the_next_one_is_lost(
     assert set(calls.calls.values()) == {1}
     assert len(late) > 1
     assert set(late) == {"lost"}
+    assert errors_in(caplog) == []
 
 
 async def test_i2_nothing_begins_before_what_precedes_it_is_journaled(

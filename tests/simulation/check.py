@@ -180,7 +180,8 @@ class RunCheck:
             for status, count in (("retrying", one.retrying), ("suspended", one.suspended)):
                 seen = rows[one.key, status]
                 if seen > count or (whole and seen != count):
-                    errors = [entry.error for entry in self._entries if (key_of(entry), entry.status) == (one.key, status)]
+                    own = [entry for entry in self._entries if (key_of(entry), entry.status) == (one.key, status)]
+                    errors = [entry.error for entry in own]
                     self._say("attempt", f"{one.key} has {seen} {status} rows, expected {count}: {errors}")
 
     def _has(self, one: Expected) -> bool:

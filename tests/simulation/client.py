@@ -31,9 +31,9 @@ T = TypeVar("T")
 class Manner:
     """How a client goes about it.
 
-    Seconds between looks, and until a cancel at most; how many roots are live at once; the share of runs it cancels, and
-    of looks at which it signals a run that does not wait. It cancels a run once or never: so nothing that hangs is
-    saved by it.
+    Seconds between looks, and until a cancel at most; how many roots are live at once; the share of runs it cancels,
+    and of looks at which it signals a run that does not wait. It cancels a run once or never: so nothing that hangs
+    is saved by it.
     """
 
     looks_every: float = 0.05

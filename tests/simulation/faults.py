@@ -39,7 +39,7 @@ class Weather:
     repeats: float = 0.02
     slow: float = 0.002
     stuck: float = 0.005
-    stuck_for: float = 3.0
+    stuck_for: float = 1.5
     met: Counter[str] = field(default_factory=Counter)
 
     def strikes(self, fault: str) -> bool:

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from stepwell.engine.runtime import Runtime
     from stepwell.store.protocol import Heart, Store
 
-UNIT = 1.0
-LEASE = 2.0
+UNIT = 0.5
+LEASE = 1.0
 CALM_SECONDS = 3600.0
-MANNER = Manner(looks_every=1.0, lives_for=20.0, most_live=6, cancels=0.1, early=0.2)
+MANNER = Manner(looks_every=0.5, lives_for=10.0, most_live=6, cancels=0.1, early=0.2)
 
 
 class VirtualHeartbeat:
@@ -179,7 +179,7 @@ class World:
     async def works(self, seconds: float | None = None) -> None:
         """A probe's word: a handler takes its time, seldom a long one, and may not live to its end."""
         drawn = self.chance.random()
-        await asyncio.sleep(seconds or (5 * drawn if drawn > 0.9 else drawn / 10))
+        await asyncio.sleep(seconds or (2.5 * drawn if drawn > 0.9 else drawn / 20))
         process = CURRENT.get()
         if process is not None and self.weather.strikes("kills"):
             process.die()
@@ -203,7 +203,7 @@ class World:
                 break
             except StoreUnavailableError:
                 await asyncio.sleep(0.3)
-        await asyncio.sleep(self.chance.expovariate(1 / 20))
+        await asyncio.sleep(self.chance.expovariate(1 / 10))
         if not self.weather.stormy:
             await asyncio.sleep(2 * CALM_SECONDS)  # nothing is saved by a worker that leaves
         self.story.stopped.add(process.name)
@@ -220,7 +220,7 @@ class World:
                 process = Process(f"process-{len(self.processes)}")
                 self.processes.append(process)
                 self.living.append(process.begin(self.live(process)))
-            await asyncio.sleep(self.chance.expovariate(1 / 2.0))
+            await asyncio.sleep(self.chance.expovariate(1 / 1.0))
             if not self.weather.stormy:
                 continue
             drawn, victim = self.chance.random(), self.chance.choice(self.processes[-workers:])
@@ -243,7 +243,7 @@ class World:
         await self.store.migrate()
         await self.store.open()
         striking = loop.create_task(self.strike(self.chance.randint(1, 3)))
-        loop.call_later(self.chance.uniform(3, 30), self._clear_up)
+        loop.call_later(self.chance.uniform(2, 15), self._clear_up)
         async with self.app(None, "client") as app:
             client = Client(app, self.story, random.Random(f"client {self.seed}"), self.now, MANNER)
             troubling = loop.create_task(client.trouble(self.chance.randint(2, 5), 0))

@@ -61,7 +61,9 @@ class Tenure:
         self.commit = self._committer.commit
         self._held: dict[str, tuple[Drive, asyncio.Task[None]]] = {}
         self._suspects: set[str] = set()
+        self._arriving: dict[str, int] = {}
         self._unknown: dict[str, int] = {}
+        self._returned: dict[str, int] = {}
         self._background: asyncio.Task[None] | None = None
         self.heartbeat: Heartbeat | None = None
         self._fit_since = runtime.monotonic()
@@ -94,10 +96,16 @@ class Tenure:
 
     async def take(self, claimed: Claimed, asked_at: float) -> None:
         """Drives freshly claimed runs; `asked_at`: when the claim set out, in monotonic seconds."""
-        old = [lease for lease in claimed.leases if lease.seq or lease.mail]
-        histories = await self._store.load(old) if old else {}
+        leases = [lease for lease in claimed.leases if self._returned.get(lease.run_id) != lease.token]
+        old = [lease for lease in leases if lease.seq or lease.mail]
+        arriving = {lease.run_id: lease.token for lease in old}
+        self._arriving |= arriving
+        try:
+            histories = await self._store.load(old) if old else {}
+        finally:
+            self._arriving = dict(self._arriving.items() - arriving.items())
         loop = asyncio.get_running_loop()
-        for lease in claimed.leases:
+        for lease in leases:
             try:
                 drive = Drive(
                     self, lease, self._lanes.plan(lease.lane), histories.get(lease.run_id), claimed.now, asked_at
@@ -204,10 +212,12 @@ class Tenure:
             return
         self._drop_lost(leased, began)
         driven = {run: drive for run, (drive, _) in self._held.items()}
-        unknown = {run: token for run, token in leased.items() if run not in driven or driven[run].token != token}
+        known = self._arriving | {run: drive.token for run, drive in driven.items()}
+        unknown = {run: token for run, token in leased.items() if known.get(run) != token}
         strangers = dict(unknown.items() & self._unknown.items())
         self._unknown = unknown
         if strangers:
+            self._returned = strangers
             _log.warning("Giving back %d runs that are leased to us but were never received.", len(strangers))
             self._background = asyncio.get_running_loop().create_task(self._give_back(strangers))
 

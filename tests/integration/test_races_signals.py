@@ -245,3 +245,26 @@ async def test_i6_a_resume_while_its_run_is_claimed_for_nothing_is_accepted_and_
 async def _suspended_with(app: Durable, run_id: str, heard: list[int]) -> bool:
     snapshot = await app.status(run_id)
     return snapshot.status == "suspended" and snapshot.results == {"talk": heard}
+
+
+async def test_i6_a_worker_that_stops_gives_back_no_wait_that_was_answered_meanwhile(tmp_path: Path) -> None:
+    """Else a second resume would be accepted, and would answer a question that was not asked yet."""
+    app = Durable(file_url(tmp_path), [twice()])
+    faulty = make_faulty(app)
+    async with app:
+        worker = app.worker()
+        await worker.__aenter__()
+        run_id = (await app.start("twice")).run_id
+        await until_suspended(app, run_id)
+        stop = faulty.stop_before("commit", parks)
+        with sqlite3.connect(tmp_path / "store.db", timeout=PATIENCE) as connection:
+            connection.execute("UPDATE stepwell_runs SET due_at = 0")
+        connection.close()
+        await stop.reached()
+        assert (await app.resume(run_id, "talk", "a")).accepted
+        leaving = asyncio.ensure_future(worker.__aexit__(None, None, None))
+        await asyncio.sleep(0)
+        assert await stop.released() == ["mail"]
+        await leaving
+        assert (await app.status(run_id)).awaiting_signal is None
+        assert not (await app.resume(run_id, "talk", "b")).accepted

@@ -262,20 +262,22 @@ class Drive:
         return False
 
     async def _release(self, delay: int = 0) -> bool:
-        """Gives the run back, due at once or after the delay, with all that it waits for as it is stored."""
-        parked = self.state.parked
-        advance = self._advance()
-        advance.release = True
-        advance.due_at = self._now() + delay
-        if self._stored_status == "suspended" and self.state.status == "running" and parked is not None:
-            advance.status = "suspended"
-        if parked is not None:
-            advance.parked_at, advance.wake_at, advance.awaiting = parked.at, parked.wake_at, parked.awaiting
-            advance.seen = self.state.mail
-        if await self._commit(advance) == "mail":
-            await self._look_into_mailbox()
-            advance.awaiting, advance.seen = None, self.state.mail
-            await self._commit(advance)
+        """Gives the run back, due at once or after the delay, with all that it still waits for."""
+        state, verdict = self.state, "mail"
+        while verdict == "mail":
+            advance = self._advance()
+            advance.release = True
+            advance.due_at = self._now() + delay
+            parked = state.parked
+            if parked is not None:
+                advance.parked_at, advance.wake_at, advance.seen = parked.at, parked.wake_at, state.mail
+                if not any(mail.kind == "signal" and mail.name == parked.awaiting for mail in state.mailbox):
+                    advance.awaiting = parked.awaiting
+                    if self._stored_status == "suspended" and state.status == "running":
+                        advance.status = "suspended"
+            verdict = await self._commit(advance)
+            if verdict == "mail":
+                await self._look_into_mailbox()
         return False
 
     async def _fail_refused(self, error: RefusedError) -> None:

@@ -28,6 +28,7 @@ def main() -> int:
             failing += 1
             told = "\n  ".join([f"python -m tests.simulation {seed}", *ended.violations[:10]])
             sys.stdout.write(f"{told}\n")
+            sys.stdout.flush()
     seconds = time.perf_counter() - began
     sys.stdout.write(
         f"{given.count} histories in {seconds:.1f} s, {virtual / 3600:.1f} hours of virtual time; {failing} failed\n"

@@ -130,6 +130,7 @@ def main() -> int:
             failing += 1
             command = f"python -m tests.simulation.deadline --first {seed} --seeds 1"
             sys.stdout.write("\n  ".join([command, *found]) + "\n")
+            sys.stdout.flush()
     sys.stdout.write(f"{given.seeds} seeds in {time.perf_counter() - began:.1f} s; {failing} failed\n")
     sys.stdout.writelines(f"{how:32} {count}\n" for how, count in sorted(went.items()))
     return 1 if failing else 0

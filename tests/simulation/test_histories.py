@@ -11,6 +11,8 @@ import pytest
 
 from tests.simulation.world import play
 
+REGRESSIONS = (242, 690)
+"""Seeds beyond the usual ones that found a defect once."""
 SHARE = 25
 SHARES = 8
 FAULTS = {
@@ -45,6 +47,11 @@ def test_every_history_ends_as_its_inputs_say(share: int) -> None:
     assert met.keys() >= FAULTS
     assert entries.keys() >= ENTRIES
     assert statuses.keys() == {"completed", "failed", "canceled"}
+
+
+@pytest.mark.parametrize("seed", REGRESSIONS)
+def test_a_history_that_once_went_wrong_does_so_no_more(seed: int) -> None:
+    assert play(seed).violations == [], f"python -m tests.simulation {seed}"
 
 
 def test_a_seed_is_a_history() -> None:

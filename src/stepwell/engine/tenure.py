@@ -98,7 +98,7 @@ class Tenure:
         """Drives freshly claimed runs; `asked_at`: when the claim set out, in monotonic seconds."""
         leases = [lease for lease in claimed.leases if self._returned.get(lease.run_id) != lease.token]
         old = [lease for lease in leases if lease.seq or lease.mail]
-        arriving = {lease.run_id: lease.token for lease in old}
+        arriving = {lease.run_id: lease.token for lease in leases}
         self._arriving |= arriving
         try:
             histories = await self._store.load(old) if old else {}

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 RUNS = 200
 TIMEOUT_SECONDS = 1.0
 SPREAD_SECONDS = 2.0
-AROUND_SECONDS = 0.06
+EARLIEST, LATEST, MOSTLY = -0.05, 0.4, 0.01
+"""Seconds after the deadline; a busy machine is late with the timeout, so that some resumes must be later still."""
 PATIENCE = 60
 
 
@@ -37,7 +38,7 @@ async def resume_at_deadline(client: Durable, run_id: str, chance: random.Random
 
     deadline = (await eventually(waiting, within=PATIENCE)).wake_at
     if deadline is not None:
-        await asyncio.sleep(deadline.timestamp() - time.time() + chance.uniform(-AROUND_SECONDS, AROUND_SECONDS))
+        await asyncio.sleep(deadline.timestamp() - time.time() + chance.triangular(EARLIEST, LATEST, MOSTLY))
     answer = await client.resume(run_id, "go", "yes")
     await eventually(lambda: has_ended(client, run_id), within=PATIENCE)
     (entry,) = await client.journal(run_id)
@@ -60,5 +61,5 @@ async def test_i6_a_resume_at_the_deadline_is_used_or_refused_on_a_file(tmp_path
         for accepted, entry in await asyncio.gather(*(resume_at_deadline(client, run, chance) for run in started)):
             went[accepted, entry.status, entry.result] += 1
         assert await client.recover() == 0
-    assert went.keys() <= {(True, "completed", "yes"), (False, "failed", None)}
+    assert went.keys() == {(True, "completed", "yes"), (False, "failed", None)}
     assert sum(went.values()) == RUNS

@@ -55,7 +55,7 @@ class Drive:
         self._plan = plan
         self._tools = Toolbox(host, lease, plan, now, asked_at)
         self._now = self._tools.now
-        self._started = asked_at
+        self._begun = host.runtime.monotonic()
         self._claimed_at = now
         self._stored_seq = lease.seq
         self._stored_status = lease.status
@@ -80,8 +80,8 @@ class Drive:
 
     @property
     def begun(self) -> float:
-        """When its claim was asked for, in monotonic seconds."""
-        return self._started
+        """When its claim had been answered, in monotonic seconds: what was read of the store later must know it."""
+        return self._begun
 
     def longest_timeout(self) -> float:
         """The most that an attempt of this run may take, in seconds."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
-import secrets
 import sys
 import threading
 import time
@@ -71,13 +69,13 @@ class SystemRuntime:
 
     def draw(self) -> float:
         """A number from 0 to 1, for jitter."""
-        return random.random()
+        return int.from_bytes(os.urandom(6)) / 2**48
 
     def new_id(self) -> str:
         """A UUIDv7, greater than the one before: 48 bits of milliseconds, 12 of their fraction, 62 of chance."""
         stamp = max((time.time_ns() << 12) // 1_000_000, self._last + 1)
         self._last = stamp
-        number = (stamp >> 12) << 80 | 7 << 76 | (stamp & 0xFFF) << 64 | 2 << 62 | secrets.randbits(62)
+        number = (stamp >> 12) << 80 | 7 << 76 | (stamp & 0xFFF) << 64 | 2 << 62 | int.from_bytes(os.urandom(8)) >> 2
         digits = f"{number:032x}"
         return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
@@ -120,7 +118,7 @@ def _process_name() -> str:
     pid = os.getpid()
     if pid not in _NAMES:
         _NAMES.clear()
-        _NAMES[pid] = f"{pid}-{secrets.token_hex(8)}"
+        _NAMES[pid] = f"{pid}-{os.urandom(8).hex()}"
     return _NAMES[pid]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import platform
+import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
@@ -76,7 +76,7 @@ class Worker:
         await self._lanes.of_queues(self._queues)
         self._judge = Judge(self._runtime, self._store, self._settings.lease_micros)
         self._tenure = self._new_tenure()
-        await self._tenure.begin(platform.node())
+        await self._tenure.begin(socket.gethostname())
         self._events.on_due.append(self._alarm.ring)
         self._events.on_changed.append(self._alarm.ring)
         self._events.on_canceled.append(self._cancel)
@@ -198,7 +198,7 @@ class Worker:
         await old.abandon()
         while not self._stopping:
             try:
-                await new.begin(platform.node())
+                await new.begin(socket.gethostname())
             except StoreUnavailableError as error:
                 _log.warning("Cannot enlist again: %s", error)
                 await self._runtime.sleep(_AWAY_SECONDS)

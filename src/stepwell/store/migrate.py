@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _QUERY = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
@@ -18,17 +20,17 @@ class Migration(NamedTuple):
     sql: str
 
 
-def migrations_of(package: str) -> tuple[Migration, ...]:
-    """The migrations in a package's `migrations` folder, by number."""
+def migrations_of(folder: Path) -> tuple[Migration, ...]:
+    """The migrations in a store's `migrations` folder, by number."""
     found = []
-    for file in files(package).joinpath("migrations").iterdir():
+    for file in (folder / "migrations").iterdir():
         match = _NAME.fullmatch(file.name)
         if match:
             found.append(Migration(int(match[1]), file.name.removesuffix(".sql"), file.read_text()))
     return tuple(sorted(found))
 
 
-def queries_of(package: str) -> dict[str, str]:
-    """The named queries of a package's `queries.sql`: each begins with `-- name: x`."""
-    parts = _QUERY.split(files(package).joinpath("queries.sql").read_text())
+def queries_of(folder: Path) -> dict[str, str]:
+    """The named queries of a store's `queries.sql`: each begins with `-- name: x`."""
+    parts = _QUERY.split((folder / "queries.sql").read_text())
     return {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}

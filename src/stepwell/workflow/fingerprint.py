@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Any, assert_never
+
+import msgspec
 
 from stepwell.workflow.nodes import ChildWorkflow, Loop, Node, Parallel, Route, Sleep, Step, WaitForSignal
 
@@ -16,8 +17,8 @@ def outline(nodes: tuple[Node, ...]) -> list[dict[str, Any]]:
 
 def fingerprint(name: str, nodes: tuple[Node, ...]) -> str:
     """The digest of a workflow's outline: 24 hexadecimal digits."""
-    text = json.dumps([name, outline(nodes)], separators=(",", ":"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
+    encoded = msgspec.json.encode([name, outline(nodes)], order="sorted")
+    return hashlib.sha256(encoded).hexdigest()[:24]
 
 
 def _outline(node: Node) -> dict[str, Any]:

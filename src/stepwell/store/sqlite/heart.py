@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from typing import TYPE_CHECKING
 
 from stepwell.store.sqlite.connection import Location, connect, in_transaction, unavailable
-from stepwell.store.sqlite.sql import Q
+from stepwell.store.sqlite.sql import Q, from_json
 
 if TYPE_CHECKING:
     from stepwell.store.sqlite.turns import Clock
@@ -50,7 +49,7 @@ class MemoryHeart:
 
     def beat(self) -> dict[str, int] | None:
         """Gives the runs leased to the worker with their tokens."""
-        held: dict[str, int] = json.loads(self._connection.execute(Q["held"], (self._worker_id,)).fetchone()[0])
+        held: dict[str, int] = from_json(self._connection.execute(Q["held"], (self._worker_id,)).fetchone()[0])
         return held
 
     def close(self) -> None:
@@ -60,5 +59,5 @@ class MemoryHeart:
 def _beat(connection: sqlite3.Connection, beat: dict[str, object]) -> dict[str, int] | None:
     if connection.execute(Q["beat"], beat).rowcount == 0:
         return None
-    held: dict[str, int] = json.loads(connection.execute(Q["held"], (beat["id"],)).fetchone()[0])
+    held: dict[str, int] = from_json(connection.execute(Q["held"], (beat["id"],)).fetchone()[0])
     return held

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.model import ENDED, JournalRow, Mail, Status
 from stepwell.store.codec import decode_failure
 from stepwell.store.protocol import Filter, History, Lease, Page, RunRow, Snapshot
-from stepwell.store.sqlite.sql import Q
+from stepwell.store.sqlite.sql import Q, as_json, from_json
 
 if TYPE_CHECKING:
     import sqlite3
@@ -57,7 +56,7 @@ class SqliteReader:
         """Those of the runs that have ended, with their status; None for one that is not stored."""
 
         def read(connection: sqlite3.Connection) -> dict[str, Status | None]:
-            found = dict(connection.execute(Q["find_ended"], (json.dumps(list(run_ids)),)).fetchall())
+            found = dict(connection.execute(Q["find_ended"], (as_json(list(run_ids)),)).fetchall())
             return {run_id: found.get(run_id) for run_id in run_ids if found.get(run_id) in {None, *ENDED}}
 
         return await self._turns.run(read)
@@ -74,7 +73,7 @@ class SqliteReader:
         """The runs leased to a worker, with their tokens."""
 
         def read(connection: sqlite3.Connection) -> dict[str, int]:
-            held: dict[str, int] = json.loads(connection.execute(Q["held"], (worker_id,)).fetchone()[0])
+            held: dict[str, int] = from_json(connection.execute(Q["held"], (worker_id,)).fetchone()[0])
             return held
 
         return await self._turns.run(read)
@@ -122,6 +121,6 @@ def _page(connection: sqlite3.Connection, wanted: Filter) -> Page:
     refs = {line[-1]: line[0] for line in found if line[3] in _TELLING}
     rows: dict[str, list[JournalRow]] = {}
     if refs:
-        for row in connection.execute(Q["telling_rows"], (json.dumps(list(refs)),)).fetchall():
+        for row in connection.execute(Q["telling_rows"], (as_json(list(refs)),)).fetchall():
             rows.setdefault(refs[row[0]], []).append(_row(row))
     return Page([RunRow(*line[:-1]) for line in found], rows)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from functools import cache
 from itertools import chain
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from stepwell.store.migrate import queries_of
 
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-Q = queries_of("stepwell.store.sqlite")
+Q = queries_of(Path(__file__).parent)
 _REPEATED = re.compile(r"\{(\([^{}]*\))\}")
 _SIZES = (1, 8, 32, 128, 256)
 """How many rows a prepared statement takes; fewer are filled up with rows of NULLs, which the statement passes over.
@@ -46,3 +49,13 @@ def bulk(
         parameters += after
         changed += connection.execute(_repeated(name, size), parameters).rowcount
     return changed
+
+
+def as_json(value: object) -> str:
+    """A list or an object as the parameter that a query reads by `json_each`."""
+    return msgspec.json.encode(value).decode()
+
+
+def from_json(text: str) -> Any:
+    """What a query gave as one JSON text, so that it is stepped once."""
+    return msgspec.json.decode(text)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sqlite3
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -33,13 +33,13 @@ from stepwell.store.sqlite.connection import connect, in_transaction, is_data_er
 from stepwell.store.sqlite.heart import FileHeart, MemoryHeart
 from stepwell.store.sqlite.locks import LockFile
 from stepwell.store.sqlite.reader import SqliteReader
-from stepwell.store.sqlite.sql import Q
+from stepwell.store.sqlite.sql import Q, as_json, from_json
 from stepwell.store.sqlite.turns import Clock, InCaller, InThread, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_MIGRATIONS = migrations_of("stepwell.store.sqlite")
+_MIGRATIONS = migrations_of(Path(__file__).parent)
 _SUSPECT_FROM = 2
 _leases = msgspec.json.Decoder(
     list[
@@ -211,7 +211,7 @@ class SqliteStore:
                 return None
             now = self._clock.wall()
             ids = [found for (found,) in connection.execute(Q["find_tree"], {"run_id": run_id}).fetchall()]
-            connection.execute(Q["cancel"], {"now": now, "ids": json.dumps(ids)})
+            connection.execute(Q["cancel"], {"now": now, "ids": as_json(ids)})
             parent_id, parent_node = family
             if run_id in ids and parent_id is not None:
                 error = Failure(parent_node, "ChildCanceled", f"run {run_id} was canceled")
@@ -249,7 +249,7 @@ class SqliteStore:
 
     async def give_back(self, worker_id: str, tokens: Mapping[str, int], delay: int = 0) -> None:
         """Frees runs leased to the worker under these tokens that it does not drive; due after `delay`, no blame."""
-        named = {"worker": worker_id, "tokens": json.dumps(dict(tokens)), "delay": delay}
+        named = {"worker": worker_id, "tokens": as_json(dict(tokens)), "delay": delay}
         await self._writer.run(
             lambda connection: connection.execute(Q["give_back"], {**named, "now": self._clock.wall()})
         )
@@ -301,11 +301,11 @@ class SqliteStore:
                 left = (room if suspect else limit) - len(refs)
                 if left > 0:
                     wanted = {"lane": lane, "now": now, "suspect": suspect, "limit": left}
-                    refs += json.loads(connection.execute(Q["find_due"], wanted).fetchone()[0])
+                    refs += from_json(connection.execute(Q["find_due"], wanted).fetchone()[0])
         if not refs:
-            due = connection.execute(Q["next_due"], {"lanes": json.dumps(list(lanes)), "now": now}).fetchone()[0]
+            due = connection.execute(Q["next_due"], {"lanes": as_json(list(lanes)), "now": now}).fetchone()[0]
             return Claimed([], now, None if due is None else due - now)
-        named = {"refs": json.dumps(refs), "worker": worker_id, "now": now}
+        named = {"refs": as_json(refs), "worker": worker_id, "now": now}
         connection.execute(Q["lease"], named)
         found = _leases(connection.execute(Q["leased"], named).fetchone()[0])
         leases = [Lease(*lease[:-1], lease[-1].encode()) for lease in found]

@@ -9,15 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import asyncpg
 
 from stepwell.errors import StoreUnavailableError
 from stepwell.store.postgres.connection import Connection, Location, connect, disconnect, unavailable
-
-if TYPE_CHECKING:
-    from stepwell.store.postgres.connection import Wire
 
 _log = logging.getLogger("stepwell")
 _GAP_SECONDS = 0.01
@@ -110,12 +106,14 @@ class Bell:
             self._heard.set()
             return connection
 
-    def _hear(self, connection: Wire, pid: int, channel: str, payload: object) -> None:
+    def _hear(self, *notification: object) -> None:
+        """One of our own tells that notifications arrive, and nothing else."""
         self._hears = True
+        _, pid, *_ = notification
         if self._connection is None or pid != self._connection.get_server_pid():
             self._heard.set()
 
-    def _gone(self, connection: Wire) -> None:
+    def _gone(self, _connection: object) -> None:
         self._heard.set()
 
     def _drop(self) -> None:

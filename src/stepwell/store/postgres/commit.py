@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _ROW_COLUMNS = 16
 _ERROR = 11
+_USUAL: dict[int, object] = {3: "", 4: "do", 5: 0, 6: "step", 7: 1, 8: "completed", 10: None, 11: None, 12: None}
+"""The columns of journal rows that mostly hold one value, which the statements know."""
+_WORKER = 15
 
 
 async def commit(
@@ -31,18 +34,18 @@ async def commit(
     for name, places in (("extend", lean), ("change", other)):
         if places:
             some = [advances[at] for at in places]
-            arrays = _lean(some) if name == "extend" else _full(some)
+            arrays = _lean(worker_id, some) if name == "extend" else _full(worker_id, some)
             for at, (verdict,) in zip(places, await connection.fetch(queries[name], worker_id, *arrays), strict=True):
                 verdicts[at] = verdict
     return verdicts
 
 
-def _lean(advances: Sequence[Advance]) -> list[Sequence[object]]:
+def _lean(worker_id: str, advances: Sequence[Advance]) -> list[Sequence[object]]:
     facts = [(one.run_id, one.token, one.seq, len(one.rows), one.position) for one in advances]
-    return [*columns(facts, 5), *_rows(advances)]
+    return [*columns(facts, 5), *_rows(worker_id, advances)]
 
 
-def _full(advances: Sequence[Advance]) -> list[Sequence[object]]:
+def _full(worker_id: str, advances: Sequence[Advance]) -> list[Sequence[object]]:
     facts = [
         (
             one.run_id,
@@ -76,13 +79,13 @@ def _full(advances: Sequence[Advance]) -> list[Sequence[object]]:
     return [
         *columns(facts, 13),
         *columns(letters, 5),
-        *_rows(advances),
+        *_rows(worker_id, advances),
         *columns(consumed, 2),
         *columns(spawned, 8),
     ]
 
 
-def _rows(advances: Sequence[Advance]) -> list[Sequence[object]]:
+def _rows(worker_id: str, advances: Sequence[Advance]) -> list[Sequence[object]]:
     """The journal's columns, and in the place of the store's own name of the run, the place of its advance."""
     places: list[int] = []
     rows: list[tuple[Any, ...]] = []
@@ -92,7 +95,9 @@ def _rows(advances: Sequence[Advance]) -> list[Sequence[object]]:
             rows.append(row)
     arrays = columns(rows, _ROW_COLUMNS)
     arrays[0] = places
-    if any(arrays[_ERROR]):
-        failures: Sequence[Any] = arrays[_ERROR]
-        arrays[_ERROR] = [None if error is None else encode_failure(error) for error in failures]
+    for column, usual in (*_USUAL.items(), (_WORKER, worker_id)):
+        if arrays[column].count(usual) == len(rows):  # each element that is not sent saves the driver 0.3 µs
+            arrays[column] = ()
+    failures: Sequence[Any] = arrays[_ERROR]
+    arrays[_ERROR] = [None if error is None else encode_failure(error) for error in failures]
     return arrays

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-Wire: TypeAlias = "Connection | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
-"""What the driver passes to its listeners."""
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _MOST = 8
 """How many connections a store has at once, besides those for beats and notifications."""
@@ -131,6 +129,14 @@ class Connections:
                 return await self._run(work, fresh=True)
             except _DRIVER_ERRORS as error:
                 raise self._translated(error) from error
+
+    async def fetch(self, sql: str, *given: object) -> list[asyncpg.Record]:
+        """The rows that one statement gives; it may be done twice."""
+
+        async def work(connection: Connection) -> list[asyncpg.Record]:
+            return await connection.fetch(sql, *given)
+
+        return await self.run(work)
 
     async def transact(self, work: Callable[[Connection], Awaitable[T]], *, repeatable: bool = True) -> T:
         """As `run`, in one transaction."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import asyncpg
 
 from stepwell.store.postgres.connection import CONNECT_SECONDS, Connection, Location, connect, disconnect, unavailable
+from stepwell.store.postgres.sql import pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,8 +42,8 @@ class PostgresHeart:
     def beat(self) -> dict[str, int] | None:
         """Says that the worker lives; gives the runs leased to it with their tokens, or None when it was buried."""
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._host.start_thread(self._main, "stepwell-postgres-beat")
+            self._loop = loop = asyncio.new_event_loop()
+            self._host.start_thread(lambda: self._main(loop), "stepwell-postgres-beat")
         answer = asyncio.run_coroutine_threadsafe(self._beat(), self._loop)
         return answer.result(CONNECT_SECONDS + 2 * _ANSWER_SECONDS)
 
@@ -54,9 +55,7 @@ class PostgresHeart:
             self._ended.wait(_ANSWER_SECONDS)
             self._loop = None
 
-    def _main(self) -> None:
-        assert self._loop is not None
-        loop = self._loop
+    def _main(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
@@ -71,7 +70,7 @@ class PostgresHeart:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 if await self._connection.fetchval(self._queries["beat"], self._worker_id) is None:
                     return None
-                return dict(await self._connection.fetch(self._queries["held"], self._worker_id))
+                return pairs(await self._connection.fetch(self._queries["held"], self._worker_id))
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             if self._connection is not None:
                 self._connection.terminate()

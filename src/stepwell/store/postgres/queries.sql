@@ -118,7 +118,8 @@ WHERE run_id = ANY($1::uuid[]) AND NOT taken ORDER BY run_id, n
 
 -- name: extend
 -- Lean advances: runs that stay with their worker. It locks without waiting, judges from the rows it locked alone, and
--- writes only for the runs whose verdict is ok; a journal row that is there already is a bug, and loud.
+-- writes only for the runs whose verdict is ok; a journal row that is there already is a bug, and loud. A column of
+-- journal rows that holds nothing unusual comes as an empty array.
 WITH b AS MATERIALIZED (
     SELECT * FROM unnest($2::uuid[], $3::integer[], $4::integer[], $5::integer[], $6::integer[])
         WITH ORDINALITY AS b (id, token, seq, n, position, at)
@@ -144,8 +145,9 @@ changed AS (
 written AS (
     INSERT INTO stepwell.journal (run_id, seq, node, item, phase, n, kind, attempt, status, value, detail, error,
         retry_at, started_at, finished_at, worker)
-    SELECT v.id, x.seq, x.node, x.item, x.phase, x.n, x.kind, x.attempt, x.status, x.value, x.detail, x.error,
-        x.retry_at, x.started_at, x.finished_at, x.worker
+    SELECT v.id, x.seq, x.node, coalesce(x.item, ''), coalesce(x.phase, 'do'), coalesce(x.n, 0),
+        coalesce(x.kind, 'step'), coalesce(x.attempt, 1), coalesce(x.status, 'completed'), x.value, x.detail, x.error,
+        x.retry_at, x.started_at, x.finished_at, coalesce(x.worker, $1)
     FROM unnest($7::integer[], $8::integer[], $9::text[], $10::text[], $11::text[], $12::integer[], $13::text[],
         $14::integer[], $15::text[], $16::bytea[], $17::bytea[], $18::bytea[], $19::bigint[], $20::bigint[],
         $21::bigint[], $22::text[])
@@ -226,8 +228,9 @@ changed AS (
 written AS (
     INSERT INTO stepwell.journal (run_id, seq, node, item, phase, n, kind, attempt, status, value, detail, error,
         retry_at, started_at, finished_at, worker)
-    SELECT own.id, x.seq, x.node, x.item, x.phase, x.n, x.kind, x.attempt, x.status, x.value, x.detail, x.error,
-        x.retry_at, x.started_at, x.finished_at, x.worker
+    SELECT own.id, x.seq, x.node, coalesce(x.item, ''), coalesce(x.phase, 'do'), coalesce(x.n, 0),
+        coalesce(x.kind, 'step'), coalesce(x.attempt, 1), coalesce(x.status, 'completed'), x.value, x.detail, x.error,
+        x.retry_at, x.started_at, x.finished_at, coalesce(x.worker, $1)
     FROM unnest($20::integer[], $21::integer[], $22::text[], $23::text[], $24::text[], $25::integer[], $26::text[],
         $27::integer[], $28::text[], $29::bytea[], $30::bytea[], $31::bytea[], $32::bigint[], $33::bigint[],
         $34::bigint[], $35::text[])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.core.model import ENDED, JournalRow, Mail, Status
 from stepwell.store.codec import decode_failure
-from stepwell.store.postgres.sql import is_id, is_text
+from stepwell.store.postgres.sql import is_id, is_text, pairs
 from stepwell.store.protocol import Filter, History, Lease, Page, RunRow, Snapshot
 
 if TYPE_CHECKING:
@@ -66,11 +66,9 @@ class PostgresReader:
     async def ended(self, run_ids: Sequence[str]) -> Mapping[str, Status | None]:
         """Those of the runs that have ended, with their status; None for one that is not stored."""
         known = [run_id for run_id in run_ids if is_id(run_id)]
-        found: dict[str, Status] = dict(
-            await self._connections.run(lambda connection: connection.fetch(self._queries["find_ended"], known))
-            if known
-            else ()
-        )
+        found: dict[str, Status] = {}
+        if known:
+            found = pairs(await self._connections.fetch(self._queries["find_ended"], known))
         return {run_id: found.get(run_id) for run_id in run_ids if found.get(run_id) in {None, *ENDED}}
 
     async def load(self, leases: Sequence[Lease]) -> Mapping[str, History]:
@@ -78,7 +76,7 @@ class PostgresReader:
         run_ids = [lease.run_id for lease in leases]
 
         async def read(connection: Connection) -> dict[str, History]:
-            counts = dict(await connection.fetch(self._queries["mail_count"], run_ids))
+            counts: dict[str, int] = pairs(await connection.fetch(self._queries["mail_count"], run_ids))
             boxes: dict[str, list[Mail]] = {}
             if any(counts.values()):
                 for run_id, n, kind, name, value, error in await connection.fetch(self._queries["mailbox_of"], run_ids):
@@ -91,6 +89,10 @@ class PostgresReader:
             }
 
         return await self._connections.run(read)
+
+    async def leased(self, worker_id: str) -> Mapping[str, int]:
+        """The runs leased to a worker, with their tokens."""
+        return pairs(await self._connections.fetch(self._queries["held"], worker_id))
 
     async def changed(self) -> bool:
         """Waits a little for another process to say that it wrote; true now and then without that."""

@@ -1,4 +1,4 @@
-"""The schema of the tables: which version is stored, and its migration under a lock that one process holds at a time."""
+"""The schema of the tables: which version is stored, and its migration, under a lock that one process holds."""
 
 from __future__ import annotations
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stepwell.store.migrate import queries_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-"""The store's instant, in microseconds since 1970: not `now()`, which stands still while a statement waits for a lock."""
+"""The store's instant, in microseconds since 1970; `now()` would stand still while a statement waits for a lock."""
 _QUERIES = queries_of("stepwell.store.postgres")
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -39,3 +39,8 @@ def is_text(value: str | None) -> bool:
 def columns(rows: Sequence[tuple[object, ...]], width: int) -> list[Sequence[object]]:
     """Rows as the arrays that `unnest` takes, one for each of so many columns."""
     return list(zip(*rows, strict=True)) if rows else [()] * width
+
+
+def pairs(records: Iterable[Iterable[Any]]) -> dict[str, Any]:
+    """Records of two columns as a mapping from the one to the other."""
+    return {key: value for key, value in records}  # noqa: C416  a record is no tuple to the type checker

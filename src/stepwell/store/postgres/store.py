@@ -107,9 +107,7 @@ class PostgresStore:
                 return [Started(run.run_id, "pending") for run in runs]
             stored = await connection.fetch(self._q["find_key"], *columns(keys, 2))
             known = {(workflow, key): Started(run_id, status) for workflow, key, run_id, status in stored}
-            return [
-                Started(run.run_id, "pending") if run.key is None else known[run.workflow, run.key] for run in runs
-            ]
+            return [Started(run.run_id, "pending") if run.key is None else known[run.workflow, run.key] for run in runs]
 
         started = await self._connections.run(work)
         self._bell.ring()
@@ -118,7 +116,7 @@ class PostgresStore:
     async def claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int) -> Claimed:
         """Leases up to `limit` due runs of these lanes, oldest first."""
         asked = (worker_id, lanes, limit, min(suspects, limit))
-        found = await self._connections.run(lambda connection: connection.fetch(self._q["claim"], *asked))
+        found = await self._connections.fetch(self._q["claim"], *asked)
         alive, now, next_due = found[0]["alive"], found[0]["now"], found[0]["next_due"]
         leases = [_lease(*facts) for _, _, _, *facts in found if facts[0] is not None]
         if leases:
@@ -182,7 +180,7 @@ class PostgresStore:
     async def enlist(self, worker_id: str, host: str) -> Heart:
         """Registers a worker, alive from now on."""
         row = (worker_id, host, os.getpid())
-        await self._connections.run(lambda connection: connection.execute(self._q["enlist"], *row))
+        await self._connections.fetch(self._q["enlist"], *row)
         return PostgresHeart(self._location, self._q, self._host, worker_id)
 
     async def retire(self, worker_id: str) -> None:
@@ -198,12 +196,12 @@ class PostgresStore:
     async def give_back(self, worker_id: str, tokens: Mapping[str, int]) -> None:
         """Frees runs that are leased to the worker under these tokens but that it does not drive, without blame."""
         named = columns([(run_id, token) for run_id, token in tokens.items() if is_id(run_id)], 2)
-        await self._connections.run(lambda connection: connection.execute(self._q["give_back"], worker_id, *named))
+        await self._connections.fetch(self._q["give_back"], worker_id, *named)
         self._bell.ring()
 
     async def workers(self) -> list[WorkerRow]:
         """Everybody who is registered, and as dead, whoever holds runs without being registered."""
-        found = await self._connections.run(lambda connection: connection.fetch(self._q["list_workers"]))
+        found = await self._connections.fetch(self._q["list_workers"])
         return [WorkerRow(*each) for each in found]
 
     async def bury(self, worker_id: str, silent_for: int | None) -> int | None:

@@ -10,10 +10,8 @@ import asyncio
 import logging
 from contextlib import suppress
 
-import asyncpg
-
 from stepwell.errors import StoreUnavailableError
-from stepwell.store.postgres.connection import Connection, Location, connect, disconnect, unavailable
+from stepwell.store.postgres.connection import DRIVER_ERRORS, Connection, Location, connect, disconnect, unavailable
 
 _log = logging.getLogger("stepwell")
 _GAP_SECONDS = 0.01
@@ -75,14 +73,16 @@ class Bell:
         try:
             while self._asked.is_set():
                 self._asked.clear()
+                before = self._connection
                 connection = await self._connected()
-                await connection.execute("SELECT pg_notify($1, '')", self._channel, timeout=_SEND_SECONDS)
+                if connection is before:  # else connecting has told them
+                    await connection.execute("SELECT pg_notify($1, '')", self._channel, timeout=_SEND_SECONDS)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_GAP_SECONDS):
                         await asyncio.Event().wait()
         except StoreUnavailableError as error:
             _log.debug("Nobody was notified: %s", error)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except DRIVER_ERRORS as error:
             _log.debug("Nobody was notified: %s", error)
             self._drop()
         finally:
@@ -99,7 +99,7 @@ class Bell:
                 connection.add_termination_listener(self._gone)
                 await connection.add_listener(self._channel, self._hear)
                 await connection.execute("SELECT pg_notify($1, '')", self._channel, timeout=_SEND_SECONDS)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except DRIVER_ERRORS as error:
                 connection.terminate()
                 raise unavailable(self._location, error) from error
             self._connection = connection

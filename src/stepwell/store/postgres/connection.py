@@ -37,13 +37,15 @@ _DATA_ERRORS = (
     UnicodeError,
 )
 """What the row itself is to blame for: another try, or another run's row, would not fare the same."""
-_DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+"""All that the driver raises when a call fails."""
 _ALIVE_AGAIN = (
     asyncpg.exceptions.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,
     asyncpg.exceptions.TransactionRollbackError,
     asyncpg.exceptions.InvalidCachedStatementError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # so the driver calls a connection of whose end it has read the half
     OSError,
 )
 """What a second try, on another connection, may overcome at once."""
@@ -79,7 +81,7 @@ async def connect(location: Location, **settings: str) -> Connection:
         return await asyncpg.connect(
             location.dsn, timeout=CONNECT_SECONDS, server_settings={**_SETTINGS, **settings}, command_timeout=None
         )
-    except (*_DRIVER_ERRORS, ValueError) as error:
+    except (*DRIVER_ERRORS, ValueError) as error:
         raise unavailable(location, error) from error
 
 
@@ -87,7 +89,7 @@ async def disconnect(connection: Connection) -> None:
     """Closes a connection, whatever has become of it."""
     try:
         await connection.close(timeout=1.0)
-    except _DRIVER_ERRORS:
+    except DRIVER_ERRORS:
         connection.terminate()
 
 
@@ -123,11 +125,11 @@ class Connections:
             except _ALIVE_AGAIN as error:
                 if is_data_error(error) or not repeatable:
                     raise self._translated(error) from error
-            except _DRIVER_ERRORS as error:
+            except DRIVER_ERRORS as error:
                 raise self._translated(error) from error
             try:
                 return await self._run(work, fresh=True)
-            except _DRIVER_ERRORS as error:
+            except DRIVER_ERRORS as error:
                 raise self._translated(error) from error
 
     async def fetch(self, sql: str, *given: object) -> list[asyncpg.Record]:

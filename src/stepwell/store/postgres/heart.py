@@ -9,9 +9,15 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-import asyncpg
-
-from stepwell.store.postgres.connection import CONNECT_SECONDS, Connection, Location, connect, disconnect, unavailable
+from stepwell.store.postgres.connection import (
+    CONNECT_SECONDS,
+    DRIVER_ERRORS,
+    Connection,
+    Location,
+    connect,
+    disconnect,
+    unavailable,
+)
 from stepwell.store.postgres.sql import pairs
 
 if TYPE_CHECKING:
@@ -71,7 +77,7 @@ class PostgresHeart:
                 if await self._connection.fetchval(self._queries["beat"], self._worker_id) is None:
                     return None
                 return pairs(await self._connection.fetch(self._queries["held"], self._worker_id))
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except DRIVER_ERRORS as error:
             if self._connection is not None:
                 self._connection.terminate()
                 self._connection = None

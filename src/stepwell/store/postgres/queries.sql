@@ -360,7 +360,8 @@ WHERE id IN (SELECT id FROM stepwell.runs WHERE worker = $1 FOR NO KEY UPDATE SK
 
 -- name: give_back
 -- Gives back some runs of a worker, each only under the token it is leased with.
-UPDATE stepwell.runs AS r SET worker = NULL, token = r.token + 1, due_at = clock.now, updated_at = clock.now
+UPDATE stepwell.runs AS r
+SET worker = NULL, token = r.token + 1, due_at = clock.now + $4::bigint, updated_at = clock.now
 FROM (SELECT {now} AS now) AS clock
 WHERE r.id IN (
     SELECT held.id

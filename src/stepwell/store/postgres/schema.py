@@ -5,11 +5,9 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
-import asyncpg
-
 from stepwell.errors import SchemaError
 from stepwell.store.migrate import migrations_of
-from stepwell.store.postgres.connection import Connection, Location, connect, disconnect, unavailable
+from stepwell.store.postgres.connection import DRIVER_ERRORS, Connection, Location, connect, disconnect, unavailable
 from stepwell.store.postgres.sql import in_schema
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ async def describe(location: Location, queries: Mapping[str, str]) -> tuple[int,
     connection = await connect(location)
     try:
         return await _describe(connection, location, queries)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DRIVER_ERRORS as error:
         raise unavailable(location, error) from error
     finally:
         await disconnect(connection)
@@ -43,7 +41,7 @@ async def migrate(location: Location, queries: Mapping[str, str]) -> None:
                 await _upgrade(connection, location, queries)
         elif version > len(_MIGRATIONS):
             raise wrong_version(location, version)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DRIVER_ERRORS as error:
         raise unavailable(location, error) from error
     finally:
         await disconnect(connection)

@@ -193,10 +193,10 @@ class PostgresStore:
         await self._connections.transact(work)
         self._bell.ring()
 
-    async def give_back(self, worker_id: str, tokens: Mapping[str, int]) -> None:
-        """Frees runs that are leased to the worker under these tokens but that it does not drive, without blame."""
+    async def give_back(self, worker_id: str, tokens: Mapping[str, int], delay: int = 0) -> None:
+        """Frees runs leased to the worker under these tokens that it does not drive; due after `delay`, no blame."""
         named = columns([(run_id, token) for run_id, token in tokens.items() if is_id(run_id)], 2)
-        await self._connections.fetch(self._q["give_back"], worker_id, *named)
+        await self._connections.fetch(self._q["give_back"], worker_id, *named, delay)
         self._bell.ring()
 
     async def workers(self) -> list[WorkerRow]:

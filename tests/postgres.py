@@ -106,7 +106,9 @@ class Server:
     def remove(self) -> None:
         """Stops it and removes all that it wrote."""
         self.stop(signal.SIGQUIT)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while self._folder.exists() and time.monotonic() < deadline:  # its processes may still be writing
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _initialise(self) -> None:
         options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]

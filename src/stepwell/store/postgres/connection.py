@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -44,6 +45,7 @@ _ALIVE_AGAIN = (
     asyncpg.exceptions.OperatorInterventionError,
     asyncpg.exceptions.TransactionRollbackError,
     asyncpg.exceptions.InvalidCachedStatementError,
+    asyncpg.exceptions.ReadOnlySQLTransactionError,  # what was the primary is a standby now
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # so the driver calls a connection of whose end it has read the half
     OSError,
@@ -115,6 +117,7 @@ class Connections:
         self._location = location
         self._idle: list[Connection] = []
         self._room = asyncio.Semaphore(_MOST)
+        self._patience = asyncio.Semaphore(_MOST // 2)
         self._closed = False
 
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, repeatable: bool = True) -> T:
@@ -140,14 +143,17 @@ class Connections:
 
         return await self.run(work)
 
-    async def transact(self, work: Callable[[Connection], Awaitable[T]], *, repeatable: bool = True) -> T:
-        """As `run`, in one transaction."""
+    async def transact(
+        self, work: Callable[[Connection], Awaitable[T]], *, repeatable: bool = True, waits: bool = False
+    ) -> T:
+        """As `run`, in one transaction; one that `waits` for others' locks leaves connections to those that do not."""
 
         async def in_transaction(connection: Connection) -> T:
             async with connection.transaction():
                 return await work(connection)
 
-        return await self.run(in_transaction, repeatable=repeatable)
+        async with self._patience if waits else nullcontext():
+            return await self.run(in_transaction, repeatable=repeatable)
 
     async def look(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """As `run`, where all that is read is of one moment."""

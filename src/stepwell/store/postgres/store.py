@@ -159,7 +159,7 @@ class PostgresStore:
             status = "running" if wakes and status == "suspended" else status
             return Delivered(accepted=True, status=status, woken=wakes and worker is None)
 
-        delivered = await self._connections.transact(work, repeatable=key is not None)
+        delivered = await self._connections.transact(work, repeatable=key is not None, waits=True)
         if delivered is not None and delivered.woken:
             self._bell.ring()
         return delivered
@@ -170,7 +170,9 @@ class PostgresStore:
             return None
         while True:
             try:
-                canceled = await self._connections.transact(lambda connection: self._cancel(connection, run_id))
+                canceled = await self._connections.transact(
+                    lambda connection: self._cancel(connection, run_id), waits=True
+                )
             except _GrownError:
                 continue
             if canceled:

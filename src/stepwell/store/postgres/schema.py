@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stepwell.errors import SchemaError
@@ -13,7 +14,7 @@ from stepwell.store.postgres.sql import in_schema
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_MIGRATIONS = migrations_of("stepwell.store.postgres")
+_MIGRATIONS = migrations_of(Path(__file__).parent)
 _LOCKS = 0x73746570
 """The first half of the lock's key, the same for every schema of stepwell's."""
 

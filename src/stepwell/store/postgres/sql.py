@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepwell.store.migrate import queries_of
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 """The store's instant, in microseconds since 1970; `now()` would stand still while a statement waits for a lock."""
-_QUERIES = queries_of("stepwell.store.postgres")
+_QUERIES = queries_of(Path(__file__).parent)
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.model import ENDED, Status
@@ -40,7 +41,7 @@ class PostgresStore:
     now = NOW
     """The SQL expression for the store's instant."""
     shared = True
-    latest = len(migrations_of("stepwell.store.postgres"))
+    latest = len(migrations_of(Path(__file__).parent))
 
     def __init__(self, url: str, host: Host) -> None:
         self.url = url

@@ -7,11 +7,14 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
 
+import stepwell.store.postgres
+import stepwell.store.sqlite
 from stepwell import DefinitionError, Durable, StoreUnavailableError, durable
 from stepwell.engine.runtime import SystemRuntime
 from stepwell.store.migrate import queries_of
@@ -80,7 +83,9 @@ def beats(heart: Heart) -> bool:
 
 
 def test_both_stores_have_the_same_queries_in_the_same_order() -> None:
-    sqlite, postgres = list(queries_of("stepwell.store.sqlite")), list(queries_of("stepwell.store.postgres"))
+    sqlite, postgres = (
+        list(queries_of(Path(store.__file__).parent)) for store in (stepwell.store.sqlite, stepwell.store.postgres)
+    )
     assert [name for name in sqlite if name not in FINE_WITHOUT] == [
         name for name in postgres if name not in OF_ITS_OWN
     ]

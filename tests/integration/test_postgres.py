@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-import stepwell.store.postgres
-import stepwell.store.sqlite
 from stepwell import DefinitionError, Durable, StoreUnavailableError, durable
 from stepwell.engine.runtime import SystemRuntime
 from stepwell.store.migrate import queries_of
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from stepwell import Context
     from stepwell.store.protocol import Heart
 
+STORES = Path(__file__).parents[2] / "src" / "stepwell" / "store"
 FINE_WITHOUT = {
     "next_ref": "runs are keyed by their ids",
     "add_inputs": "part of add_runs",
@@ -83,9 +82,7 @@ def beats(heart: Heart) -> bool:
 
 
 def test_both_stores_have_the_same_queries_in_the_same_order() -> None:
-    sqlite, postgres = (
-        list(queries_of(Path(store.__file__).parent)) for store in (stepwell.store.sqlite, stepwell.store.postgres)
-    )
+    sqlite, postgres = (list(queries_of(STORES / name)) for name in ("sqlite", "postgres"))
     assert [name for name in sqlite if name not in FINE_WITHOUT] == [
         name for name in postgres if name not in OF_ITS_OWN
     ]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from stepwell.engine.runtime import SystemRuntime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NOON = 1_750_000_000_000_000
 """Where the clock begins, in microseconds since 1970."""
@@ -16,6 +21,7 @@ class MovingClock(SystemRuntime):
         super().__init__()
         self._now = NOON
         self._process = process
+        self.on_move: list[Callable[[int], None]] = []
 
     @property
     def process(self) -> str:
@@ -29,3 +35,5 @@ class MovingClock(SystemRuntime):
     def go_on(self, seconds: float) -> None:
         """Moves the instant, back too."""
         self._now += int(seconds * SECOND)
+        for tell in self.on_move:
+            tell(self._now)

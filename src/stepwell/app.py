@@ -321,7 +321,20 @@ def _store_for(url: str, runtime: Runtime) -> Store:
         raise DefinitionError(f"A store's URL is a string, not {url!r}.")
     if url.startswith("sqlite://"):
         return SqliteStore(url, runtime)
-    raise DefinitionError(f'No store for "{_without_password(url)}". Known: sqlite:///file.db, sqlite://.')
+    if url.startswith(("postgresql://", "postgres://")):
+        return _postgres_store(url, runtime)
+    known = "sqlite:///file.db, sqlite://, postgresql://host/database"
+    raise DefinitionError(f'No store for "{_without_password(url)}". Known: {known}.')
+
+
+def _postgres_store(url: str, runtime: Runtime) -> Store:
+    try:
+        from stepwell.store.postgres.store import PostgresStore  # noqa: PLC0415  its driver is an extra
+    except ModuleNotFoundError as error:
+        if error.name != "asyncpg":
+            raise
+        raise DefinitionError("A store on PostgreSQL needs asyncpg: pip install stepwell[postgres].") from None
+    return PostgresStore(url, runtime)
 
 
 def _without_password(url: str) -> str:

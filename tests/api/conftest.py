@@ -1,4 +1,4 @@
-"""Fixtures of the contract's tests: `runner` runs a test twice, in memory and on SQLite; `sqlite` only there."""
+"""Fixtures of the contract's tests: `runner` runs a test in memory and on each store; `sqlite` only there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.api.runs import InMemory, OnSqlite
+from tests.api.runs import InMemory, OnPostgres, OnSqlite
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,9 @@ def sqlite(tmp_path: Path) -> OnSqlite:
     return OnSqlite(tmp_path)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def runner(request: pytest.FixtureRequest, sqlite: OnSqlite) -> Runner:
-    """Both ways to run a workflow, one after the other."""
+    """All ways to run a workflow, one after the other."""
+    if request.param == "postgres":
+        return OnPostgres()
     return InMemory() if request.param == "memory" else sqlite

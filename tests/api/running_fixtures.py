@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.postgres import fresh_url
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -28,9 +29,11 @@ def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store; the test runs once with each kind."""
+    if request.param == "postgres":
+        return fresh_url()
     return "sqlite://" if request.param == "memory" else file_url(tmp_path)
 
 

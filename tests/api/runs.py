@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stepwell import Durable, RunFailedError
+from tests.postgres import fresh_url
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -98,6 +99,13 @@ class OnSqlite:
     def open(self, *workflows: Workflow, **options: Any) -> Durable:
         """An app on the file, not yet entered."""
         return Durable(self.url, workflows=workflows, **options)
+
+
+class OnPostgres(OnSqlite):
+    """Runs workflows in one PostgreSQL schema."""
+
+    def __init__(self) -> None:
+        self.url = fresh_url()
 
 
 async def ended(app: Durable, run_id: str) -> KeptOutcome:

@@ -6,9 +6,12 @@ import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
+
 from stepwell.core.model import JournalRow
 from stepwell.store.protocol import Advance, Definition, Filter, Lane, NewRun, Post
 from stepwell.store.sqlite.store import SqliteStore
+from tests.postgres import MovedStore, moved_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,20 +28,26 @@ OUTLINE = b'{"nodes":[]}'
 
 @dataclass(frozen=True)
 class StoreKind:
-    """How one kind of store is made in a folder, and what its driver raises for a row that it cannot keep."""
+    """How one is made in a folder, and another on its URL; and what its driver raises for a row it cannot keep."""
 
     make: Callable[[Path, MovingClock], Store]
+    beside: Callable[[str, MovingClock], Store]
     refusals: tuple[type[Exception], ...]
 
 
 KINDS = {
-    "sqlite-memory": StoreKind(lambda folder, clock: SqliteStore("sqlite://", clock), (sqlite3.IntegrityError,)),
-    "sqlite-file": StoreKind(
-        lambda folder, clock: SqliteStore(f"sqlite:///{folder / 'store.db'}", clock), (sqlite3.IntegrityError,)
+    "sqlite-memory": StoreKind(
+        lambda folder, clock: SqliteStore("sqlite://", clock), SqliteStore, (sqlite3.IntegrityError,)
     ),
+    "sqlite-file": StoreKind(
+        lambda folder, clock: SqliteStore(f"sqlite:///{folder / 'store.db'}", clock),
+        SqliteStore,
+        (sqlite3.IntegrityError,),
+    ),
+    "postgres": StoreKind(moved_store, MovedStore, (asyncpg.exceptions.IntegrityConstraintViolationError,)),
 }
 """Every store, by name."""
-SHARED_KINDS = ("sqlite-file",)
+SHARED_KINDS = ("sqlite-file", "postgres")
 """Those that several processes can open at once."""
 
 
@@ -97,7 +106,12 @@ class Keeper:
         self.store = store
         self.clock = clock
         self.refusals = kind.refusals
+        self._kind = kind
         self.hearts: dict[str, Heart] = {}
+
+    def beside(self, clock: MovingClock) -> Store:
+        """The same store as another process sees it, not open."""
+        return self._kind.beside(self.store.url, clock)
 
     async def lane(self, workflow: str = "order", queue: str = "durable", fingerprint: str = "v1") -> int:
         """The number of a lane."""

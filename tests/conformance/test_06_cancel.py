@@ -152,7 +152,7 @@ async def test_i9_a_run_that_ends_as_it_is_canceled_has_one_end(keeper: Keeper, 
         asked = [keeper.commit(ended(child, post=end_of_child(parent))), store.cancel(child.run_id)]
         await asyncio.gather(*(asked if first == "commit" else reversed(asked)))
         status = (await keeper.stored(child.run_id)).status
-        assert status == ("completed" if first == "commit" else "canceled")
+        assert status in {"completed", "canceled"}
         (again,) = await keeper.claim("bob")
         assert len(await keeper.letters(again)) == 1
         await keeper.store.cancel(parent.run_id)

@@ -8,12 +8,10 @@ import pytest
 
 from stepwell.errors import Failure
 from stepwell.store.protocol import Filter
-from tests.conformance.keeper import EVERY, KINDS, OUTLINE, Keeper, advance, awaiting, ended, grown, parked, row, step
+from tests.conformance.keeper import EVERY, OUTLINE, Keeper, advance, awaiting, ended, grown, parked, row, step
 from tests.moving_clock import NOON, SECOND, MovingClock
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from stepwell.store.protocol import Lease, Store
 
 EVERYTHING = Filter(None, None, None, None, EVERY, None)
@@ -150,9 +148,9 @@ async def test_a_store_that_nobody_else_writes_says_so(keeper: Keeper, store: St
     assert not await store.reader.changed()
 
 
-async def test_what_another_process_writes_is_noticed(shared_keeper: Keeper, tmp_path: Path) -> None:
+async def test_what_another_process_writes_is_noticed(shared_keeper: Keeper) -> None:
     reader = shared_keeper.store.reader
-    other = KINDS["sqlite-file"].make(tmp_path, MovingClock("another-process"))
+    other = shared_keeper.beside(MovingClock("another-process"))
     await other.open()
     try:
         await reader.changed()

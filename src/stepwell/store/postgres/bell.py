@@ -1,0 +1,122 @@
+"""Notifications: a hint that something changed, sent apart from what changed it, and heard on the same connection.
+
+A hint is sent after its commit, by a statement of its own that nobody waits for, one at a time: inside the commit it
+would halve the number of commits. It may be lost; looking now and then is the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from stepwell.errors import StoreUnavailableError
+from stepwell.store.postgres.connection import DRIVER_ERRORS, Connection, Location, connect, disconnect, unavailable
+
+_log = logging.getLogger("stepwell")
+_GAP_SECONDS = 0.01
+"""Between two hints: who hears one looks at all that happened."""
+_WAIT_SECONDS = 1.0
+_DEAF_SECONDS = 0.05
+"""How long a look takes where notifications do not arrive, as through a pooler: then looking is all there is."""
+_TRUST_SECONDS = 2.0
+_SEND_SECONDS = 5.0
+_LAST_SECONDS = 1.0
+
+
+class Bell:
+    """One connection that notifies the other processes of this schema, and is notified by them."""
+
+    def __init__(self, location: Location) -> None:
+        self._location = location
+        self._channel = f"stepwell:{location.schema}"
+        self._loop = asyncio.get_running_loop()
+        self._connection: Connection | None = None
+        self._connecting = asyncio.Lock()
+        self._heard = asyncio.Event()
+        self._hears = False
+        self._asked = asyncio.Event()
+        self._ringing: asyncio.Task[None] | None = None
+        self._looked_at = self._loop.time() - _TRUST_SECONDS
+
+    def ring(self) -> None:
+        """Has the other processes told, soon."""
+        self._asked.set()
+        if self._ringing is None:
+            self._ringing = self._loop.create_task(self._ring(), name="stepwell-notify")
+
+    async def changed(self) -> bool:
+        """Waits a little for a notification; whether one came, or it is time to look without one."""
+        await self._connected()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_WAIT_SECONDS if self._hears else _DEAF_SECONDS):
+                await self._heard.wait()
+        now = self._loop.time()
+        changed = self._heard.is_set() or not self._hears or now - self._looked_at >= _TRUST_SECONDS
+        if changed:
+            self._heard.clear()
+            self._looked_at = now
+        return changed
+
+    async def close(self) -> None:
+        """Sends what was asked for, and disconnects."""
+        if self._ringing is not None:
+            ringing = self._ringing
+            await asyncio.wait({ringing}, timeout=_LAST_SECONDS)
+            ringing.cancel()
+            await asyncio.wait({ringing})
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await disconnect(connection)
+
+    async def _ring(self) -> None:
+        try:
+            while self._asked.is_set():
+                self._asked.clear()
+                before = self._connection
+                connection = await self._connected()
+                if connection is before:  # else connecting has told them
+                    await connection.execute("SELECT pg_notify($1, '')", self._channel, timeout=_SEND_SECONDS)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_GAP_SECONDS):
+                        await asyncio.Event().wait()
+        except StoreUnavailableError as error:
+            _log.debug("Nobody was notified: %s", error)
+        except DRIVER_ERRORS as error:
+            _log.debug("Nobody was notified: %s", error)
+            self._drop()
+        finally:
+            self._ringing = None
+
+    async def _connected(self) -> Connection:
+        """The connection, made anew if need be: what was said meanwhile went unheard, so that it is time to look."""
+        async with self._connecting:
+            if self._connection is not None and not self._connection.is_closed():
+                return self._connection
+            connection = await connect(self._location, synchronous_commit="off")
+            self._hears = False
+            try:
+                connection.add_termination_listener(self._gone)
+                await connection.add_listener(self._channel, self._hear)
+                await connection.execute("SELECT pg_notify($1, '')", self._channel, timeout=_SEND_SECONDS)
+            except DRIVER_ERRORS as error:
+                connection.terminate()
+                raise unavailable(self._location, error) from error
+            self._connection = connection
+            self._heard.set()
+            return connection
+
+    def _hear(self, *notification: object) -> None:
+        """One of our own tells that notifications arrive, and nothing else."""
+        self._hears = True
+        _, pid, *_ = notification
+        if self._connection is None or pid != self._connection.get_server_pid():
+            self._heard.set()
+
+    def _gone(self, _connection: object) -> None:
+        self._heard.set()
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None

@@ -1,0 +1,89 @@
+"""A worker's beat on PostgreSQL: a connection of its own, on an event loop of its own, in a thread of its own.
+
+So that neither a blocked event loop nor a busy pool can make a living worker silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from stepwell.store.postgres.connection import (
+    CONNECT_SECONDS,
+    DRIVER_ERRORS,
+    Connection,
+    Location,
+    connect,
+    disconnect,
+    unavailable,
+)
+from stepwell.store.postgres.sql import pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_ANSWER_SECONDS = 5.0
+
+
+class Host(Protocol):
+    """What the store needs of the runtime; the clock is the database's."""
+
+    def start_thread(self, target: Callable[[], None], name: str) -> object:
+        """Starts a daemon thread."""
+
+
+class PostgresHeart:
+    """Beats on request of one other thread."""
+
+    def __init__(self, location: Location, queries: Mapping[str, str], host: Host, worker_id: str) -> None:
+        self._location = location
+        self._queries = queries
+        self._host = host
+        self._worker_id = worker_id
+        self._connection: Connection | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended = threading.Event()
+
+    def beat(self) -> dict[str, int] | None:
+        """Says that the worker lives; gives the runs leased to it with their tokens, or None when it was buried."""
+        if self._loop is None:
+            self._loop = loop = asyncio.new_event_loop()
+            self._host.start_thread(lambda: self._main(loop), "stepwell-postgres-beat")
+        answer = asyncio.run_coroutine_threadsafe(self._beat(), self._loop)
+        return answer.result(CONNECT_SECONDS + 2 * _ANSWER_SECONDS)
+
+    def close(self) -> None:
+        """Closes the connection and ends the thread."""
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(_ANSWER_SECONDS)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._ended.wait(_ANSWER_SECONDS)
+            self._loop = None
+
+    def _main(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            loop.close()
+            self._ended.set()
+
+    async def _beat(self) -> dict[str, int] | None:
+        try:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await connect(self._location)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                if await self._connection.fetchval(self._queries["beat"], self._worker_id) is None:
+                    return None
+                return pairs(await self._connection.fetch(self._queries["held"], self._worker_id))
+        except DRIVER_ERRORS as error:
+            if self._connection is not None:
+                self._connection.terminate()
+                self._connection = None
+            raise unavailable(self._location, error) from error
+
+    async def _close(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await disconnect(connection)

@@ -1,0 +1,440 @@
+-- name: has_schema
+-- Whether the tables were ever made; asked of the catalog's rows, since its cache may not have heard of another's.
+SELECT EXISTS (
+    SELECT 1 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname = 'versions'
+)
+
+-- name: schema_version
+-- The number of the newest migration applied.
+SELECT coalesce(max(version), 0) FROM stepwell.versions
+
+-- name: record_migration
+-- Says that a migration was applied.
+INSERT INTO stepwell.versions (version, name, applied_at) VALUES ($1, $2, {now})
+
+-- name: find_lane
+-- The numbers of lanes in the order asked, NULL for one that is not stored.
+SELECT d.lane
+FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS wanted (queue, workflow, fingerprint, at)
+LEFT JOIN stepwell.definitions AS d USING (queue, workflow, fingerprint)
+ORDER BY wanted.at
+
+-- name: add_lane
+-- Stores lanes with the outlines of their workflows; one that another process stores at the same moment stays.
+INSERT INTO stepwell.definitions (queue, workflow, fingerprint, outline)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) ORDER BY 1, 2, 3
+ON CONFLICT DO NOTHING
+
+-- name: find_key
+-- The first runs of these workflows and keys; asked after add_runs, by a snapshot of its own.
+SELECT r.workflow, r.key, r.id::text, r.status
+FROM unnest($1::text[], $2::text[]) AS wanted (workflow, key)
+JOIN stepwell.runs AS r ON r.workflow = wanted.workflow AND r.key = wanted.key
+
+-- name: add_runs
+-- Writes new runs with their inputs, in the order given, which is that of their keys; what was written before stays.
+WITH clock AS MATERIALIZED (SELECT {now} AS now),
+made AS (
+    INSERT INTO stepwell.runs (id, lane, workflow, key, status, position, token, seq, mail, crashes, due_at, wake_at,
+        parent_id, parent_node, created_at, updated_at)
+    SELECT n.id, n.lane, n.workflow, n.key, 'pending', 0, 0, 0, 0, 0, clock.now + n.delay,
+        CASE WHEN n.delay > 0 THEN clock.now + n.delay END, n.parent_id, n.parent_node, clock.now, clock.now
+    FROM clock, unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::bigint[], $6::uuid[], $7::text[])
+        WITH ORDINALITY AS n (id, lane, workflow, key, delay, parent_id, parent_node, at)
+    ORDER BY n.at
+    ON CONFLICT DO NOTHING
+    RETURNING id
+)
+INSERT INTO stepwell.inputs (run_id, value)
+SELECT n.id, n.value FROM unnest($1::uuid[], $8::bytea[]) AS n (id, value) JOIN made USING (id)
+
+-- name: claim
+-- Leases the oldest due runs of these lanes, suspects apart; always a row: whether the worker lives, the instant, and
+-- when nothing was due, the next timer. Rows that others hold are passed over, and what the runs wait for stays.
+WITH clock AS MATERIALIZED (SELECT {now} AS now),
+mine AS MATERIALIZED (SELECT id FROM stepwell.workers WHERE id = $1 FOR KEY SHARE),
+suspects AS MATERIALIZED (
+    SELECT due.id, due.due_at
+    FROM mine, unnest($2::integer[]) WITH ORDINALITY AS wanted (lane, turn), LATERAL (
+        SELECT r.id, r.due_at FROM stepwell.runs AS r
+        WHERE r.lane = wanted.lane AND r.worker IS NULL AND r.due_at IS NOT NULL
+            AND r.due_at <= (SELECT now FROM clock) AND r.crashes >= 2
+        ORDER BY r.due_at, r.id LIMIT $4::integer FOR NO KEY UPDATE SKIP LOCKED
+    ) AS due
+    LIMIT $4::integer
+),
+others AS MATERIALIZED (
+    SELECT due.id, due.due_at
+    FROM mine, unnest($2::integer[]) WITH ORDINALITY AS wanted (lane, turn), LATERAL (
+        SELECT r.id, r.due_at FROM stepwell.runs AS r
+        WHERE r.lane = wanted.lane AND r.worker IS NULL AND r.due_at IS NOT NULL
+            AND r.due_at <= (SELECT now FROM clock) AND r.crashes < 2
+        ORDER BY r.due_at, r.id LIMIT $3::integer - (SELECT count(*) FROM suspects) FOR NO KEY UPDATE SKIP LOCKED
+    ) AS due
+    LIMIT $3::integer - (SELECT count(*) FROM suspects)
+),
+chosen AS MATERIALIZED (SELECT id, due_at FROM suspects UNION ALL SELECT id, due_at FROM others),
+leased AS (
+    UPDATE stepwell.runs AS r
+    SET worker = $1, token = r.token + 1, status = CASE r.status WHEN 'pending' THEN 'running' ELSE r.status END,
+        updated_at = (SELECT now FROM clock)
+    FROM chosen WHERE r.id = chosen.id
+    RETURNING r.id, chosen.due_at, r.token, r.seq, r.mail, r.crashes, r.lane, r.status, r.wake_at, r.awaiting,
+        r.parked_at, r.parent_id, r.parent_node
+),
+answer AS MATERIALIZED (
+    SELECT EXISTS (SELECT 1 FROM mine) AS alive, clock.now,
+        CASE WHEN NOT EXISTS (SELECT 1 FROM chosen) THEN (
+            SELECT min(next.due_at) FROM unnest($2::integer[]) AS wanted (lane), LATERAL (
+                SELECT r.due_at FROM stepwell.runs AS r
+                WHERE r.lane = wanted.lane AND r.worker IS NULL AND r.due_at IS NOT NULL
+                    AND r.due_at > (SELECT now FROM clock)
+                ORDER BY r.due_at LIMIT 1
+            ) AS next
+        ) END AS next_due
+    FROM clock
+)
+SELECT a.alive, a.now, a.next_due, l.id::text, l.token, l.seq, l.mail, l.crashes, l.lane, l.status, l.wake_at,
+    l.awaiting, l.parked_at, l.parent_id::text, l.parent_node, i.value
+FROM answer AS a
+LEFT JOIN (leased AS l JOIN stepwell.inputs AS i ON i.run_id = l.id) ON true
+ORDER BY l.due_at, l.id
+
+-- name: journal_of
+-- The journals of runs, in order.
+SELECT run_id::text, seq, node, item, phase, n, kind, attempt, status, value, detail, error, retry_at, started_at,
+    finished_at, worker
+FROM stepwell.journal WHERE run_id = ANY($1::uuid[]) ORDER BY run_id, seq
+
+-- name: mail_count
+-- How much mail the runs ever had; asked before the mailbox is read.
+SELECT id::text, mail FROM stepwell.runs WHERE id = ANY($1::uuid[])
+
+-- name: mailbox_of
+-- The unread mail of runs, in order.
+SELECT run_id::text, n, kind, name, value, error FROM stepwell.mailbox
+WHERE run_id = ANY($1::uuid[]) AND NOT taken ORDER BY run_id, n
+
+-- name: extend
+-- Lean advances: runs that stay with their worker. It locks without waiting, judges from the rows it locked alone, and
+-- writes only for the runs whose verdict is ok; a journal row that is there already is a bug, and loud. A column of
+-- journal rows that holds nothing unusual comes as an empty array.
+WITH b AS MATERIALIZED (
+    SELECT * FROM unnest($2::uuid[], $3::integer[], $4::integer[], $5::integer[], $6::integer[])
+        WITH ORDINALITY AS b (id, token, seq, n, position, at)
+),
+locked AS MATERIALIZED (
+    SELECT id, worker, token, seq FROM stepwell.runs WHERE id = ANY($2::uuid[]) FOR NO KEY UPDATE SKIP LOCKED
+),
+judged AS MATERIALIZED (
+    SELECT b.at, b.id, b.n, b.position, CASE
+        WHEN l.id IS NULL AND EXISTS (SELECT 1 FROM stepwell.runs AS r WHERE r.id = b.id) THEN 'busy'
+        WHEN l.id IS NULL OR l.worker IS DISTINCT FROM $1 OR l.token <> b.token THEN 'lost'
+        WHEN b.n > 0 AND l.seq = b.seq + b.n THEN 'done'
+        WHEN l.seq <> b.seq THEN 'lost'
+        ELSE 'ok' END AS verdict
+    FROM b LEFT JOIN locked AS l ON l.id = b.id
+),
+changed AS (
+    UPDATE stepwell.runs AS r
+    SET seq = r.seq + v.n, position = v.position, crashes = 0, wake_at = NULL, awaiting = NULL, parked_at = NULL,
+        updated_at = {now}
+    FROM judged AS v WHERE r.id = v.id AND v.verdict = 'ok'
+),
+written AS (
+    INSERT INTO stepwell.journal (run_id, seq, node, item, phase, n, kind, attempt, status, value, detail, error,
+        retry_at, started_at, finished_at, worker)
+    SELECT v.id, x.seq, x.node, coalesce(x.item, ''), coalesce(x.phase, 'do'), coalesce(x.n, 0),
+        coalesce(x.kind, 'step'), coalesce(x.attempt, 1), coalesce(x.status, 'completed'), x.value, x.detail, x.error,
+        x.retry_at, x.started_at, x.finished_at, coalesce(x.worker, $1)
+    FROM unnest($7::integer[], $8::integer[], $9::text[], $10::text[], $11::text[], $12::integer[], $13::text[],
+        $14::integer[], $15::text[], $16::bytea[], $17::bytea[], $18::bytea[], $19::bigint[], $20::bigint[],
+        $21::bigint[], $22::text[])
+        AS x (at, seq, node, item, phase, n, kind, attempt, status, value, detail, error, retry_at, started_at,
+            finished_at, worker)
+    JOIN judged AS v ON v.at = x.at AND v.verdict = 'ok'
+)
+SELECT verdict FROM judged ORDER BY at
+
+-- name: change
+-- Advances of every other sort, with the mail, the children and the parents they concern. A run's own change and the
+-- mail to it are merged, since of two changes to one row in one statement only one would take effect.
+WITH clock AS MATERIALIZED (SELECT {now} AS now),
+b AS MATERIALIZED (
+    SELECT * FROM unnest($2::uuid[], $3::integer[], $4::integer[], $5::integer[], $6::integer[], $7::integer[],
+        $8::text[], $9::boolean[], $10::bigint[], $11::bigint[], $12::text[], $13::bigint[], $14::boolean[])
+        WITH ORDINALITY AS b (id, token, seq, n, seen, position, status, release, due_at, wake_at, awaiting, parked_at,
+            ended, at)
+),
+letters AS MATERIALIZED (
+    SELECT * FROM unnest($15::integer[], $16::uuid[], $17::text[], $18::bytea[], $19::bytea[])
+        AS m (at, addressee, name, value, error)
+),
+locked AS MATERIALIZED (
+    SELECT id, worker, token, seq, mail, status, position, due_at, wake_at, awaiting, parked_at, finished_at, crashes
+    FROM stepwell.runs WHERE id = ANY($2::uuid[] || $16::uuid[]) FOR NO KEY UPDATE SKIP LOCKED
+),
+judged AS MATERIALIZED (
+    SELECT b.*, CASE
+        WHEN l.id IS NULL AND EXISTS (SELECT 1 FROM stepwell.runs AS r WHERE r.id = b.id) THEN 'busy'
+        WHEN l.id IS NULL OR l.worker IS DISTINCT FROM $1 OR l.token <> b.token THEN 'lost'
+        WHEN b.n > 0 AND l.seq = b.seq + b.n THEN 'done'
+        WHEN l.seq <> b.seq THEN 'lost'
+        WHEN b.seen <> l.mail THEN 'mail'
+        WHEN EXISTS (
+            SELECT 1 FROM letters AS m
+            WHERE m.at = b.at AND NOT EXISTS (SELECT 1 FROM locked WHERE locked.id = m.addressee)
+                AND EXISTS (SELECT 1 FROM stepwell.runs AS r WHERE r.id = m.addressee)
+        ) THEN 'busy'
+        ELSE 'ok' END AS verdict
+    FROM b LEFT JOIN locked AS l ON l.id = b.id
+),
+own AS MATERIALIZED (SELECT * FROM judged WHERE verdict = 'ok'),
+posted AS MATERIALIZED (
+    SELECT m.addressee, m.name, m.value, m.error,
+        l.mail + row_number() OVER (PARTITION BY m.addressee ORDER BY m.at) AS n
+    FROM letters AS m JOIN own ON own.at = m.at JOIN locked AS l ON l.id = m.addressee
+    WHERE l.status NOT IN ('completed', 'failed', 'canceled')
+        AND NOT EXISTS (SELECT 1 FROM own AS parent WHERE parent.id = m.addressee AND parent.ended)
+),
+merged AS MATERIALIZED (
+    SELECT l.id, coalesce(p.letters, 0) AS letters, coalesce(own.n, 0) AS n, l.finished_at AS finished_before,
+        coalesce(own.position, l.position) AS position, coalesce(own.ended, false) AS ended,
+        CASE WHEN own.id IS NULL THEN l.status ELSE own.status END AS status,
+        CASE WHEN own.id IS NULL THEN l.worker WHEN NOT own.release THEN $1 END AS worker,
+        CASE WHEN own.id IS NULL THEN l.due_at ELSE own.due_at END AS due_at,
+        CASE WHEN own.id IS NULL THEN l.wake_at ELSE own.wake_at END AS wake_at,
+        CASE WHEN own.id IS NULL THEN l.awaiting ELSE own.awaiting END AS awaiting,
+        CASE WHEN own.id IS NULL THEN l.parked_at ELSE own.parked_at END AS parked_at
+    FROM locked AS l
+    LEFT JOIN own ON own.id = l.id
+    LEFT JOIN (SELECT addressee, count(*) AS letters FROM posted GROUP BY addressee) AS p ON p.addressee = l.id
+    WHERE own.id IS NOT NULL OR p.letters > 0
+),
+woken AS MATERIALIZED (
+    SELECT *, letters > 0 AND worker IS NULL AND status = 'suspended' AND awaiting IS NULL AS wakes FROM merged
+),
+changed AS (
+    UPDATE stepwell.runs AS r
+    SET seq = r.seq + v.n, mail = r.mail + v.letters, position = v.position, worker = v.worker, wake_at = v.wake_at,
+        status = CASE WHEN v.wakes THEN 'running' ELSE v.status END,
+        due_at = CASE WHEN v.wakes THEN clock.now ELSE v.due_at END,
+        awaiting = v.awaiting, parked_at = v.parked_at, updated_at = clock.now,
+        finished_at = CASE WHEN v.ended THEN clock.now ELSE v.finished_before END,
+        crashes = CASE WHEN v.n > 0 THEN 0 ELSE r.crashes END
+    FROM woken AS v, clock WHERE r.id = v.id
+),
+written AS (
+    INSERT INTO stepwell.journal (run_id, seq, node, item, phase, n, kind, attempt, status, value, detail, error,
+        retry_at, started_at, finished_at, worker)
+    SELECT own.id, x.seq, x.node, coalesce(x.item, ''), coalesce(x.phase, 'do'), coalesce(x.n, 0),
+        coalesce(x.kind, 'step'), coalesce(x.attempt, 1), coalesce(x.status, 'completed'), x.value, x.detail, x.error,
+        x.retry_at, x.started_at, x.finished_at, coalesce(x.worker, $1)
+    FROM unnest($20::integer[], $21::integer[], $22::text[], $23::text[], $24::text[], $25::integer[], $26::text[],
+        $27::integer[], $28::text[], $29::bytea[], $30::bytea[], $31::bytea[], $32::bigint[], $33::bigint[],
+        $34::bigint[], $35::text[])
+        AS x (at, seq, node, item, phase, n, kind, attempt, status, value, detail, error, retry_at, started_at,
+            finished_at, worker)
+    JOIN own ON own.at = x.at
+),
+taken AS (
+    UPDATE stepwell.mailbox AS m SET taken = true, value = NULL, error = NULL
+    FROM unnest($36::integer[], $37::integer[]) AS c (at, n) JOIN own ON own.at = c.at
+    WHERE m.run_id = own.id AND m.n = c.n
+),
+delivered AS (
+    INSERT INTO stepwell.mailbox (run_id, n, kind, name, value, error)
+    SELECT addressee, n, 'child', name, value, error FROM posted
+),
+spawned AS MATERIALIZED (
+    SELECT s.* FROM unnest($38::integer[], $39::uuid[], $40::integer[], $41::text[], $42::bigint[], $43::uuid[],
+        $44::text[], $45::bytea[]) AS s (at, id, lane, workflow, delay, parent_id, parent_node, value)
+    JOIN own ON own.at = s.at
+),
+born AS (
+    INSERT INTO stepwell.runs (id, lane, workflow, status, position, token, seq, mail, crashes, due_at, wake_at,
+        parent_id, parent_node, created_at, updated_at)
+    SELECT s.id, s.lane, s.workflow, 'pending', 0, 0, 0, 0, 0, clock.now + s.delay,
+        CASE WHEN s.delay > 0 THEN clock.now + s.delay END, s.parent_id, s.parent_node, clock.now, clock.now
+    FROM spawned AS s, clock
+    ON CONFLICT (id) DO NOTHING
+),
+fed AS (
+    INSERT INTO stepwell.inputs (run_id, value) SELECT id, value FROM spawned ON CONFLICT (run_id) DO NOTHING
+)
+SELECT verdict FROM judged ORDER BY at
+
+-- name: post
+-- The end of a child reaches its parent, unless that has ended; it is due if it is parked for a child.
+UPDATE stepwell.runs
+SET mail = mail + 1, updated_at = {now},
+    due_at = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN {now} ELSE due_at END,
+    status = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN 'running' ELSE status END
+WHERE id = $1 AND status NOT IN ('completed', 'failed', 'canceled')
+RETURNING mail
+
+-- name: add_mail
+-- A letter in a run's mailbox.
+INSERT INTO stepwell.mailbox (run_id, n, kind, name, value, error, key) VALUES ($1, $2, $3, $4, $5, $6, $7)
+
+-- name: find_addressee
+-- The run a signal is for, locked: of those who wait for the lock, each sees what the one before it did.
+SELECT status, awaiting, worker, mail FROM stepwell.runs WHERE id = $1 FOR NO KEY UPDATE
+
+-- name: has_mail_key
+-- Whether the run ever accepted this key.
+SELECT 1 FROM stepwell.mailbox WHERE run_id = $1 AND key = $2
+
+-- name: ring
+-- Counts a signal's letter; a run that waits for it is due, and waits no more.
+UPDATE stepwell.runs
+SET mail = mail + 1, updated_at = {now},
+    due_at = CASE WHEN $2::boolean AND worker IS NULL THEN {now} ELSE due_at END,
+    status = CASE WHEN $2::boolean AND status = 'suspended' THEN 'running' ELSE status END,
+    awaiting = CASE WHEN $2::boolean THEN NULL ELSE awaiting END,
+    wake_at = CASE WHEN $2::boolean THEN NULL ELSE wake_at END
+WHERE id = $1
+
+-- name: find_tree
+-- The run and its descendants that have not ended, the root first.
+WITH RECURSIVE tree (id) AS (
+    SELECT $1::uuid
+    UNION ALL
+    SELECT child.id FROM tree JOIN stepwell.runs AS child ON child.parent_id = tree.id
+)
+SELECT r.id::text FROM tree JOIN stepwell.runs AS r ON r.id = tree.id
+WHERE r.status NOT IN ('completed', 'failed', 'canceled')
+
+-- name: find_family
+-- Whether a run is stored, and whose child it is.
+SELECT parent_id::text, parent_node FROM stepwell.runs WHERE id = $1
+
+-- name: lock_family
+-- Locks runs in the order of their ids, which every cancel keeps, so that two of them never wait for each other.
+SELECT id FROM stepwell.runs WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
+
+-- name: cancel
+-- Ends runs; whoever holds one can write no more.
+UPDATE stepwell.runs
+SET status = 'canceled', worker = NULL, token = token + 1, due_at = NULL, wake_at = NULL, awaiting = NULL,
+    parked_at = NULL, finished_at = clock.now, updated_at = clock.now
+FROM (SELECT {now} AS now) AS clock
+WHERE id = ANY($1::uuid[])
+
+-- name: enlist
+-- Registers a worker.
+INSERT INTO stepwell.workers (id, beat_at, started_at, host, pid)
+SELECT $1, clock.now, clock.now, $2, $3 FROM (SELECT {now} AS now) AS clock
+ON CONFLICT (id) DO NOTHING
+
+-- name: beat
+-- The worker lives; no row: it was buried.
+UPDATE stepwell.workers SET beat_at = {now} WHERE id = $1 RETURNING 1
+
+-- name: held
+-- The runs leased to a worker with their tokens.
+SELECT id::text, token FROM stepwell.runs WHERE worker = $1
+
+-- name: list_workers
+-- Everybody who is registered, and those who hold runs without being registered, whom a burial could not free of all.
+SELECT id, beat_at, {now} - beat_at, host, pid, false FROM stepwell.workers
+UNION ALL
+SELECT DISTINCT r.worker, 0::bigint, 0::bigint, '', 0, true FROM stepwell.runs AS r
+WHERE r.worker IS NOT NULL AND NOT EXISTS (SELECT 1 FROM stepwell.workers AS w WHERE w.id = r.worker)
+ORDER BY 1
+
+-- name: dismiss
+-- Removes a worker that left.
+DELETE FROM stepwell.workers WHERE id = $1 RETURNING 1
+
+-- name: dismiss_silent
+-- Removes a worker that is still silent: its row is looked at again under its lock.
+DELETE FROM stepwell.workers WHERE id = $1 AND beat_at < {now} - $2::bigint RETURNING 1
+
+-- name: free
+-- Gives back the runs of a worker that left; one that another transaction holds is found by the next burial.
+UPDATE stepwell.runs SET worker = NULL, token = token + 1, due_at = clock.now, updated_at = clock.now
+FROM (SELECT {now} AS now) AS clock
+WHERE id IN (SELECT id FROM stepwell.runs WHERE worker = $1 FOR NO KEY UPDATE SKIP LOCKED)
+
+-- name: give_back
+-- Gives back some runs of a worker, each only under the token it is leased with.
+UPDATE stepwell.runs AS r
+SET worker = NULL, token = r.token + 1, due_at = clock.now + $4::bigint, updated_at = clock.now
+FROM (SELECT {now} AS now) AS clock
+WHERE r.id IN (
+    SELECT held.id
+    FROM unnest($2::uuid[], $3::integer[]) AS named (id, token)
+    JOIN stepwell.runs AS held ON held.id = named.id AND held.token = named.token
+    WHERE held.worker = $1 FOR NO KEY UPDATE OF held SKIP LOCKED
+)
+
+-- name: free_crashed
+-- Gives back the runs of a worker that died during them; one that another transaction holds is found the next time.
+UPDATE stepwell.runs
+SET worker = NULL, token = token + 1, due_at = clock.now, updated_at = clock.now, crashes = crashes + 1
+FROM (SELECT {now} AS now) AS clock
+WHERE id IN (SELECT id FROM stepwell.runs WHERE worker = $1 FOR NO KEY UPDATE SKIP LOCKED)
+RETURNING 1
+
+-- name: sweep_orphans
+-- Frees runs whose worker is not registered.
+UPDATE stepwell.runs SET worker = NULL, token = token + 1, due_at = clock.now, updated_at = clock.now
+FROM (SELECT {now} AS now) AS clock
+WHERE id IN (
+    SELECT id FROM stepwell.runs AS r
+    WHERE worker IS NOT NULL AND NOT EXISTS (SELECT 1 FROM stepwell.workers AS w WHERE w.id = r.worker)
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+RETURNING 1
+
+-- name: sweep_stranded
+-- Wakes runs that wait for nothing that can still come.
+UPDATE stepwell.runs SET due_at = clock.now, updated_at = clock.now
+FROM (SELECT {now} AS now) AS clock
+WHERE id IN (
+    SELECT id FROM stepwell.runs AS r
+    WHERE status IN ('pending', 'running', 'suspended', 'compensating') AND worker IS NULL AND due_at IS NULL
+        AND (awaiting IS NULL OR EXISTS (
+            SELECT 1 FROM stepwell.mailbox AS m WHERE m.run_id = r.id AND m.name = r.awaiting AND NOT m.taken))
+        AND NOT EXISTS (
+            SELECT 1 FROM stepwell.runs AS child
+            WHERE child.parent_id = r.id AND child.status NOT IN ('completed', 'failed', 'canceled'))
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+RETURNING 1
+
+-- name: find_run
+-- One run, with its outline and input.
+SELECT r.id::text, r.key, r.workflow, r.status, r.position, r.awaiting, CASE WHEN r.worker IS NULL THEN r.wake_at END,
+    r.parent_id::text, r.created_at, r.updated_at, r.finished_at, d.outline, i.value
+FROM stepwell.runs AS r
+JOIN stepwell.definitions AS d ON d.lane = r.lane
+JOIN stepwell.inputs AS i ON i.run_id = r.id
+WHERE r.id = $1
+
+-- name: list_runs
+-- A page of runs, newest first, without inputs.
+SELECT r.id::text, r.key, r.workflow, r.status, r.position, r.awaiting, CASE WHEN r.worker IS NULL THEN r.wake_at END,
+    r.parent_id::text, r.created_at, r.updated_at, r.finished_at, d.outline, NULL::bytea
+FROM stepwell.runs AS r
+JOIN stepwell.definitions AS d ON d.lane = r.lane
+WHERE {conditions}
+ORDER BY r.id DESC LIMIT $1::bigint
+
+-- name: telling_rows
+-- The rows of runs that tell their failures and what was undone.
+SELECT run_id::text, seq, node, item, phase, n, kind, attempt, status, NULL, NULL, error, retry_at, started_at,
+    finished_at, worker
+FROM stepwell.journal
+WHERE run_id = ANY($1::uuid[]) AND n = 0 AND (status = 'failed' OR phase = 'undo')
+ORDER BY run_id, seq
+
+-- name: find_ref
+-- Whether a run is stored.
+SELECT 1 FROM stepwell.runs WHERE id = $1
+
+-- name: find_ended
+-- The status of runs.
+SELECT id::text, status FROM stepwell.runs WHERE id = ANY($1::uuid[])

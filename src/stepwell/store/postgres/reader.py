@@ -1,0 +1,124 @@
+"""What the edges read of a PostgreSQL store; what one call reads is of one moment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stepwell.core.model import ENDED, JournalRow, Mail, Status
+from stepwell.store.codec import decode_failure
+from stepwell.store.postgres.sql import is_id, is_text, pairs
+from stepwell.store.protocol import Filter, History, Lease, Page, RunRow, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stepwell.store.postgres.bell import Bell
+    from stepwell.store.postgres.connection import Connection, Connections
+
+_TELLING = {"failed", "compensating", "canceled"}
+"""Only such runs have rows that tell of a failure or of an undoing."""
+_ALL = 2**62
+
+
+class PostgresReader:
+    """Reads runs, journals and pages."""
+
+    def __init__(self, connections: Connections, bell: Bell, queries: Mapping[str, str]) -> None:
+        self._connections = connections
+        self._bell = bell
+        self._queries = queries
+
+    async def snapshot(self, run_id: str) -> Snapshot | None:
+        """The run with its journal and children."""
+        if not is_id(run_id):
+            return None
+
+        async def read(connection: Connection) -> Snapshot | None:
+            found = await connection.fetchrow(self._queries["find_run"], run_id)
+            if found is None:
+                return None
+            rows = await self._rows(connection, "journal_of", [run_id])
+            children = await self._page(connection, Filter(None, None, None, run_id, _ALL, None))
+            return Snapshot(RunRow(*found), rows.get(run_id, []), children)
+
+        return await self._connections.look(read)
+
+    async def journal(self, run_id: str) -> list[JournalRow] | None:
+        """The run's journal in order; None when there is no such run."""
+        if not is_id(run_id):
+            return None
+
+        async def read(connection: Connection) -> list[JournalRow] | None:
+            stored = await connection.fetchval(self._queries["find_ref"], run_id) is not None
+            rows = await self._rows(connection, "journal_of", [run_id])
+            return rows.get(run_id, []) if stored else None
+
+        return await self._connections.run(read)
+
+    async def page(self, wanted: Filter) -> Page:
+        """Runs, newest first, without inputs."""
+        texts = (wanted.status, wanted.workflow, wanted.key)
+        ids = (wanted.parent_id, wanted.before)
+        if not all(map(is_text, texts)) or not all(one is None or is_id(one) for one in ids):
+            return Page([], {})
+        return await self._connections.look(lambda connection: self._page(connection, wanted))
+
+    async def ended(self, run_ids: Sequence[str]) -> Mapping[str, Status | None]:
+        """Those of the runs that have ended, with their status; None for one that is not stored."""
+        known = [run_id for run_id in run_ids if is_id(run_id)]
+        found: dict[str, Status] = {}
+        if known:
+            found = pairs(await self._connections.fetch(self._queries["find_ended"], known))
+        return {run_id: found.get(run_id) for run_id in run_ids if found.get(run_id) in {None, *ENDED}}
+
+    async def load(self, leases: Sequence[Lease]) -> Mapping[str, History]:
+        """The past of claimed runs; their mail is counted before their mailboxes are read."""
+        run_ids = [lease.run_id for lease in leases]
+
+        async def read(connection: Connection) -> dict[str, History]:
+            counts: dict[str, int] = pairs(await connection.fetch(self._queries["mail_count"], run_ids))
+            boxes: dict[str, list[Mail]] = {}
+            if any(counts.values()):
+                for run_id, n, kind, name, value, error in await connection.fetch(self._queries["mailbox_of"], run_ids):
+                    letter = Mail(n, kind, name, value, None if error is None else decode_failure(error))
+                    boxes.setdefault(run_id, []).append(letter)
+            rows = await self._rows(connection, "journal_of", run_ids)
+            return {
+                run_id: History(rows.get(run_id, []), boxes.get(run_id, []), counts.get(run_id, 0))
+                for run_id in run_ids
+            }
+
+        return await self._connections.run(read)
+
+    async def leased(self, worker_id: str) -> Mapping[str, int]:
+        """The runs leased to a worker, with their tokens."""
+        return pairs(await self._connections.fetch(self._queries["held"], worker_id))
+
+    async def changed(self) -> bool:
+        """Waits a little for another process to say that it wrote; true now and then without that."""
+        return await self._bell.changed()
+
+    async def _rows(self, connection: Connection, query: str, run_ids: Sequence[str]) -> dict[str, list[JournalRow]]:
+        rows: dict[str, list[JournalRow]] = {}
+        for run_id, *rest in await connection.fetch(self._queries[query], run_ids):
+            row = JournalRow(0, *rest)
+            if row.error is not None:
+                encoded: Any = row.error
+                row = row._replace(error=decode_failure(encoded))
+            rows.setdefault(run_id, []).append(row)
+        return rows
+
+    async def _page(self, connection: Connection, wanted: Filter) -> Page:
+        conditions = {
+            "r.status =": wanted.status,
+            "r.workflow =": wanted.workflow,
+            "r.key =": wanted.key,
+            "r.parent_id =": wanted.parent_id,
+            "r.id <": wanted.before,
+        }
+        given = {condition: value for condition, value in conditions.items() if value is not None}
+        chosen = " AND ".join(f"{condition} ${at}" for at, condition in enumerate(given, 2)) or "true"
+        sql = self._queries["list_runs"].replace("{conditions}", chosen)
+        runs = [RunRow(*found) for found in await connection.fetch(sql, min(wanted.limit, _ALL), *given.values())]
+        telling = [run.run_id for run in runs if run.status in _TELLING]
+        return Page(runs, await self._rows(connection, "telling_rows", telling) if telling else {})

@@ -1,0 +1,73 @@
+"""The schema of the tables: which version is stored, and its migration, under a lock that one process holds."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stepwell.errors import SchemaError
+from stepwell.store.migrate import migrations_of
+from stepwell.store.postgres.connection import DRIVER_ERRORS, Connection, Location, connect, disconnect, unavailable
+from stepwell.store.postgres.sql import in_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MIGRATIONS = migrations_of(Path(__file__).parent)
+_LOCKS = 0x73746570
+"""The first half of the lock's key, the same for every schema of stepwell's."""
+
+
+async def describe(location: Location, queries: Mapping[str, str]) -> tuple[int, tuple[str, ...]]:
+    """The stored schema version, and the names of the migrations it lacks."""
+    connection = await connect(location)
+    try:
+        return await _describe(connection, location, queries)
+    except DRIVER_ERRORS as error:
+        raise unavailable(location, error) from error
+    finally:
+        await disconnect(connection)
+
+
+async def migrate(location: Location, queries: Mapping[str, str]) -> None:
+    """Creates or upgrades the tables, in one transaction; others that do it at once wait, and find it done."""
+    connection = await connect(location)
+    try:
+        version, missing = await _describe(connection, location, queries)
+        if missing:
+            async with connection.transaction():
+                lock = zlib.crc32(location.schema.encode()) & 0x7FFFFFFF
+                await connection.execute("SELECT pg_advisory_xact_lock($1::integer, $2::integer)", _LOCKS, lock)
+                await _upgrade(connection, location, queries)
+        elif version > len(_MIGRATIONS):
+            raise wrong_version(location, version)
+    except DRIVER_ERRORS as error:
+        raise unavailable(location, error) from error
+    finally:
+        await disconnect(connection)
+
+
+def wrong_version(location: Location, version: int) -> SchemaError:
+    """What is wrong with tables of another version, and what to do."""
+    latest = len(_MIGRATIONS)
+    advice = "upgrade stepwell" if version > latest else "run `stepwell db upgrade`"
+    return SchemaError(location.safe_url, version, latest, f"{advice}.")
+
+
+async def _upgrade(connection: Connection, location: Location, queries: Mapping[str, str]) -> None:
+    version, _ = await _describe(connection, location, queries)
+    exists = "SELECT 1 FROM pg_namespace WHERE nspname = $1"
+    if await connection.fetchval(exists, location.schema) is None:
+        await connection.execute(f'CREATE SCHEMA "{location.schema}"')
+    for migration in _MIGRATIONS[version:]:
+        await connection.execute(in_schema(migration.sql, location.schema))
+        await connection.execute(queries["record_migration"], migration.number, migration.name)
+
+
+async def _describe(
+    connection: Connection, location: Location, queries: Mapping[str, str]
+) -> tuple[int, tuple[str, ...]]:
+    known = await connection.fetchval(queries["has_schema"], location.schema)
+    version: int = await connection.fetchval(queries["schema_version"]) if known else 0
+    return version, tuple(migration.name for migration in _MIGRATIONS[version:])

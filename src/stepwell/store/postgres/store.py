@@ -1,0 +1,268 @@
+"""The PostgreSQL store: every verb of the protocol as one transaction, on one connection of a few."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stepwell.core.model import ENDED, Status
+from stepwell.errors import Failure
+from stepwell.store.codec import encode_failure
+from stepwell.store.migrate import migrations_of
+from stepwell.store.postgres import schema
+from stepwell.store.postgres.bell import Bell
+from stepwell.store.postgres.commit import commit
+from stepwell.store.postgres.connection import Connection, Connections, location_of
+from stepwell.store.postgres.heart import Host, PostgresHeart
+from stepwell.store.postgres.reader import PostgresReader
+from stepwell.store.postgres.sql import NOW, columns, is_id, queries
+from stepwell.store.protocol import (
+    Advance,
+    Claimed,
+    Definition,
+    Delivered,
+    Heart,
+    History,
+    Lease,
+    NewRun,
+    Started,
+    Verdict,
+    WorkerRow,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class PostgresStore:
+    """Keeps runs in one schema of a database that many hosts share."""
+
+    now = NOW
+    """The SQL expression for the store's instant."""
+    shared = True
+    latest = len(migrations_of(Path(__file__).parent))
+
+    def __init__(self, url: str, host: Host) -> None:
+        self.url = url
+        self._location = location_of(url)
+        self._q = queries(self._location.schema, self.now)
+        self._host = host
+        self._connections: Connections
+        self._bell: Bell
+        self._reader: PostgresReader
+
+    async def open(self) -> None:
+        """Connects; raises StoreUnavailableError, or SchemaError when the tables are not this version's."""
+        version, missing = await self.schema()
+        if missing or version > self.latest:
+            raise schema.wrong_version(self._location, version)
+        self._connections = Connections(self._location)
+        self._bell = Bell(self._location)
+        self._reader = PostgresReader(self._connections, self._bell, self._q)
+
+    @property
+    def reader(self) -> PostgresReader:
+        """What the edges read."""
+        return self._reader
+
+    async def close(self) -> None:
+        """Disconnects."""
+        await self._bell.close()
+        await self._connections.close()
+
+    async def migrate(self) -> None:
+        """Creates or upgrades the tables, whoever else does it at once."""
+        await schema.migrate(self._location, self._q)
+
+    async def schema(self) -> tuple[int, tuple[str, ...]]:
+        """The stored schema version, and the names of the migrations it lacks."""
+        return await schema.describe(self._location, self._q)
+
+    async def define(self, definitions: Sequence[Definition]) -> list[int]:
+        """The lanes' numbers, in order; unknown ones are stored with their definitions."""
+        wanted = columns([tuple(one.lane) for one in definitions], 3)
+
+        async def work(connection: Connection) -> list[int]:
+            found = [lane for (lane,) in await connection.fetch(self._q["find_lane"], *wanted)]
+            if None in found:
+                outlines = [one.outline for one in definitions]
+                await connection.execute(self._q["add_lane"], *wanted, outlines)
+                found = [lane for (lane,) in await connection.fetch(self._q["find_lane"], *wanted)]
+            return found
+
+        return await self._connections.run(work)
+
+    async def start(self, runs: Sequence[NewRun]) -> list[Started]:
+        """Writes runs and makes them due, all or none; of a known key gives the first run."""
+        ordered = sorted(runs, key=lambda run: (run.workflow, run.key or ""))
+        new = [
+            (run.run_id, run.lane, run.workflow, run.key, run.delay, run.parent_id, run.parent_node, run.value)
+            for run in ordered
+        ]
+        keys = [(run.workflow, run.key) for run in ordered if run.key is not None]
+
+        async def work(connection: Connection) -> list[Started]:
+            await connection.execute(self._q["add_runs"], *columns(new, 8))
+            if not keys:
+                return [Started(run.run_id, "pending") for run in runs]
+            stored = await connection.fetch(self._q["find_key"], *columns(keys, 2))
+            known = {(workflow, key): Started(run_id, status) for workflow, key, run_id, status in stored}
+            return [Started(run.run_id, "pending") if run.key is None else known[run.workflow, run.key] for run in runs]
+
+        started = await self._connections.run(work)
+        self._bell.ring()
+        return started
+
+    async def claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int) -> Claimed:
+        """Leases up to `limit` due runs of these lanes, oldest first."""
+        asked = (worker_id, lanes, limit, min(suspects, limit))
+        found = await self._connections.fetch(self._q["claim"], *asked)
+        alive, now, next_due = found[0]["alive"], found[0]["now"], found[0]["next_due"]
+        leases = [_lease(*facts) for _, _, _, *facts in found if facts[0] is not None]
+        if leases:
+            return Claimed(leases, now, 0)
+        return Claimed([], now, None if next_due is None else next_due - now, alive)
+
+    async def load(self, leases: Sequence[Lease]) -> Mapping[str, History]:
+        """The past of claimed runs."""
+        return await self._reader.load(leases)
+
+    async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
+        """Applies each advance whose run is still owned as it says; answers in order."""
+        verdicts = await self._connections.run(lambda connection: commit(connection, self._q, worker_id, advances))
+        for one in advances:
+            if one.ended or one.spawned or one.post is not None:
+                self._bell.ring()
+                break
+        return verdicts
+
+    async def deliver(
+        self, run_id: str, name: str, value: bytes, *, key: str | None, waiting_only: bool
+    ) -> Delivered | None:
+        """Puts a signal into the run's mailbox; None when there is no such run."""
+        if not is_id(run_id):
+            return None
+
+        async def work(connection: Connection) -> Delivered | None:
+            found = await connection.fetchrow(self._q["find_addressee"], run_id)
+            if found is None:
+                return None
+            stored, awaiting, worker, mail = found
+            status: Status = stored
+            if key is not None and await connection.fetchval(self._q["has_mail_key"], run_id, key):
+                return Delivered(accepted=True, status=status, woken=False)
+            wakes = awaiting == name
+            if status in ENDED or (waiting_only and not wakes):
+                return Delivered(accepted=False, status=status, woken=False)
+            await connection.execute(self._q["add_mail"], run_id, mail + 1, "signal", name, value, None, key)
+            await connection.execute(self._q["ring"], run_id, wakes)
+            status = "running" if wakes and status == "suspended" else status
+            return Delivered(accepted=True, status=status, woken=wakes and worker is None)
+
+        delivered = await self._connections.transact(work, repeatable=key is not None, waits=True)
+        if delivered is not None and delivered.woken:
+            self._bell.ring()
+        return delivered
+
+    async def cancel(self, run_id: str) -> list[str] | None:
+        """Cancels the run and its descendants that have not ended; their ids, or None when there is no such run."""
+        if not is_id(run_id):
+            return None
+        while True:
+            try:
+                canceled = await self._connections.transact(
+                    lambda connection: self._cancel(connection, run_id), waits=True
+                )
+            except _GrownError:
+                continue
+            if canceled:
+                self._bell.ring()
+            return canceled
+
+    async def enlist(self, worker_id: str, host: str) -> Heart:
+        """Registers a worker, alive from now on."""
+        row = (worker_id, host, os.getpid())
+        await self._connections.fetch(self._q["enlist"], *row)
+        return PostgresHeart(self._location, self._q, self._host, worker_id)
+
+    async def retire(self, worker_id: str) -> None:
+        """Removes a worker and frees what it still holds, without blame."""
+
+        async def work(connection: Connection) -> None:
+            await connection.execute(self._q["dismiss"], worker_id)
+            await connection.execute(self._q["free"], worker_id)
+
+        await self._connections.transact(work)
+        self._bell.ring()
+
+    async def give_back(self, worker_id: str, tokens: Mapping[str, int], delay: int = 0) -> None:
+        """Frees runs leased to the worker under these tokens that it does not drive; due after `delay`, no blame."""
+        named = columns([(run_id, token) for run_id, token in tokens.items() if is_id(run_id)], 2)
+        await self._connections.fetch(self._q["give_back"], worker_id, *named, delay)
+        self._bell.ring()
+
+    async def workers(self) -> list[WorkerRow]:
+        """Everybody who is registered, and as dead, whoever holds runs without being registered."""
+        found = await self._connections.fetch(self._q["list_workers"])
+        return [WorkerRow(*each) for each in found]
+
+    async def bury(self, worker_id: str, silent_for: int | None) -> int | None:
+        """Removes a dead worker and frees its runs, counting the crash; None when it lives, or was buried already."""
+
+        async def work(connection: Connection) -> int | None:
+            if silent_for is None:
+                gone = await connection.fetchval(self._q["dismiss"], worker_id)
+            else:
+                gone = await connection.fetchval(self._q["dismiss_silent"], worker_id, silent_for)
+                if gone is None:
+                    return None
+            freed = len(await connection.fetch(self._q["free_crashed"], worker_id))
+            return freed if gone or freed else None
+
+        freed = await self._connections.transact(work)
+        if freed:
+            self._bell.ring()
+        return freed
+
+    async def sweep(self) -> int:
+        """Makes due every run that should move but that nothing would move; how many."""
+
+        async def work(connection: Connection) -> int:
+            orphans = await connection.fetch(self._q["sweep_orphans"])
+            return len(orphans) + len(await connection.fetch(self._q["sweep_stranded"]))
+
+        woken = await self._connections.transact(work)
+        if woken:
+            self._bell.ring()
+        return woken
+
+    async def _cancel(self, connection: Connection, run_id: str) -> list[str] | None:
+        family = await connection.fetchrow(self._q["find_family"], run_id)
+        if family is None:
+            return None
+        parent_id, parent_node = family
+        before = {found for (found,) in await connection.fetch(self._q["find_tree"], run_id)}
+        if not before:
+            return []
+        await connection.fetch(self._q["lock_family"], [*before, *([parent_id] if parent_id else [])])
+        ids = [found for (found,) in await connection.fetch(self._q["find_tree"], run_id)]
+        if not before.issuperset(ids):
+            raise _GrownError
+        await connection.execute(self._q["cancel"], ids)
+        if run_id in ids and parent_id is not None:
+            mail = await connection.fetchval(self._q["post"], parent_id)
+            if mail is not None:
+                error = encode_failure(Failure(parent_node, "ChildCanceled", f"run {run_id} was canceled"))
+                await connection.execute(self._q["add_mail"], parent_id, mail, "child", parent_node, None, error, None)
+        return ids
+
+
+class _GrownError(Exception):
+    """The tree grew while its runs were being locked; the transaction is to be rolled back and begun anew."""
+
+
+def _lease(  # noqa: PLR0917  the columns of the claim
+    run_id: str, token: int, seq: int, mail: int, crashes: int, lane: int, status: Status, *rest: Any
+) -> Lease:
+    return Lease(run_id, 0, token, seq, mail, crashes, lane, status, *rest)

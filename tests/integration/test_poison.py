@@ -14,7 +14,7 @@ from tests.waiting import eventually
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEALTHY = 19
+HEALTHY = 99
 MAX_CRASHES = 5
 MOST_WORKERS = 12
 

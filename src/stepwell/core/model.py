@@ -109,8 +109,6 @@ class RunState:
     crashes: int = 0
     mail: int = 0
     max_crashes: int = 5
-    parent_id: str | None = None
-    parent_node: str | None = None
     position: int = 0
     results: dict[str, bytes] = field(default_factory=dict)
     progress: dict[tuple[str, Phase], Progress] = field(default_factory=dict)
@@ -123,7 +121,6 @@ class RunState:
     mailbox: list[Mail] = field(default_factory=list)
     in_flight: set[tuple[str, str, Phase]] = field(default_factory=set)
     admitted: bool = False
-    entered_at: int = 0
 
     @property
     def node(self) -> Node:

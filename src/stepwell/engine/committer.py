@@ -50,8 +50,6 @@ class Committer:
         self._waiting: deque[_Waiting] = deque()
         self._large: deque[_Waiting] = deque()
         self._flushing: asyncio.Task[None] | None = None
-        self.commits = 0
-        self.advances = 0
 
     def commit(self, advance: Advance) -> asyncio.Future[Verdict]:
         """The store's verdict; raises RefusedError when this very advance cannot be stored."""
@@ -103,8 +101,6 @@ class Committer:
                 await self._halve(batch, error)
                 return
             else:
-                self.commits += 1
-                self.advances += len(batch)
                 self._answer(batch, verdicts)
                 return
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
-
-from hypothesis import strategies as st
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from stepwell.core.model import JournalRow
 from stepwell.store.protocol import Advance, NewRun, Post
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from stepwell.store.protocol import Lease
     from tests.model.model import Model
@@ -18,11 +16,18 @@ if TYPE_CHECKING:
 
 LANES = 2
 WORKERS = ("ann", "bob", "eve")
-NAMES = st.sampled_from(["go", "stop"])
-KEYS = st.sampled_from([None, None, "k1", "k2"])
+NAMES = ("go", "stop")
+KEYS = (None, None, "k1", "k2")
 SHAPES = ("lean", "lean", "stay", "await", "await", "sleep", "end", "spawn", "spawn", "give way", "consume")
-Draw: TypeAlias = "Callable[[st.SearchStrategy[Any]], Any]"
 Facts: TypeAlias = "dict[str, Any]"
+T = TypeVar("T")
+
+
+class Draw(Protocol):
+    """Chance: one of these, each as likely as it is often there."""
+
+    def __call__(self, among: Sequence[T], /) -> T:
+        """The one that was drawn."""
 
 
 class Call(NamedTuple):
@@ -48,23 +53,23 @@ class Calls:
         self._given += [(worker, run_id, known[0]) for run_id, known in dict(answer[1]).items()]
 
     def start(self, draw: Draw) -> Call:
-        lane, delay = draw(st.integers(0, LANES - 1)), draw(st.sampled_from([0, 0, 5_000_000]))
-        return self.start_these(lane, draw(st.lists(KEYS, min_size=1, max_size=3)), delay)
+        lane, delay = draw(range(LANES)), draw([0, 0, 5_000_000])
+        return self.start_these(lane, [draw(KEYS) for _ in range(draw((1, 2, 3)))], delay)
 
     def start_these(self, lane: int, keys: list[str | None], delay: int = 0) -> Call:
         new = [NewRun(self._new_id(), lane, "order", b"{}", key, delay) for key in keys]
         return Call(lambda kept: kept.start(new), lambda model: model.start(new))
 
     def enlist(self, draw: Draw) -> Call | None:
-        worker = draw(st.sampled_from(WORKERS))
+        worker = draw(WORKERS)
         return None if worker in self.model.workers else self.enlist_this(worker)
 
     def enlist_this(self, worker: str) -> Call:
         return Call(lambda kept: kept.enlist(worker), lambda model: model.workers.update({worker: model.now}))
 
     def claim(self, draw: Draw) -> Call:
-        worker = draw(st.sampled_from([*sorted(self.model.workers) * 3, *WORKERS]))
-        wanted = (draw(st.integers(0, LANES - 1)), draw(st.integers(1, 4)), draw(st.integers(0, 1)))
+        worker = draw([*sorted(self.model.workers) * 3, *WORKERS])
+        wanted = (draw(range(LANES)), draw(range(1, 5)), draw((0, 1)))
 
         async def claim(kept: Kept) -> Any:
             answer = await kept.claim(worker, *wanted)
@@ -81,17 +86,17 @@ class Calls:
         first = self._lease(draw)
         if first is None:
             return None
-        some = [first, *(self._lease(draw, first[0]) or first for _ in range(draw(st.integers(0, most - 1))))]
+        some = [first, *(self._lease(draw, first[0]) or first for _ in range(draw(range(most))))]
         batch = [self._advance(run_id, token, draw) for run_id, token in {one[1]: one[2] for one in some}.items()]
         self._batches.append((first[0], batch))
         return commit_of(first[0], batch)
 
     def commit_again(self, draw: Draw) -> Call | None:
         every = self._batches[-1:] * 3 + self._batches[-3:]
-        return commit_of(*draw(st.sampled_from(every))) if every else None
+        return commit_of(*draw(every)) if every else None
 
     def deliver(self, draw: Draw) -> Call:
-        run_id, name, key, waiting_only = self._run(draw), draw(NAMES), draw(KEYS), draw(st.booleans())
+        run_id, name, key, waiting_only = self._run(draw), draw(NAMES), draw(KEYS), draw((False, True))
         return Call(
             lambda kept: kept.deliver(run_id, name, key, waiting_only=waiting_only),
             lambda model: model.deliver(run_id, name, b"3", key, waiting_only=waiting_only),
@@ -109,7 +114,7 @@ class Calls:
         )
 
     def give_back(self, draw: Draw) -> Call | None:
-        lease, delay = self._lease(draw), draw(st.sampled_from([0, 2_000_000]))
+        lease, delay = self._lease(draw), draw([0, 2_000_000])
         if lease is None:
             return None
         worker, run_id, token = lease
@@ -119,18 +124,18 @@ class Calls:
         )
 
     def beat(self, draw: Draw) -> Call:
-        worker = draw(st.sampled_from(WORKERS[:2]))
+        worker = draw(WORKERS[:2])
         return Call(lambda kept: kept.beat(worker), lambda model: model.beat(worker))
 
     def bury(self, draw: Draw) -> Call:
-        worker, silent_for = draw(st.sampled_from(WORKERS)), draw(st.sampled_from([None, 0, 10_000_000]))
+        worker, silent_for = draw(WORKERS), draw([None, 0, 10_000_000])
         return Call(
             lambda kept: kept.store.bury(worker, silent_for),
             lambda model: model.leave(worker, silent_for=silent_for, crashed=True),
         )
 
     def retire(self, draw: Draw) -> Call:
-        worker = draw(st.sampled_from(WORKERS))
+        worker = draw(WORKERS)
         return Call(lambda kept: kept.store.retire(worker), lambda model: model.retire(worker))
 
     def _new_id(self) -> str:
@@ -138,7 +143,7 @@ class Calls:
         return f"00000000-0000-7000-8000-{self._made:012x}"
 
     def _run(self, draw: Draw) -> str:
-        run_id: str = draw(st.sampled_from(sorted(self.model.runs)))
+        run_id: str = draw(sorted(self.model.runs))
         return run_id
 
     def _lease(self, draw: Draw, worker: str | None = None) -> tuple[str, str, int] | None:
@@ -146,21 +151,21 @@ class Calls:
         given = [one for one in self._given if worker in {None, one[0]}]
         held = [one for one in given if self.model.leased(one[0]).get(one[1]) == one[2]]
         every = held * 4 + given[-2:]
-        return draw(st.sampled_from(every)) if every else None
+        return draw(every) if every else None
 
     def _advance(self, run_id: str, token: int, draw: Draw) -> Facts:
         """The facts of an advance that mostly rests on what is stored."""
-        run, shape = self.model.runs[run_id], draw(st.sampled_from(SHAPES))
-        rows = draw(st.integers(1, 2)) if shape == "lean" else draw(st.integers(0, 2))
-        seq = max(0, len(run.nodes) - draw(st.sampled_from([0, 0, 0, 0, 1])))
+        run, shape = self.model.runs[run_id], draw(SHAPES)
+        rows = draw((1, 2)) if shape == "lean" else draw((0, 1, 2))
+        seq = max(0, len(run.nodes) - draw([0, 0, 0, 0, 1]))
         one: Facts = {"run_id": run_id, "token": token, "seq": seq, "rows": rows, "status": "running"}
-        seen = max(0, run.mail - draw(st.sampled_from([0, 0, 0, 1])))
+        seen = max(0, run.mail - draw([0, 0, 0, 1]))
         parent, later = run.new.parent_id, self.model.now + 3_000_000
         if shape == "end" or (parent is not None and shape in {"await", "stay"}):
             post = None if parent is None else Post(parent, run.new.parent_node or "", b"1", None)
             return {**one, "release": True, "ended": True, "status": "completed", "post": post}
         if shape == "await":
-            at = draw(st.sampled_from([None, later]))
+            at = draw([None, later])
             waits = {"awaiting": draw(NAMES), "due_at": at, "wake_at": at, "seen": seen}
             return {**one, **waits, "release": True, "status": "suspended", "parked_at": 1}
         if shape == "sleep":

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from stepwell.store.protocol import Advance, NewRun
 
+LOOK_AGAIN = 50_000
 ENDED = ("completed", "failed", "canceled")
 
 
@@ -83,7 +84,8 @@ class Model:
         for run in chosen:
             run.worker, run.token = worker, run.token + 1
             run.status = "running" if run.status == "pending" else run.status
-        later = [at - self.now for at, _ in waiting if at > self.now]
+        held = any(at <= self.now and run_id in passing_over for at, run_id in waiting)
+        later = [LOOK_AGAIN] if held else [at - self.now for at, _ in waiting if at > self.now]
         return True, {run.new.run_id: facts(run) for run in chosen}, 0 if chosen else min(later, default=None)
 
     def commit(self, worker: str, advances: list[Advance]) -> list[str]:

@@ -13,7 +13,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from stepwell.errors import StoreUnavailableError
-from stepwell.store.postgres.connection import DRIVER_ERRORS, Connection, connect, disconnect, unavailable, within
+from stepwell.store.postgres.connection import (
+    DRIVER_ERRORS,
+    Connection,
+    connect,
+    deadline,
+    disconnect,
+    unavailable,
+    within,
+)
 
 if TYPE_CHECKING:
     from stepwell.store.postgres.location import Location
@@ -117,8 +125,9 @@ class Bell:
             return connection
 
     async def _notify(self, connection: Connection) -> None:
-        async with asyncio.timeout(_SEND_SECONDS), within(self._location)(connection):
-            await connection.execute("SELECT pg_notify($1, '')", self._channel)
+        with deadline(connection, _SEND_SECONDS):
+            async with within(self._location)(connection):
+                await connection.execute("SELECT pg_notify($1, '')", self._channel)
 
     def _hear(self, *notification: object) -> None:
         """One of our own tells that notifications arrive, and nothing else."""

@@ -11,7 +11,7 @@ FIRST   ?= 0
 RUNS    ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types contracts check bench red simulate torture docs-diagram pins clean
+.PHONY: help setup demo demo-postgres test lint format types contracts check bench red simulate torture docs-diagram pins clean
 
 help: ## list what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ $(STAMP): requirements/dev.txt pyproject.toml
 
 demo: setup ## audit the packages of this machine, durably, through kill -9
 	@$(BIN)/stepwell demo
+
+demo-postgres: setup ## the same with four workers on PostgreSQL, which is crashed and restarted meanwhile
+	@$(BIN)/python scripts/demo_postgres.py
 
 test: setup ## run all tests, in random order, on all cores (XDIST=0: one process)
 	@$(BIN)/python -m pytest -n $(XDIST)

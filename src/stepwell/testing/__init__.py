@@ -1,0 +1,1 @@
+"""What helps to test workflows: nothing here is needed, or imported, to run them."""

@@ -180,7 +180,6 @@ Through: TypeAlias = "Callable[[str, tuple[Any, ...], dict[str, Any]], Awaitable
 """Given a verb and its arguments, gives the store's answer."""
 
 
-
 class View:
     """The store as one app sees it: its verbs through a function, the rest as it is, and not shared."""
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Call:
     """One call of a handler or compensator, and what became of it; `input` is the run's, in a loop the iteration's.
 
-    `name` is the step's, loop's or entry's, `node/branch` in a route, with "undo " before it for a compensator. While it
-    is in flight, and if it was abandoned, `is_over` is False.
+    `name` is the step's, loop's or entry's, `node/branch` in a route, with "undo " before it for a compensator.
+    `is_over` is False while it is in flight.
     """
 
     name: str

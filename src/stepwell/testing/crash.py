@@ -41,8 +41,8 @@ async def crash_everywhere(
     """Runs the workflow undisturbed, then once for each place where its process can die, and compares the ends.
 
     The places: before the first line of each handler and compensator, after its last line, and before and after each
-    commit. At the death all stands still and nothing more is written; another worker buries the dead one and takes over.
-    `workflows` are those of its children. `fakes` are as in `Harness`, `signals` payloads by name, delivered whenever a
+    commit. At the death all stands still and nothing more is written; another worker buries the dead one and takes
+    over. `workflows` are those of its children. `fakes` are as in `Harness`, `signals` payloads by name, delivered whenever a
     run waits for one. The handler `failing` gives up, so that places in the compensation are reached, too. `probe()`
     tells what the handlers did outside, as JSON; `reset()` makes the outside new before each run. On `url` a store of
     its own is needed. Raises StandstillError when the undisturbed run does not end.

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Callable, Coroutine, Generator, Iterator
 
 _LIFE: contextvars.ContextVar[Life | None] = contextvars.ContextVar("stepwell_testing_life", default=None)
 _ROUNDS = 20

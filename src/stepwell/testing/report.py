@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections import Counter
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 _WIDTH = 80
 _SHOWN = 5
 _VALUE = 300
+_COUNTS = re.compile(r" (#\d+|\((attempt|entered again).*\))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,8 @@ class CrashPoint:
 class CrashReport:
     """What became of a workflow whose process died at every place; `str()` of it reads well at 80 columns.
 
-    `not_idempotent`: handlers and compensators ("undo " before the name) whose second call shows in the probe's view or
-    in their result, with the first place that showed it. `ran_twice`: how often each piece of work was done again.
+    `not_idempotent`: handlers and compensators ("undo " before the name) whose second call shows in the probe's view
+    or in a result, with the first place that showed it. `ran_twice`: how often each piece of work was done again.
     `status` is that of the undisturbed run. `notes` say what could not be compared.
     """
 
@@ -80,7 +82,8 @@ class CrashReport:
     def _head(self) -> Iterable[str]:
         found = Counter(point.ended for point in self.points)
         told = [f"{found[ended]} {ended}" for ended in ("alike", "compensated", "otherwise", "missed") if found[ended]]
-        yield f"{self.workflow}: {len(self.points)} crash points in {self.seconds:.1f} s; undisturbed, it {_has(self.status)}"
+        head = f"{self.workflow}: {len(self.points)} crash points in {self.seconds:.1f} s; undisturbed, it "
+        yield from _wrapped(head + _has(self.status), "", "  ")
         yield f"  ended: {', '.join(told)}"
 
     def _blamed(self) -> Iterable[str]:
@@ -95,15 +98,9 @@ class CrashReport:
     def _harm(self) -> Iterable[str]:
         told = set(self.not_idempotent.values())
         rest = [point for point in self.harmful if point not in told]
-        if rest:
-            yield f"ended otherwise at {len(rest)} {'more ' if told else ''}{'places' if len(rest) > 1 else 'place'}"
-        for point in rest[:_SHOWN]:
-            yield from _wrapped(point.place, "  ", "    ")
-            if not told:
-                for difference in point.differences:
-                    yield from _wrapped(difference, "    ", "      ")
-        if len(rest) > _SHOWN:
-            yield f"  … and {len(rest) - _SHOWN} more"
+        yield from _listed("ended otherwise, too" if told else "ended otherwise", rest, differences=not told)
+        compensated = [point for point in self.points if point.ended == "compensated"]
+        yield from _listed("failed, and were compensated", compensated, differences=True)
 
     def _twice(self) -> Iterable[str]:
         if self.ran_twice:
@@ -130,8 +127,10 @@ def judged(
         notes.append(f"the probe's view was not compared: two undisturbed runs gave {seen}")
     if first.failure != second.failure:
         notes.append(f"the failure was not compared: {first.failure} and {second.failure}")
-    points = tuple(_point(place, end, first, unsteady, sees=sees, steady=first.failure == second.failure)
-                   for place, end in ends.items())
+    points = tuple(
+        _point(place, end, first, unsteady, sees=sees, steady=first.failure == second.failure)
+        for place, end in ends.items()
+    )
     twice = Counter(piece for point in points for piece in point.ran_twice)
     return CrashReport(workflow, first.status, points, _culprits(points), dict(twice), tuple(notes), seconds)
 
@@ -165,12 +164,31 @@ def _point(place: str, end: End, whole: End, unsteady: set[str], *, sees: bool, 
 def _culprits(points: Iterable[CrashPoint]) -> dict[str, CrashPoint]:
     """Who was called twice where harm was done: whoever was the only one somewhere, else all who may have been."""
     harmful = [point for point in points if not point.ok and point.ran_twice]
-    alone = {point.ran_twice[0]: point for point in reversed(harmful) if len(point.ran_twice) == 1}
-    found = dict(reversed(alone.items()))
-    for point in harmful:
-        if not found.keys() & set(point.ran_twice):
-            found[" or ".join(point.ran_twice)] = point
+    suspects = [(tuple(dict.fromkeys(_handler(piece) for piece in point.ran_twice)), point) for point in harmful]
+    found: dict[str, CrashPoint] = {}
+    for names, point in suspects:
+        if len(names) == 1:
+            found.setdefault(names[0], point)
+    for names, point in suspects:
+        if not found.keys() & set(names):
+            found[" or ".join(names)] = point
     return found
+
+
+def _handler(piece: str) -> str:
+    """The handler's name: the piece of work without iteration, attempt and entry."""
+    return _COUNTS.sub("", piece)
+
+
+def _listed(title: str, points: list[CrashPoint], *, differences: bool) -> Iterable[str]:
+    if points:
+        yield f"{title}: {len(points)} place{'s' * (len(points) > 1)}"
+    for point in points[:_SHOWN]:
+        yield from _wrapped(point.place, "  ", "    ")
+        for difference in point.differences if differences else ():
+            yield from _wrapped(difference, "    ", "      ")
+    if len(points) > _SHOWN:
+        yield f"  … and {len(points) - _SHOWN} more"
 
 
 def _has(status: str) -> str:
@@ -182,6 +200,4 @@ def _short(text: str) -> str:
 
 
 def _wrapped(text: str, first: str, rest: str) -> list[str]:
-    return textwrap.wrap(
-        text, _WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
-    )
+    return textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -125,8 +126,9 @@ class Round:
     async def _let_pass(self, client: Durable) -> bool:
         """Delivers a signal that is waited for, or lets time pass until the next timer; False: neither is there."""
         for one in await client.list(status=RunStatus.SUSPENDED):
-            if one.run_id in self.paths.run_ids and one.awaiting_signal in self._play.signals:
-                await client.signal(one.run_id, one.awaiting_signal, self._play.signals[one.awaiting_signal])
+            name = one.awaiting_signal
+            if one.run_id in self.paths.run_ids and name is not None and name in self._play.signals:
+                await client.signal(one.run_id, name, self._play.signals[name])
                 return True
         due = self._bench.next_due
         if due is not None:
@@ -147,10 +149,12 @@ class Round:
             await self._stop.wait()
 
     async def _bury(self) -> None:
-        """The dead worker is found to be dead; what it had sent to the store, and plain handlers, had come to an end."""
+        """Finds the dead worker dead, once what it had sent to the store, and its plain handlers, are at their end."""
         await self._bench.quiet()
-        while not all(call.is_over for call in self._threads):
-            await asyncio.sleep(_LOOK_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._bench.patience):
+                while not all(call.is_over for call in self._threads):  # noqa: ASYNC110  they end in threads, unheard
+                    await asyncio.sleep(_LOOK_SECONDS)
         await self._bench.call("bury", (self._worker_id, None), {})
 
     async def _leave(self) -> None:

@@ -60,13 +60,14 @@ class Bench:
         self._store = Durable(self.url, runtime=self.clock)._store
         await self._store.migrate()
         if hasattr(self._store, "now"):
-            moved = type("MovedStore", (type(self._store),), {"now": f"(SELECT at FROM {self._clock_table})"})
+            now = f"(SELECT at FROM {self._clock_table})"  # noqa: S608  the name is the store's own
+            moved = type("MovedStore", (type(self._store),), {"now": now})
             self._store = moved(self.url, self.clock)
         await self._store.open()
         if hasattr(self._store, "now"):
             await self._execute(f"CREATE TABLE IF NOT EXISTS {self._clock_table} (at bigint NOT NULL)")
-            await self._execute(f"DELETE FROM {self._clock_table}")  # noqa: S608  the name is made by us
-            await self._execute(f"INSERT INTO {self._clock_table} VALUES ({self.clock.wall()})")  # noqa: S608  as above
+            await self._execute(f"DELETE FROM {self._clock_table}")  # noqa: S608  the name is the store's own
+            await self._execute(f"INSERT INTO {self._clock_table} SELECT {self.clock.wall()}")
 
     async def close(self) -> None:
         """Closes the store."""

@@ -42,10 +42,10 @@ async def crash_everywhere(
 
     The places: before the first line of each handler and compensator, after its last line, and before and after each
     commit. At the death all stands still and nothing more is written; another worker buries the dead one and takes
-    over. `workflows` are those of its children. `fakes` are as in `Harness`, `signals` payloads by name, delivered whenever a
-    run waits for one. The handler `failing` gives up, so that places in the compensation are reached, too. `probe()`
-    tells what the handlers did outside, as JSON; `reset()` makes the outside new before each run. On `url` a store of
-    its own is needed. Raises StandstillError when the undisturbed run does not end.
+    over. `workflows` are those of its children. `fakes` are as in `Harness`, `signals` payloads by name, delivered
+    whenever a run waits for one. The handler `failing` gives up, so that places in the compensation are reached, too.
+    `probe()` tells what the handlers did outside, as JSON; `reset()` makes the outside new before each run. `url`: a
+    store of its own. Raises StandstillError when the undisturbed run does not end.
     """
     every = tuple({one.name: one for one in (workflow, *workflows)}.values())
     given = dict(fakes or {})

@@ -23,9 +23,9 @@ _COUNTS = re.compile(r" (#\d+|\((attempt|entered again).*\))")
 class CrashPoint:
     """One place where the process died, and what became of the run.
 
-    `ended`: `alike` (as the undisturbed run), `compensated` (it failed, and all it had done was undone), `otherwise`, or
-    `missed` (it never came to the place). `ran_twice`: the pieces of work whose function was called again for the same
-    attempt. `differences`: how the end differs from the undisturbed one, in words.
+    `ended`: `alike` (as the undisturbed run), `compensated` (it failed, and all it had done was undone), `otherwise`,
+    or `missed` (it never came to the place). `ran_twice`: the pieces of work whose function was called again for the
+    same attempt. `differences`: how the end differs from the undisturbed one, in words.
     """
 
     place: str
@@ -44,8 +44,8 @@ class CrashReport:
     """What became of a workflow whose process died at every place; `str()` of it reads well at 80 columns.
 
     `not_idempotent`: handlers and compensators ("undo " before the name) whose second call shows in the probe's view
-    or in a result, with the first place that showed it. `ran_twice`: how often each piece of work was done again.
-    `status` is that of the undisturbed run. `notes` say what could not be compared.
+    or in a result, with the first place that showed it. `ran_twice`: at how many places each piece of work was done
+    again. `status` is that of the undisturbed run. `notes` say what could not be compared.
     """
 
     workflow: str

@@ -104,7 +104,7 @@ async def test_a_run_that_time_does_not_end_is_told_by_what_it_waits_for() -> No
 async def test_retries_wait_for_time_to_pass() -> None:
     answers = [ValueError("down"), ValueError("down"), "up"]
 
-    def fetch(ctx: Context) -> str:
+    def fetch(ctx: Context) -> object:
         answer = answers[ctx.attempt - 1]
         if isinstance(answer, Exception):
             raise answer

@@ -82,7 +82,7 @@ class CrashReport:
     def _head(self) -> Iterable[str]:
         found = Counter(point.ended for point in self.points)
         told = [f"{found[ended]} {ended}" for ended in ("alike", "compensated", "otherwise", "missed") if found[ended]]
-        head = f"{self.workflow}: {len(self.points)} crash points in {self.seconds:.1f} s; undisturbed, it "
+        head = f"{self.workflow}: {len(self.points)} crash points; undisturbed, it "
         yield from _wrapped(head + _has(self.status), "", "  ")
         yield f"  ended: {', '.join(told)}"
 

@@ -11,7 +11,7 @@ FIRST   ?= 0
 RUNS    ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types contracts check bench red simulate torture docs-diagram pins clean
+.PHONY: help setup demo test lint format types contracts check bench red simulate torture docs-diagram golden pins clean
 
 help: ## list what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ simulate: setup ## play seeded histories in virtual time (SEEDS=1000, from FIRST
 
 torture: setup ## kill, stop and freeze workers on one file (RUNS=300), and compare with a model
 	@$(BIN)/python -m scripts.torture --runs $(RUNS)
+
+golden: setup ## write the databases of this release that later ones must finish (tests/golden)
+	@$(BIN)/python scripts/golden.py
 
 docs-diagram: setup ## draw docs/statuses.md again from the table of transitions
 	@$(BIN)/python scripts/write_diagrams.py

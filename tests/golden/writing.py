@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepwell.store.migrate import migrations_of
-from stepwell.testing import Harness
+from stepwell.testing.bench import Bench
+from stepwell.workflow.durations import instant
 from tests.golden.ends import states_and_ends
 from tests.golden.restoring import restored
 from tests.golden.workflows import workflows
@@ -20,8 +21,9 @@ from tests.postgres import fresh_url
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from stepwell.testing.bench import Bench
+    from stepwell import Durable
 
+SECOND = 1_000_000
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
 SOURCE = ROOT / "src" / "stepwell"
@@ -33,7 +35,7 @@ FOREIGN = ("/root", "/home", str(ROOT))
 TABLES = ("versions", "definitions", "runs", "inputs", "journal", "mailbox", "workers")
 
 
-async def _fill(harness: Harness) -> None:
+async def _fill(bench: Bench, app: Durable) -> None:
     """Runs in every state, each told by its key."""
     fails = {"fails": "close"}
     inputs: dict[str, dict[str, Any]] = {f"held at {place}": {"at": place} for place in HELD}
@@ -47,26 +49,29 @@ async def _fill(harness: Harness) -> None:
         "canceled": {"at": "nap"},
         "waiting": {},
     }
-    ids = {key: await harness.start("every_kind", given, key=key) for key, given in inputs.items()}
+    ids = {key: (await app.start("every_kind", given, key=key)).run_id for key, given in inputs.items()}
     for place in (*DOOMED, "undo way"):
         key = f"of the dead, at {place}"
-        ids[key] = await harness.start("doomed", {"at": place, **(fails if place == "undo way" else {})}, key=key)
+        started = await app.start("doomed", {"at": place, **(fails if place == "undo way" else {})}, key=key)
+        ids[key] = started.run_id
     for key, run_id in ids.items():
         if key != "waiting":
-            await harness.signal(run_id, "go", {"sent": "early"}, key="once")
-    await harness.cancel(ids["canceled"])
-    await harness.advance(seconds=2)
+            await app.signal(run_id, "go", {"sent": "early"}, key="once")
+    await bench.settle(app._events.due)
+    await app.cancel(ids["canceled"])
+    await bench.move(bench.clock.wall() + 2 * SECOND)
+    await bench.settle(app._events.due)
     for key, delay in (("giving up soon", None), ("not begun", timedelta(days=1))):
-        run_id = await harness.start("every_kind", {}, key=key, delay=delay)
-        await harness.signal(run_id, "go", {"sent": "early"})
+        started = await app.start("every_kind", {}, key=key, delay=delay)
+        await app.signal(started.run_id, "go", {"sent": "early"})
+    await bench.settle(app._events.due)
 
 
-async def _doom(harness: Harness) -> None:
+async def _doom(bench: Bench, app: Durable) -> None:
     """A worker takes the runs of one workflow and is never heard of again; another one was buried before it."""
-    bench = harness._bench
-    lanes = await harness.app._lanes.of_queues(["durable"])
-    doomed = [lane for lane in lanes if harness.app._lanes.plan(lane).name == "doomed"]
-    await bench.move(bench.clock.wall() + timedelta(days=2) // timedelta(microseconds=1))
+    lanes = await app._lanes.of_queues(["durable"])
+    doomed = [lane for lane in lanes if app._lanes.plan(lane).name == "doomed"]
+    await bench.move(bench.clock.wall() + 2 * 86_400 * SECOND)
     for worker, is_buried in (("00000000-0000-7000-8000-000000000001", True), (DEAD, False)):
         await bench.call("enlist", (worker, "golden"), {})
         await bench.call("claim", (worker, doomed, 100, 1), {})
@@ -79,13 +84,12 @@ DEAD = "00000000-0000-7000-8000-000000000002"
 
 async def _written(url: str, keep: Callable[[Bench], Awaitable[None]]) -> None:
     """Fills the store at `url` and has it kept, with nothing in it of the place where it was written."""
-    async with Harness(workflows(), url=url, begins=BEGINS, seed=1) as harness:
-        await _fill(harness)
-        await harness._worker.__aexit__(None, None, None)
-        await _doom(harness)
-        await keep(harness._bench)
-        harness._worker = harness.app.worker(grace=0)
-        await harness._worker.__aenter__()
+    beginning = instant(BEGINS, "begins")
+    async with Bench(url, seed=1, begins=beginning, patience=10) as bench, bench.app(workflows(), bench.call) as app:
+        async with app.worker(grace=0):
+            await _fill(bench, app)
+        await _doom(bench, app)
+        await keep(bench)
 
 
 def _keep_file(path: Path) -> Callable[[Bench], Awaitable[None]]:

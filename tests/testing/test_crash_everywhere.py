@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepwell import Abort, Branch, DefinitionError, Suspended, durable
+from stepwell import Abort, Branch, DefinitionError, Suspended, WorkflowNotRegisteredError, durable
 from stepwell.testing import CrashReport, StandstillError, crash_everywhere
 from tests.postgres import fresh_url
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from stepwell import Context, Workflow
@@ -343,4 +344,43 @@ async def test_the_loop_is_left_as_it_was() -> None:
     assert report.ok
     assert after is factory
     assert made
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_handlers_with_groups_timeouts_and_generators_leave_nothing_behind() -> None:
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            for number in range(3):
+                await asyncio.sleep(0)
+                yield number
+        finally:
+            await asyncio.sleep(0)
+
+    async def busy(ctx: Context) -> int:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            one = group.create_task(give(ctx))
+            total = sum([number async for number in numbers()])
+        return total + int(await one)
+
+    both = durable("both").parallel("both", {"one": busy, "two": busy, "three": give}).step("last", busy)
+    report = await crash_everywhere(both, 1)
+
+    assert report.ok, str(report)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_one_that_is_given_up_leaves_nothing_behind() -> None:
+    held = asyncio.Event()
+
+    async def hang(ctx: Context) -> None:
+        await held.wait()
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(crash_everywhere(durable("one").step("one", hang)), 0.2)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_workflow_whose_child_is_not_given_is_told_at_once() -> None:
+    with pytest.raises(WorkflowNotRegisteredError, match='No workflow "kid"'):
+        await crash_everywhere(durable("one").child_workflow("one", "kid"), 1)
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 from stepwell.app import Durable
 from stepwell.errors import DurableError
@@ -55,7 +55,7 @@ class Bench:
         self._next_due: int | None = None
         self._store: Any = None
 
-    async def open(self) -> None:
+    async def __aenter__(self) -> Self:
         """Opens the store and creates its tables; on PostgreSQL the store's instant becomes this clock's."""
         self._store = Durable(self.url, runtime=self.clock)._store
         await self._store.migrate()
@@ -68,9 +68,9 @@ class Bench:
             await self._execute(f"CREATE TABLE IF NOT EXISTS {self._clock_table} (at bigint NOT NULL)")
             await self._execute(f"DELETE FROM {self._clock_table}")  # noqa: S608  the name is the store's own
             await self._execute(f"INSERT INTO {self._clock_table} SELECT {self.clock.wall()}")
+        return self
 
-    async def close(self) -> None:
-        """Closes the store."""
+    async def __aexit__(self, *raised: object) -> None:
         await self.quiet()
         if hasattr(self._store, "now"):
             await self._execute(f"DROP TABLE IF EXISTS {self._clock_table}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from stepwell.errors import DefinitionError
@@ -17,7 +17,7 @@ from stepwell.workflow.durations import Duration, micros
 from stepwell.workflow.policy import Abort
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from stepwell.testing.rounds import End
     from stepwell.workflow.builder import Workflow
@@ -61,8 +61,9 @@ async def crash_everywhere(
     async with benches:
         with lives():
             undisturbed = [await benches.round(play, None) for _ in range(2)]
-            if undisturbed[0].stuck is not None:
-                raise StandstillError(f"The undisturbed run does not end: {undisturbed[0].stuck}.")
+            stuck = undisturbed[0].stuck
+            if stuck is not None:
+                raise StandstillError(f"The undisturbed run does not end: {stuck}.", (stuck,))
             for place in undisturbed[0].places:
                 ends[place] = await benches.round(play, place)
     return judged(workflow.name, undisturbed, ends, has_probe=probe is not None, seconds=time.perf_counter() - began)
@@ -73,14 +74,14 @@ class _Benches:
 
     def __init__(self, url: str, seed: int, patience: float) -> None:
         self._url = url
-        self._given = {"seed": seed, "begins": first_instant(None), "patience": patience}
+        self._given: dict[str, Any] = {"seed": seed, "begins": first_instant(None), "patience": patience}
         self._rounds = 0
         self._stack = AsyncExitStack()
         self._bench: Bench | None = None
 
     async def __aenter__(self) -> None:
         if self._url != MEMORY:
-            self._bench = await self._stack.enter_async_context(_opened(self._url, self._given))
+            self._bench = await self._stack.enter_async_context(Bench(self._url, **self._given))
 
     async def __aexit__(self, *raised: object) -> None:
         await self._stack.aclose()
@@ -91,15 +92,5 @@ class _Benches:
         queue = f"crash-{self._rounds}"
         if self._bench is not None:
             return await Round(self._bench, play, queue, place).play()
-        async with _opened(self._url, self._given) as bench:
+        async with Bench(self._url, **self._given) as bench:
             return await Round(bench, play, queue, place).play()
-
-
-@asynccontextmanager
-async def _opened(url: str, given: dict[str, Any]) -> AsyncIterator[Bench]:
-    bench = Bench(url, **given)
-    await bench.open()
-    try:
-        yield bench
-    finally:
-        await bench.close()

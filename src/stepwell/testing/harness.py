@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -54,26 +55,24 @@ class Harness:
         self._concurrency = concurrency
         self._options = options
         self._bench: Bench
-        self._worker: Any
+        self._entered: AsyncExitStack
         self.app: Durable
         """The app, for what the harness has no word for; `settle()` afterwards."""
 
     async def __aenter__(self) -> Self:
         self._bench = bench = Bench(self._url, seed=self._seed, begins=self._begins, patience=self._patience)
-        await bench.open()
-        self.app = bench.app(self._copies, bench.call, **self._options)
-        await self.app.__aenter__()
-        self._worker = self.app.worker(concurrency=self._concurrency, grace=0)
-        await self._worker.__aenter__()
-        await self.settle()
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(bench)
+            self.app = await stack.enter_async_context(bench.app(self._copies, bench.call, **self._options))
+            await stack.enter_async_context(self.app.worker(concurrency=self._concurrency, grace=0))
+            await self.settle()
+            self._entered = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
     ) -> None:
-        await self._worker.__aexit__(None, None, None)
-        await self.app.__aexit__(None, None, None)
-        await self._bench.close()
+        await self._entered.aclose()
 
     @property
     def now(self) -> datetime:

@@ -80,6 +80,7 @@ class Round:
         self._stop = asyncio.Event()
         self._app: Durable | None = None
         self._worker_id = ""
+        self._turns = 0
         self._living: asyncio.Task[Any]
 
     async def play(self) -> End:
@@ -104,7 +105,7 @@ class Round:
 
     async def _finish(self, client: Durable, run_id: str) -> str | None:
         """Goes on until the run has ended; why it does not, if it does not."""
-        for _ in range(_MOST_TURNS):
+        while True:
             if self._living.done():
                 self._living.result()
             if self._lives[-1].is_over:
@@ -114,6 +115,9 @@ class Round:
                 snapshot = await client.status(run_id)
                 if snapshot.status in _ENDED:
                     return None
+                if self._turns == _MOST_TURNS:
+                    return f"it waited more than {_MOST_TURNS:,} times"
+                self._turns += 1
                 if not await self._let_pass(client):
                     return _why(snapshot)
             else:
@@ -121,7 +125,6 @@ class Round:
                     self._app._events.due()
                 if not await self._bench.news():
                     return f"nothing happened for {self._bench.patience:g} real seconds"
-        return f"it did not end within {_MOST_TURNS:,} turns"
 
     async def _let_pass(self, client: Durable) -> bool:
         """Delivers a signal that is waited for, or lets time pass until the next timer; False: neither is there."""
@@ -141,6 +144,7 @@ class Round:
         self._lives.append(life)
         app = self._bench.app(self._workflows(life), partial(self._through, life), **self._options)
         self._living = life.begin(self._live(app))
+        self._living.add_done_callback(lambda _: self._bench.changed.set())
 
     async def _live(self, app: Durable) -> None:
         async with app, app.worker(grace=0):

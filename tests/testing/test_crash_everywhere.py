@@ -136,7 +136,7 @@ async def test_a_compensation_of_every_kind_of_node_that_is_idempotent_passes_at
     bank = Bank()
     parent, child = everything(bank)
 
-    report = await played(bank, parent, workflows=[child], signals={"go": 1, "ask": "yes"}, failing="close")
+    report = await played(bank, parent, workflows=[child], signals={"go": 1, "ask": "yes"}, failing="close", awaits=0)
 
     assert report.ok, str(report)
     assert report.status == "failed"
@@ -156,7 +156,7 @@ async def test_a_handler_that_is_not_idempotent_is_found_on_every_store(url: str
     assert not report.ok
     assert list(report.not_idempotent) == ["mail"]
     assert {point.place for point in report.harmful} == {"after the last line of mail", "before the commit of mail"}
-    assert report.ran_twice == {"pay": 2, "mail": 2, "close": 2}
+    assert report.ran_twice == {"pay": 3, "mail": 2, "close": 3}
     with pytest.raises(AssertionError, match=r"the probe saw .*\"mails\": 2"):
         report.assert_ok()
 
@@ -384,3 +384,19 @@ async def test_a_workflow_whose_child_is_not_given_is_told_at_once() -> None:
     with pytest.raises(WorkflowNotRegisteredError, match='No workflow "kid"'):
         await crash_everywhere(durable("one").child_workflow("one", "kid"), 1)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_handler_that_marks_its_work_as_done_before_it_does_it_is_found() -> None:
+    bank = Bank()
+
+    async def pay_marked(ctx: Context) -> None:
+        if ctx.idempotency_key not in bank.paid:
+            bank.paid[ctx.idempotency_key] = 10
+            await asyncio.sleep(0)
+            bank.mails.append("paid")
+
+    report = await played(bank, durable("shop").step("pay", pay_marked))
+
+    assert list(report.not_idempotent) == ["pay"]
+    assert [point.place for point in report.harmful] == ["at await 1 of pay"]
+    assert (await played(bank, durable("shop").step("pay", pay_marked), awaits=0)).ok

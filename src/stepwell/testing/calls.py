@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,6 +47,9 @@ class Watcher(Protocol):
 
     async def leaves(self, call: Call) -> None:
         """After its last line."""
+
+    def waits(self, call: Call, times: int) -> None:
+        """An async function waits for something, for so many times by now."""
 
     def enters_plainly(self, call: Call) -> None:
         """Before the first line of a plain function."""
@@ -131,13 +135,43 @@ def _watched(name: str, function: Function, watcher: Watcher) -> Function:
 
 async def _ended(one: Call, going: Awaitable[Any], watcher: Watcher) -> Any:
     try:
-        result = await going
+        result = await _Waits(one, going, watcher)
     except BaseException as error:
         one.error, one.is_over = error, True
         raise
     one.result, one.is_over = result, True
     await watcher.leaves(one)
     return result
+
+
+class _Waits:
+    """What an awaitable gives, with word to the watcher whenever it waits."""
+
+    __slots__ = ("_call", "_going", "_watcher")
+
+    def __init__(self, call: Call, going: Awaitable[Any], watcher: Watcher) -> None:
+        self._call = call
+        self._going = going
+        self._watcher = watcher
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        steps = self._going.__await__()
+        times = 0
+        try:
+            waits_for = next(steps)
+            while True:
+                times += 1
+                self._watcher.waits(self._call, times)
+                try:
+                    yield waits_for
+                except BaseException as error:
+                    if not isinstance(steps, Generator):  # a future's own iterator, which can only be asked again
+                        raise
+                    waits_for = steps.throw(error)
+                else:
+                    waits_for = next(steps)
+        except StopIteration as stop:
+            return stop.value
 
 
 def _call(name: str, given: tuple[Any, ...]) -> Call:

@@ -33,6 +33,7 @@ async def crash_everywhere(
     failing: str | None = None,
     probe: Callable[[], Any] | None = None,
     reset: Callable[[], Any] | None = None,
+    awaits: int = 3,
     url: str = MEMORY,
     seed: int = 0,
     patience: Duration = 10,
@@ -40,19 +41,20 @@ async def crash_everywhere(
 ) -> CrashReport:
     """Runs the workflow undisturbed, then once for each place where its process can die, and compares the ends.
 
-    The places: before the first line of each handler and compensator, after its last line, and before and after each
-    commit. At the death all stands still and nothing more is written; another worker buries the dead one and takes
-    over. `workflows` are those of its children. `fakes` are as in `Harness`, `signals` payloads by name, delivered
-    whenever a run waits for one. The handler `failing` gives up, so that places in the compensation are reached, too.
-    `probe()` tells what the handlers did outside, as JSON; `reset()` makes the outside new before each run. `url`: a
-    store of its own. Raises StandstillError when the undisturbed run does not end.
+    The places: before the first line of each handler and compensator, at the first `awaits` times that it waits for
+    something, after its last line, and before and after each commit. At the death all stands still and nothing more is
+    written; another worker buries the dead one and takes over. `workflows` are those of its children. `fakes` are as in
+    `Harness`, `signals` payloads by name, delivered whenever a run waits for one. The handler `failing` gives up, so
+    that places in the compensation are reached, too. `probe()` tells what the handlers did outside, as JSON; `reset()`
+    makes the outside new before each run. `url`: a store of its own. Raises StandstillError when the undisturbed run
+    does not end.
     """
     every = tuple({one.name: one for one in (workflow, *workflows)}.values())
     given = dict(fakes or {})
     if failing is not None:
         check_names("failing", [failing], every)
         given[failing] = Abort("failing, as crash_everywhere was asked")
-    play = Play(workflow, every, input, given, signals or {}, probe, reset, options)
+    play = Play(workflow, every, input, given, signals or {}, probe, reset, awaits, options)
     if probe is not None and reset is None:
         raise DefinitionError("crash_everywhere: a probe needs a reset, since the workflow is run many times.")
     began = time.perf_counter()

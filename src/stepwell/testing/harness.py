@@ -198,6 +198,9 @@ class _Recorder:
     async def leaves(self, call: Call) -> None:
         """It was noted."""
 
+    def waits(self, call: Call, times: int) -> None:
+        """It may."""
+
     def enters_plainly(self, call: Call) -> None:
         """Notes it."""
         self._calls.append(call)

@@ -1,4 +1,4 @@
-"""The places of a run where a process can die, in words: each handler's ends, and both sides of each commit.
+"""The places of a run where a process can die, in words: in each handler, and on both sides of each commit.
 
 A place is told by what is done there, not by its number: so it is the same place in another run of the workflow, in
 whatever order the entries of a parallel end.
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FIRST_LINE = "before the first line of {}"
 LAST_LINE = "after the last line of {}"
+WAIT = "at await {times} of {piece}"
 BEFORE = "before the commit of {}"
 AFTER = "after the commit of {}"
 

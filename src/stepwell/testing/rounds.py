@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell.engine.views import RunStatus
 from stepwell.testing.calls import watched
 from stepwell.testing.life import Life
-from stepwell.testing.points import AFTER, BEFORE, FIRST_LINE, LAST_LINE, Paths, commit_of, piece_of
+from stepwell.testing.points import AFTER, BEFORE, FIRST_LINE, LAST_LINE, WAIT, Paths, commit_of, piece_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,6 +42,7 @@ class Play:
     signals: Mapping[str, Any]
     probe: Callable[[], Any] | None
     reset: Callable[[], Any] | None
+    awaits: int
     options: Mapping[str, Any]
 
 
@@ -243,6 +244,12 @@ class Round:
         self.pieces[piece] += 1
         return False
 
+    def waits(self, call: Call, times: int) -> bool:
+        """A function waits for something; whether to die."""
+        if times > self._play.awaits:
+            return False
+        return self._is_here(WAIT.format(times=times, piece=piece_of(call, self.paths)))
+
     def enters_plainly(self, call: Call) -> bool:
         """As `enters`, in a thread: the next life waits for its end."""
         is_here = self.enters(call)
@@ -271,6 +278,11 @@ class _Eye:
         """As `enters`."""
         if self._life is not None and self._round.leaves(call):
             await self._life.die_here()
+
+    def waits(self, call: Call, times: int) -> None:
+        """As `enters`: what it waits for may still come, but the function never hears of it."""
+        if self._life is not None and self._life.goes_on and self._round.waits(call, times):
+            self._life.die()
 
     def enters_plainly(self, call: Call) -> None:
         """As `enters`; one that waited for a thread while its process died is never called."""

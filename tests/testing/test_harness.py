@@ -216,7 +216,7 @@ async def test_a_handler_that_does_not_end_is_named() -> None:
         await held.wait()
 
     hanging = durable("hanging").step("hang", hang)
-    async with Harness(hanging, patience=0.05) as harness:
+    async with Harness(hanging, patience=0.5) as harness:
         with pytest.raises(StandstillError, match="In flight: hang of run"):
             await harness.start(hanging)
         held.set()

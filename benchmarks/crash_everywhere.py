@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,13 @@ FULL = Size(nodes=20, rounds=5)
 def measure(size: Size) -> Iterator[Line]:
     """Seconds in memory, for a run that completes and for one that is undone from its last node on."""
     for what, failing in (("completed", None), ("compensated", "last")):
-        reports = [asyncio.run(_crash(size.nodes, failing)) for _ in range(size.rounds)]
+        reports, processor = [], []
+        for _ in range(size.rounds):
+            began = time.process_time()
+            reports.append(asyncio.run(_crash(size.nodes, failing)))
+            processor.append(time.process_time() - began)
         yield Figure(f"{size.nodes} nodes, {what}", [report.seconds for report in reports], "s", 1)
+        yield Figure("  CPU time", processor, "s", 1)
         yield Figure("  crash points", [report.reached for report in reports], "points")
 
 

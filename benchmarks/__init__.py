@@ -9,6 +9,7 @@ NAMES = (
     "history",
     "recovery",
     "writes",
+    "crash_everywhere",
     "postgres",
     "fleet",
     "idle",

@@ -20,7 +20,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time  # noqa: TID251  a real server takes real time to start
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 

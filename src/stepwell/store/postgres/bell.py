@@ -12,6 +12,8 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from asyncpg.exceptions import ProgramLimitExceededError
+
 from stepwell.errors import StoreUnavailableError
 from stepwell.store.postgres.connection import (
     DRIVER_ERRORS,
@@ -117,15 +119,17 @@ class Bell:
                 if not self._location.pooled:
                     await connection.add_listener(self._channel, self._hear)
                 await self._notify(connection)
-            except DRIVER_ERRORS as error:
+            except BaseException as error:  # given up half made, too: nobody else would close it
                 connection.terminate()
-                raise unavailable(self._location, error) from error
+                if isinstance(error, DRIVER_ERRORS):
+                    raise unavailable(self._location, error) from error
+                raise
             self._connection = connection
             self._heard.set()
             return connection
 
     async def _notify(self, connection: Connection) -> None:
-        with deadline(connection, _SEND_SECONDS):
+        with suppress(ProgramLimitExceededError), deadline(connection, _SEND_SECONDS):  # a full queue: others will look
             async with within(self._location)(connection):
                 await connection.execute("SELECT pg_notify($1, '')", self._channel)
 

@@ -6,8 +6,10 @@ import asyncio
 import contextvars
 import selectors
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVarTuple
+
+from stepwell.engine.threads import Threads, Ticket
 
 if TYPE_CHECKING:
     import random
@@ -153,6 +155,36 @@ class Host:
     ids: int = 0
 
 
+@dataclass(slots=True)
+class _Turns:
+    """What is called again and again."""
+
+    loop: asyncio.AbstractEventLoop
+    what: Callable[[], None]
+    every: float
+    stopped: bool = False
+    timer: asyncio.TimerHandle = field(init=False)
+
+    def __call__(self) -> None:
+        self.what()
+        if not self.stopped:
+            self.timer = self.loop.call_later(self.every, self)
+
+
+class VirtualThreads(Threads):
+    """The engine's threads without threads: a plain handler runs in one moment, a little later."""
+
+    def __init__(self, runtime: VirtualRuntime, limit: int) -> None:
+        super().__init__(runtime, limit)
+        self._slowness = runtime.draw
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def _hand_out(self, ticket: Ticket) -> None:
+        self._loop.call_later(0.01 * self._slowness(), self._serve, ticket)
+
+
 class VirtualRuntime:
     """The engine's runtime over a virtual loop."""
 
@@ -201,3 +233,23 @@ class VirtualRuntime:
     def start_thread(self, target: Callable[[], None], name: str) -> Any:
         """Never: chance would come in by the system's scheduler."""
         raise AssertionError(f"a thread {name} was to be started for {target}")
+
+    def threads(self, limit: int) -> VirtualThreads:
+        """Threads in virtual time."""
+        return VirtualThreads(self, limit)
+
+    def repeat(
+        self, what: Callable[[], None], every: float, at_end: Callable[[], None], name: str
+    ) -> Callable[[], None]:
+        """Calls it in virtual time."""
+        timer = self._loop.call_later(every, turn := _Turns(self._loop, what, every))
+        del name
+        turn.timer = timer
+
+        def stop() -> None:
+            if not turn.stopped:
+                turn.stopped = True
+                turn.timer.cancel()
+                self._loop.call_soon(at_end)
+
+        return stop

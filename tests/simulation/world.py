@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import patch
 
 from stepwell import Durable, StoreUnavailableError
-from stepwell.engine.threads import Ticket
 from stepwell.store.sqlite.store import SqliteStore
 from tests.simulation.check import violations
 from tests.simulation.client import Client, Manner, tell
@@ -22,88 +21,13 @@ from tests.simulation.story import Story, beginning, ending
 from tests.simulation.virtual import CURRENT, Host, Process, VirtualLoop, VirtualRuntime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from stepwell import Context
-    from stepwell.engine.runtime import Runtime
-    from stepwell.store.protocol import Heart, Store
+    from stepwell.store.protocol import Store
 
 UNIT = 0.5
 LEASE = 1.0
 CALM_SECONDS = 3600.0
 MANNER = Manner(looks_every=0.5, lives_for=10.0, most_live=6, cancels=0.1, early=0.2)
-
-
-class VirtualHeartbeat:
-    """The engine's heartbeat without its thread: the same beats, told to the same listener."""
-
-    def __init__(
-        self,
-        runtime: Runtime,
-        heart: Heart,
-        lease_seconds: float,
-        on_beat: Callable[[dict[str, int] | None, float], None],
-        longest_timeout: Callable[[], float],
-    ) -> None:
-        self._runtime = runtime
-        self._heart = heart
-        self._every = lease_seconds / 3.3
-        self._on_beat = on_beat
-        self._beating: asyncio.Task[None]
-        self.succeeded_at = runtime.monotonic()
-
-    def start(self) -> None:
-        """Begins to beat."""
-        self._beating = asyncio.get_running_loop().create_task(self._beat())
-
-    async def stop(self) -> None:
-        """Beats no more."""
-        self._beating.cancel()
-        await asyncio.wait({self._beating})
-
-    async def _beat(self) -> None:
-        while True:
-            await self._runtime.sleep(self._every)
-            began = self._runtime.monotonic()
-            try:
-                leased = self._heart.beat()
-            except StoreUnavailableError:
-                continue
-            self.succeeded_at = self._runtime.monotonic()
-            await self._runtime.sleep(0.001 * self._runtime.draw())
-            self._on_beat(leased, began)
-
-
-class VirtualThreads:
-    """The engine's threads without threads: a plain handler runs in one moment, a little later."""
-
-    is_full_of_stuck = False
-
-    def __init__(self, runtime: Runtime, limit: int) -> None:
-        self._runtime = runtime
-
-    def start(self, call: Callable[[], Any]) -> Ticket:
-        """Has the call run soon."""
-        loop = asyncio.get_running_loop()
-        ticket = Ticket(call, loop.create_future())
-        loop.call_later(0.01 * self._runtime.draw(), self._serve, ticket)
-        return ticket
-
-    def abandon(self, ticket: Ticket) -> None:
-        """Drops what the call will give."""
-        ticket.abandoned = True
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-    def _serve(self, ticket: Ticket) -> None:
-        if ticket.abandoned or ticket.future.done():
-            return
-        ticket.started = self._runtime.monotonic()
-        try:
-            ticket.future.set_result(ticket.call())
-        except Exception as error:  # noqa: BLE001 - what the handler raises is its failure
-            ticket.future.set_exception(error)
 
 
 class _Faults(logging.Handler):
@@ -294,8 +218,6 @@ def play(seed: int) -> Ended:
     """One history of this seed, always the same."""
     log, faults = logging.getLogger("stepwell"), _Faults()
     with ExitStack() as stack:
-        stack.enter_context(patch("stepwell.engine.tenure.Heartbeat", VirtualHeartbeat))
-        stack.enter_context(patch("stepwell.engine.worker.Threads", VirtualThreads))
         stack.enter_context(patch.object(log, "propagate", new=False))
         log.addHandler(faults)
         stack.callback(log.removeHandler, faults)

@@ -119,6 +119,7 @@ class FaultyStore:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.url, self.latest, self.shared = store.url, store.latest, store.shared
+        self.sees_death = store.sees_death
         self._faults: dict[str, list[Stop | _Loss]] = {}
         self.hearts_are_cut_off = False
         self.answers: list[tuple[str, tuple[Any, ...], Any]] = []

@@ -82,6 +82,7 @@ class FaultyStore:
         self.url = shared.store.url
         self.latest = shared.store.latest
         self.shared = with_others
+        self.sees_death = shared.store.sees_death
         self._all = shared
         self._store = shared.store
         self._weather = shared.weather

@@ -148,6 +148,7 @@ class Tenure:
         """Drops everything: the worker was buried, and its runs are others'."""
         self.is_stopping = True
         self.cancel(tuple(self._held))
+        await self._committer.close(0)
         if self.heartbeat is not None:
             await self.heartbeat.stop()
 
@@ -190,8 +191,13 @@ class Tenure:
             await asyncio.wait(tasks, timeout=seconds)
 
     async def _give_back(self, tokens: dict[str, int], delay: int = 0) -> None:
-        await self._store.give_back(self.worker_id, tokens, delay)
-        self._events.due()
+        """Lets go of runs that are leased to us and not driven; those that the store does not hear of, a beat finds."""
+        try:
+            await self._store.give_back(self.worker_id, tokens, delay)
+        except StoreUnavailableError as error:
+            _log.warning("%d runs stay leased to us for now: %s", len(tokens), error)
+        else:
+            self._events.due()
 
     async def look_for_lost(self) -> None:
         """Drops the runs that were canceled or taken by other processes, sooner than the beat would tell."""

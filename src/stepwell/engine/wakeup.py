@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("stepwell")
 _BUSY_SECONDS = 0.015
+"""From the beginning of one look to that of the next, so that a look which waits for news misses none."""
 _IDLE_SECONDS = 0.1
 _AWAY_SECONDS = 1.0
 
@@ -46,13 +47,14 @@ class Wakeup:
     async def _look(self) -> None:
         pause = _BUSY_SECONDS
         while True:
-            await self._runtime.sleep(pause)
+            began = self._runtime.monotonic()
             try:
                 changed = await self._store.reader.changed()
             except StoreUnavailableError as error:
                 _log.warning("Cannot look for changes: %s", error)
                 pause = _AWAY_SECONDS
-                continue
-            pause = _BUSY_SECONDS if changed else min(pause * 2, _IDLE_SECONDS)
-            if changed:
-                self._events.changed()
+            else:
+                pause = _BUSY_SECONDS if changed else min(pause * 2, _IDLE_SECONDS)
+                if changed:
+                    self._events.changed()
+            await self._runtime.sleep(max(0.0, pause - (self._runtime.monotonic() - began)))

@@ -235,6 +235,8 @@ class Store(Protocol):
     """The newest schema version this store knows."""
     shared: bool
     """Whether other processes can write to it, so that a worker must beat and look for their changes."""
+    sees_death: bool
+    """Whether it tells at once that a worker's process is gone, so that looking often pays."""
 
     @property
     def reader(self) -> Reader:

@@ -1,7 +1,8 @@
 """Notifications: a hint that something changed, sent apart from what changed it, and heard on the same connection.
 
 A hint is sent after its commit, by a statement of its own that nobody waits for, one at a time: inside the commit it
-would halve the number of commits. It may be lost; looking now and then is the truth.
+would halve the number of commits. It may be lost; looking now and then is the truth. Where nothing can be heard, as
+through a pooler, looking is all there is: often while this process writes, and more and more seldom while it does not.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from stepwell.errors import StoreUnavailableError
-from stepwell.store.postgres.connection import DRIVER_ERRORS, Connection, Location, connect, disconnect, unavailable
+from stepwell.store.postgres.connection import DRIVER_ERRORS, Connection, connect, disconnect, unavailable, within
+
+if TYPE_CHECKING:
+    from stepwell.store.postgres.location import Location
 
 _log = logging.getLogger("stepwell")
 _GAP_SECONDS = 0.01
 """Between two hints: who hears one looks at all that happened."""
 _WAIT_SECONDS = 1.0
 _DEAF_SECONDS = 0.05
-"""How long a look takes where notifications do not arrive, as through a pooler: then looking is all there is."""
+_DEAF_MOST_SECONDS = 1.0
+"""How long to wait for a look where nothing is heard: at first, and at most."""
 _TRUST_SECONDS = 2.0
 _SEND_SECONDS = 5.0
 _LAST_SECONDS = 1.0
@@ -28,7 +34,7 @@ class Bell:
     """One connection that notifies the other processes of this schema, and is notified by them."""
 
     def __init__(self, location: Location) -> None:
-        self._location = location
+        self._location = location.to_listen()
         self._channel = f"stepwell:{location.schema}"
         self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
@@ -38,10 +44,12 @@ class Bell:
         self._asked = asyncio.Event()
         self._ringing: asyncio.Task[None] | None = None
         self._looked_at = self._loop.time() - _TRUST_SECONDS
+        self._deaf_seconds = _DEAF_SECONDS
 
     def ring(self) -> None:
         """Has the other processes told, soon."""
         self._asked.set()
+        self._deaf_seconds = _DEAF_SECONDS
         if self._ringing is None:
             self._ringing = self._loop.create_task(self._ring(), name="stepwell-notify")
 
@@ -49,8 +57,9 @@ class Bell:
         """Waits a little for a notification; whether one came, or it is time to look without one."""
         await self._connected()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_WAIT_SECONDS if self._hears else _DEAF_SECONDS):
+            async with asyncio.timeout(_WAIT_SECONDS if self._hears else self._deaf_seconds):
                 await self._heard.wait()
+        self._deaf_seconds = min(self._deaf_seconds * 2, _DEAF_MOST_SECONDS)
         now = self._loop.time()
         changed = self._heard.is_set() or not self._hears or now - self._looked_at >= _TRUST_SECONDS
         if changed:
@@ -76,7 +85,7 @@ class Bell:
                 before = self._connection
                 connection = await self._connected()
                 if connection is before:  # else connecting has told them
-                    await connection.execute("SELECT pg_notify($1, '')", self._channel, timeout=_SEND_SECONDS)
+                    await self._notify(connection)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_GAP_SECONDS):
                         await asyncio.Event().wait()
@@ -97,14 +106,19 @@ class Bell:
             self._hears = False
             try:
                 connection.add_termination_listener(self._gone)
-                await connection.add_listener(self._channel, self._hear)
-                await connection.execute("SELECT pg_notify($1, '')", self._channel, timeout=_SEND_SECONDS)
+                if not self._location.pooled:
+                    await connection.add_listener(self._channel, self._hear)
+                await self._notify(connection)
             except DRIVER_ERRORS as error:
                 connection.terminate()
                 raise unavailable(self._location, error) from error
             self._connection = connection
             self._heard.set()
             return connection
+
+    async def _notify(self, connection: Connection) -> None:
+        async with asyncio.timeout(_SEND_SECONDS), within(self._location)(connection):
+            await connection.execute("SELECT pg_notify($1, '')", self._channel)
 
     def _hear(self, *notification: object) -> None:
         """One of our own tells that notifications arrive, and nothing else."""

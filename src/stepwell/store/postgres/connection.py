@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 
-from stepwell.errors import DefinitionError, StoreUnavailableError
+from stepwell.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from stepwell.store.postgres.location import Location
 
 T = TypeVar("T")
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+Work: TypeAlias = "Callable[[Connection], Awaitable[T]]"
+Around: TypeAlias = "Callable[[Connection], AbstractAsyncContextManager[object]]"
+_STATEMENTS = 100
+"""How many prepared statements a connection keeps; there are not as many queries."""
 _MOST = 8
 """How many connections a store has at once, besides those for beats and notifications."""
 CONNECT_SECONDS = 10.0
-_ANSWER_SECONDS = 30.0
+_ANSWER_SECONDS = 10.0
 """An answer that takes longer was lost: half-open connections never tell."""
+_LONG_ANSWER_SECONDS = 30.0
+"""The same where others' locks are waited for, or much is read."""
+_NAME = {"application_name": "stepwell"}
 _SETTINGS = {
-    "application_name": "stepwell",
+    **_NAME,
     "default_transaction_isolation": "read committed",
     "enable_seqscan": "off",  # a plan made while a table was empty must not read all of it when it is large
+    "idle_in_transaction_session_timeout": "15s",  # whoever is stopped in the middle must not keep its locks
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
+    "tcp_keepalives_count": "3",  # nor who is gone without a word
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
 }
+_POOLER_SIGNS = ("unsupported startup parameter", "prepared statement")
+_POOLER_ADVICE = "if a pooler stands between, add pooled=true to the URL, and listen=HOST:PORT of the server itself"
 _DATA_ERRORS = (
     asyncpg.exceptions.DataError,
     asyncpg.exceptions.IntegrityConstraintViolationError,
@@ -53,38 +67,21 @@ _ALIVE_AGAIN = (
 """What a second try, on another connection, may overcome at once."""
 
 
-class Location(NamedTuple):
-    """Where a store is: the driver's DSN, the schema of its tables, and the URL without its password."""
-
-    dsn: str
-    schema: str
-    safe_url: str
-
-
-def location_of(url: str) -> Location:
-    """Reads `postgresql://user@host/database?schema=name`; other options are the driver's."""
-    try:
-        parts = urlsplit(url)
-        password, _ = parts.password, parts.port
-    except ValueError as error:
-        raise DefinitionError(f"The store's URL cannot be read: {error}.") from None
-    options = parse_qsl(parts.query, keep_blank_values=True)
-    schema = dict(options).get("schema", "stepwell")
-    if not _SCHEMA.fullmatch(schema):
-        raise DefinitionError(f'The schema "{schema}" is not a name of lower-case letters, digits and _.')
-    rest = urlencode([(name, value) for name, value in options if name != "schema"], quote_via=quote)
-    safe_url = url.replace(f":{password}@", ":***@", 1) if password else url
-    return Location(urlunsplit(parts._replace(scheme="postgresql", query=rest)), schema, safe_url)
-
-
 async def connect(location: Location, **settings: str) -> Connection:
-    """A new connection; raises StoreUnavailableError."""
-    try:
-        return await asyncpg.connect(
-            location.dsn, timeout=CONNECT_SECONDS, server_settings={**_SETTINGS, **settings}, command_timeout=None
-        )
-    except (*DRIVER_ERRORS, ValueError) as error:
-        raise unavailable(location, error) from error
+    """A new connection to the first of the hosts that takes writes; raises StoreUnavailableError."""
+    refusals: list[Exception] = []
+    for dsn in location.dsns:
+        try:
+            return await asyncpg.connect(
+                dsn,
+                timeout=CONNECT_SECONDS / len(location.dsns),
+                target_session_attrs=SessionAttribute.read_write if location.several else None,
+                server_settings=_NAME if location.pooled else {**_SETTINGS, **settings},
+                statement_cache_size=0 if location.pooled else _STATEMENTS,
+            )
+        except (*DRIVER_ERRORS, ValueError) as error:
+            refusals.append(error)
+    raise unavailable(location, refusals[-1]) from refusals[-1]
 
 
 async def disconnect(connection: Connection) -> None:
@@ -107,6 +104,8 @@ def unavailable(location: Location, error: BaseException) -> StoreUnavailableErr
         text = "it did not answer in time"
     elif isinstance(error, asyncpg.exceptions.UndefinedTableError):
         text = f'its tables are gone from the schema "{location.schema}" ({text})'
+    elif not location.pooled and any(sign in text for sign in _POOLER_SIGNS):
+        text = f"{text}; {_POOLER_ADVICE}"
     return StoreUnavailableError(location.safe_url, text)
 
 
@@ -120,20 +119,9 @@ class Connections:
         self._patience = asyncio.Semaphore(_MOST // 2)
         self._closed = False
 
-    async def run(self, work: Callable[[Connection], Awaitable[T]], *, repeatable: bool = True) -> T:
-        """What the work gives; tried once again on a fresh connection when one was lost, if it may be done twice."""
-        async with self._room:
-            try:
-                return await self._run(work, fresh=False)
-            except _ALIVE_AGAIN as error:
-                if is_data_error(error) or not repeatable:
-                    raise self._translated(error) from error
-            except DRIVER_ERRORS as error:
-                raise self._translated(error) from error
-            try:
-                return await self._run(work, fresh=True)
-            except DRIVER_ERRORS as error:
-                raise self._translated(error) from error
+    async def run(self, work: Work[T]) -> T:
+        """What the work gives; it may be done twice."""
+        return await self._run(work, within(self._location))
 
     async def fetch(self, sql: str, *given: object) -> list[asyncpg.Record]:
         """The rows that one statement gives; it may be done twice."""
@@ -143,26 +131,15 @@ class Connections:
 
         return await self.run(work)
 
-    async def transact(
-        self, work: Callable[[Connection], Awaitable[T]], *, repeatable: bool = True, waits: bool = False
-    ) -> T:
+    async def transact(self, work: Work[T], *, repeatable: bool = True, waits: bool = False) -> T:
         """As `run`, in one transaction; one that `waits` for others' locks leaves connections to those that do not."""
-
-        async def in_transaction(connection: Connection) -> T:
-            async with connection.transaction():
-                return await work(connection)
-
+        seconds = _LONG_ANSWER_SECONDS if waits else _ANSWER_SECONDS
         async with self._patience if waits else nullcontext():
-            return await self.run(in_transaction, repeatable=repeatable)
+            return await self._run(work, _in_transaction, seconds, repeatable=repeatable)
 
-    async def look(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def look(self, work: Work[T]) -> T:
         """As `run`, where all that is read is of one moment."""
-
-        async def in_transaction(connection: Connection) -> T:
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                return await work(connection)
-
-        return await self.run(in_transaction)
+        return await self._run(work, _of_one_moment, _LONG_ANSWER_SECONDS)
 
     async def close(self) -> None:
         """Closes them all."""
@@ -171,10 +148,27 @@ class Connections:
         for connection in idle:
             await disconnect(connection)
 
-    async def _run(self, work: Callable[[Connection], Awaitable[T]], *, fresh: bool) -> T:
+    async def _run(
+        self, work: Work[T], around: Around, seconds: float = _ANSWER_SECONDS, *, repeatable: bool = True
+    ) -> T:
+        """Tries once again on a fresh connection when one was lost, if the work may be done twice."""
+        async with self._room:
+            try:
+                return await self._try(work, around, seconds, fresh=False)
+            except _ALIVE_AGAIN as error:
+                if is_data_error(error) or not repeatable:
+                    raise self._translated(error) from error
+            except DRIVER_ERRORS as error:
+                raise self._translated(error) from error
+            try:
+                return await self._try(work, around, seconds, fresh=True)
+            except DRIVER_ERRORS as error:
+                raise self._translated(error) from error
+
+    async def _try(self, work: Work[T], around: Around, seconds: float, *, fresh: bool) -> T:
         connection = await self._take(fresh=fresh)
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(seconds), around(connection):
                 result = await work(connection)
         except BaseException as error:
             if isinstance(error, asyncpg.PostgresError) and not _is_spoilt(connection):
@@ -201,6 +195,23 @@ class Connections:
 
     def _translated(self, error: Exception) -> Exception:
         return error if is_data_error(error) else unavailable(self._location, error)
+
+
+def within(location: Location) -> Around:
+    """What statements run in: through a pooler one has the server to oneself for a transaction, else for as long."""
+    return _in_transaction if location.pooled else _alone
+
+
+def _alone(_connection: Connection) -> AbstractAsyncContextManager[None]:
+    return nullcontext()
+
+
+def _in_transaction(connection: Connection) -> AbstractAsyncContextManager[object]:
+    return connection.transaction(isolation="read_committed")
+
+
+def _of_one_moment(connection: Connection) -> AbstractAsyncContextManager[object]:
+    return connection.transaction(isolation="repeatable_read", readonly=True)
 
 
 def _is_spoilt(connection: Connection) -> bool:

@@ -13,15 +13,17 @@ from stepwell.store.postgres.connection import (
     CONNECT_SECONDS,
     DRIVER_ERRORS,
     Connection,
-    Location,
     connect,
     disconnect,
     unavailable,
+    within,
 )
 from stepwell.store.postgres.sql import pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from stepwell.store.postgres.location import Location
 
 _ANSWER_SECONDS = 5.0
 
@@ -73,7 +75,7 @@ class PostgresHeart:
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await connect(self._location)
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(_ANSWER_SECONDS), within(self._location)(self._connection):
                 if await self._connection.fetchval(self._queries["beat"], self._worker_id) is None:
                     return None
                 return pairs(await self._connection.fetch(self._queries["held"], self._worker_id))

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from stepwell.errors import SchemaError
 from stepwell.store.migrate import migrations_of
-from stepwell.store.postgres.connection import DRIVER_ERRORS, Connection, Location, connect, disconnect, unavailable
+from stepwell.store.postgres.connection import DRIVER_ERRORS, Connection, connect, disconnect, unavailable
 from stepwell.store.postgres.sql import in_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from stepwell.store.postgres.location import Location
 
 _MIGRATIONS = migrations_of(Path(__file__).parent)
 _LOCKS = 0x73746570
@@ -23,7 +25,8 @@ async def describe(location: Location, queries: Mapping[str, str]) -> tuple[int,
     """The stored schema version, and the names of the migrations it lacks."""
     connection = await connect(location)
     try:
-        return await _describe(connection, location, queries)
+        async with connection.transaction(isolation="read_committed"):
+            return await _describe(connection, location, queries)
     except DRIVER_ERRORS as error:
         raise unavailable(location, error) from error
     finally:
@@ -34,9 +37,10 @@ async def migrate(location: Location, queries: Mapping[str, str]) -> None:
     """Creates or upgrades the tables, in one transaction; others that do it at once wait, and find it done."""
     connection = await connect(location)
     try:
-        version, missing = await _describe(connection, location, queries)
+        async with connection.transaction(isolation="read_committed"):
+            version, missing = await _describe(connection, location, queries)
         if missing:
-            async with connection.transaction():
+            async with connection.transaction(isolation="read_committed"):
                 lock = zlib.crc32(location.schema.encode()) & 0x7FFFFFFF
                 await connection.execute("SELECT pg_advisory_xact_lock($1::integer, $2::integer)", _LOCKS, lock)
                 await _upgrade(connection, location, queries)

@@ -13,8 +13,9 @@ from stepwell.store.migrate import migrations_of
 from stepwell.store.postgres import schema
 from stepwell.store.postgres.bell import Bell
 from stepwell.store.postgres.commit import commit
-from stepwell.store.postgres.connection import Connection, Connections, location_of
+from stepwell.store.postgres.connection import Connection, Connections
 from stepwell.store.postgres.heart import Host, PostgresHeart
+from stepwell.store.postgres.location import location_of
 from stepwell.store.postgres.reader import PostgresReader
 from stepwell.store.postgres.sql import NOW, columns, is_id, queries
 from stepwell.store.protocol import (
@@ -41,6 +42,7 @@ class PostgresStore:
     now = NOW
     """The SQL expression for the store's instant."""
     shared = True
+    sees_death = False
     latest = len(migrations_of(Path(__file__).parent))
 
     def __init__(self, url: str, host: Host) -> None:

@@ -53,6 +53,8 @@ _leases = msgspec.json.Decoder(
 class SqliteStore:
     """Keeps runs in a file, or in memory where nobody else can reach them."""
 
+    sees_death = True
+
     def __init__(self, url: str, clock: Clock) -> None:
         self.url = url
         self._location = location_of(url)

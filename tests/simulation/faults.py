@@ -17,7 +17,7 @@ from tests.simulation.loop import pause
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from stepwell.store.protocol import Advance, Claimed, Heart, Verdict, WorkerRow
     from stepwell.store.sqlite.store import SqliteStore
@@ -87,7 +87,7 @@ class Shared:
     writes: int = 0
     late: set[asyncio.Task[Any]] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
-    verdicts: Counter[str] = field(default_factory=Counter)
+    decided: Counter[str] = field(default_factory=Counter)
 
     def is_dead(self, worker_id: str) -> bool:
         """Whether the worker's process has died."""
@@ -182,7 +182,8 @@ class FaultyStore:
             late.add_done_callback(self._all.late.discard)
         verdicts = iter(await self.call("commit", lambda: self._store.commit(worker_id, free)) if free else [])
         told: list[Verdict] = ["busy" if is_busy else next(verdicts) for is_busy in busy]
-        self._all.verdicts.update(told)
+        self._all.decided.update(f"verdict {verdict}" for verdict in told)
+        self._all.decided.update(f"decision {decision}" for one in advances for decision in _decisions(one))
         return told
 
     def _perhaps_refuse(self, advances: Sequence[Advance]) -> None:
@@ -229,6 +230,22 @@ class FaultyStore:
         await asyncio.sleep(self._weather.chance.uniform(0, 2 * self._weather.slow_for))
         await self._store.commit(worker_id, advances)
         self._all.writes += 1
+
+
+def _decisions(advance: Advance) -> Iterable[str]:
+    """What was decided, as far as a commit tells."""
+    if advance.rows:
+        yield "record"
+    if advance.seen is not None and not advance.release:
+        yield "record quietly"
+    if advance.status == "compensating":
+        yield "compensate"
+    if advance.ended:
+        yield "complete" if advance.status == "completed" else "fail"
+    elif advance.spawned:
+        yield "spawn"
+    elif advance.release:
+        yield "park" if advance.wake_at is not None or advance.awaiting is not None else "give back"
 
 
 def _kept(advance: Advance) -> Advance:

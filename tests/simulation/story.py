@@ -59,7 +59,8 @@ class Story:
 
     `stopped`: whoever was killed or stopped, so that its calls are begun again. `late`: whoever stood still, and may
     begin a call before it learns that its runs are others' now. `struck`: the run, node, kind and iteration of each outcome
-    that no act tells: workers died at it too often, or the store refused it.
+    that no act tells: workers died at it too often, or the store refused it. `refused`: the runs of which the store refused
+    something, so that a call may be begun again.
     """
 
     designs: dict[str, Design]
@@ -72,6 +73,7 @@ class Story:
     stopped: set[str] = field(default_factory=set)
     late: set[str] = field(default_factory=set)
     struck: set[tuple[str, str, str, int | None]] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
 
     def children(self, run_id: str) -> list[str]:
         """The run's children, oldest first."""

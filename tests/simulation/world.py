@@ -88,6 +88,9 @@ class World:
         self.faults: list[str] = []
         self.trace: list[str] | None = [] if traced else None
         self.made = 0
+        self.over = False
+        self.open = Counter[tuple[Process | None, str]]()
+        """How many handlers each process has in flight in each run."""
         self.jumps = "clock jump" in plan.events
         self.shared: Shared
         self.watch: Watch
@@ -120,13 +123,19 @@ class World:
         line = Line("begin", self._who(), self.now(), *facts, tries, journaled, saw, ctx.resume_data)
         self.story.lines.append(line)
         self._told(line)
-        if phase == "do" and process is not None and ctx.input.get("poison") == ctx.step:
+        if phase == "do":
+            self.open[process, ctx.run_id] += 1
+            self.watch.seen["decision wait"] += self.open[process, ctx.run_id] > 1
+        self.watch.seen[f"call {phase}"] += 1
+        if phase == "do" and process is not None and ctx.input.get("poison") == ctx.step and not self.over:
             self.weather.met["poison"] += 1
             process.die()
         return token
 
     def ends(self, ctx: Context, phase: str, token: str) -> None:
         """A probe's word: keeps the line."""
+        if phase == "do":
+            self.open[CURRENT.get(), ctx.run_id] -= 1
         line = ending(ctx, phase, who=self._who(), at=self.now(), token=token)
         self.story.lines.append(line)
         self._told(line)
@@ -261,6 +270,7 @@ class World:
         turns.on_commit = None
         ended = self._judge(client, loop.time())
         loop.set_exception_handler(None)
+        self.over = True
         await end_all(self.processes)
         await asyncio.gather(*self.shared.late)
         return ended
@@ -269,10 +279,10 @@ class World:
         story, watch, met = self.story, self.watch, self.weather.met
         story.stopped |= {one.name for one in self.processes if not one.alive}
         story.late |= {one.name for one in self.processes if one.buried_alive}
-        story.struck = watch.struck
+        story.struck, story.refused = watch.struck, self.shared.refused
         met.update({"kill at any await": sum(one.left == 0 for one in self.processes)})
-        met.update({f"verdict {name}": count for name, count in self.shared.verdicts.items()})
-        met.update(client.done.counts)
+        watch.seen.update(self.shared.decided)
+        watch.seen.update({f"client: {name}": count for name, count in client.done.counts.items()})
         found = [*watch.found, *client.done.faults, *self.faults, *violations(story)]
         drawn = self.weather.drawn
         return Ended(

@@ -117,7 +117,14 @@ class Design:
 
 
 def designs_from(
-    seed: int, *, unit: float, per_level: int = 2, most: int = 6, small: bool = False, plain_stalls: bool = False
+    seed: int,
+    *,
+    unit: float,
+    per_level: int = 2,
+    most: int = 6,
+    small: bool = False,
+    plain_stalls: bool = False,
+    kinds: tuple[str, ...] = KINDS,
 ) -> dict[str, Design]:
     """Workflows by name, `per_level` on each level; `unit` is what they wait, in seconds, give or take.
 
@@ -127,15 +134,15 @@ def designs_from(
     names = {level: [f"{level}-{at}" for at in range(per_level)] for level in LEVELS}
     designs: dict[str, Design] = {}
     for below, level in zip((*LEVELS[1:], None), LEVELS, strict=True):
-        kinds = [kind for kind in KINDS if below is not None or kind != "child"]
+        able = [kind for kind in kinds if below is not None or kind != "child"]
         for at, name in enumerate(names[level]):
             fewest = 1 if small else 3
-            chosen = chance.sample(kinds, chance.randint(min(fewest, most), min(most, len(kinds))))
+            chosen = chance.sample(able, chance.randint(min(fewest, most), min(most, len(able))))
             if below is not None and at == 0 and not small:  # the first of each level has a child, and a step
                 chosen = [*dict.fromkeys([*chosen[:-2], "child", "step"])]
                 chance.shuffle(chosen)
             if not small:
-                chosen += chance.choices(kinds, k=chance.randint(0, 1))
+                chosen += chance.choices(able, k=chance.randint(0, 1))
             children = names[below] if below is not None else []
             specs = tuple(_spec(kind, at, chance, unit, children, plain_stalls) for at, kind in enumerate(chosen))
             designs[name] = Design(name, level, specs)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.simulation.loop import Process
     
 T = TypeVar("T")
-_READS = {"load", "schema", "workers", "snapshot", "journal", "page", "ended", "leased"}
+_READS = {"define", "load", "schema", "workers", "snapshot", "journal", "page", "ended", "leased"}
 _BREAKS = {"claim", "load", "workers", "leased"}
 """The calls after which the engine goes on whatever the driver raised."""
 _AT_A_CALL = ("away", "forgets", "kills before", "kills after", "slow", "breaks")

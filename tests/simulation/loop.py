@@ -148,7 +148,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         context: contextvars.Context | None = None,
     ) -> Turn:
         """Calls back in so many seconds."""
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        when = self._now + delay
+        turn = Turn(when, callback, args, context)
+        self._made += 1
+        heapq.heappush(self._timers, (when, self._made, turn))
+        return turn
 
     def call_at(
         self,

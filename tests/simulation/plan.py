@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.simulation.client import Manner
-from tests.simulation.designs import Design, StepSpec, designs_from
+from tests.simulation.designs import KINDS, Design, StepSpec, designs_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,6 +47,21 @@ EVENTS = {
 CANCELS, EARLY = "cancels", "early letters"
 NEVER = 1_000_000
 ALL_KINDS = (*RATES, *EVENTS, CANCELS, EARLY)
+
+
+class Theme(NamedTuple):
+    """What some histories are about, since by chance alone it would be too rare."""
+
+    share: float
+    kinds: tuple[str, ...]
+    rates: dict[str, float]
+    max_crashes: int
+
+
+THEMES = {
+    "deaths at deadlines": Theme(0.03, ("step", "wait"), {"kills after": 0.1}, 1),
+    "held threads": Theme(0.03, ("step",), {kind: rate / 2 for kind, rate in RATES.items()}, 2),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +104,15 @@ def plan_of(seed: int, without: Iterable[str] = ()) -> Plan:
     out = frozenset(without)
     chance = random.Random(f"plan {seed}")
     long = chance.random() < LONG
-    unit = 0.15
+    unit = 0.08
+    theme = "" if long else chance.choices((*THEMES, ""), (*(one.share for one in THEMES.values()), 1.0))[0]
     most = 5 if long else chance.choice((1, 2, 2, 3, 4))
-    designs = designs_from(seed, unit=unit, per_level=1, most=most, small=not long, plain_stalls=True)
+    kinds = THEMES[theme].kinds if theme else KINDS
+    designs = designs_from(seed, unit=unit, per_level=1, most=most, small=not long, plain_stalls=True, kinds=kinds)
     number = chance.randrange(1000)
     runs = chance.randint(3, 5) if long else chance.choice((1, 1, 1, 2))
     inputs: list[tuple[str, dict[str, Any]]] = [("root-0", {"number": number + at}) for at in range(runs)]
-    poisoned = chance.random() < 0.06
+    poisoned = chance.random() < 0.15
     steps = [spec.name for spec in designs["root-0"].specs if isinstance(spec, StepSpec) and not spec.suspends]
     if poisoned and steps:
         inputs[-1][1]["poison"] = chance.choice(steps)
@@ -103,10 +120,12 @@ def plan_of(seed: int, without: Iterable[str] = ()) -> Plan:
     density = chance.choice((0.5, 1.0, 1.0, 2.0))
     rates = {kind: rate * density for kind, rate in RATES.items() if chance.random() < 0.6}
     events = {kind: weight for kind, weight in EVENTS.items() if chance.random() < 0.6}
+    if theme:
+        events, rates, max_crashes = {}, THEMES[theme].rates, THEMES[theme].max_crashes
     turns = chance.choice((30.0, 100.0, 300.0)) if "kill at any await" in events else 0.0
     manner = Manner(
         looks_every=chance.uniform(0.05, 0.2),
-        lives_for=chance.uniform(0.2, 2.0),
+        lives_for=chance.uniform(0.1, 1.0),
         most_live=6,
         cancels=chance.choice((0.0, 0.0, 0.1, 0.5)),
         early=chance.choice((0.0, 0.1, 0.3)),
@@ -119,11 +138,11 @@ def plan_of(seed: int, without: Iterable[str] = ()) -> Plan:
         designs=designs,
         inputs=tuple(inputs),
         workers=chance.choice((1, 2, 2, 3)),
-        threads=chance.choice((1, 2, 32)),
+        threads=1 if theme else chance.choice((1, 2, 32)),
         unit=unit,
         lease=0.6,
-        storm_seconds=chance.uniform(2, 10) if long else chance.uniform(0.5, 2.5),
-        event_seconds=chance.choice((0.2, 0.5, 1.0)),
+        storm_seconds=chance.uniform(1, 5) if long else chance.uniform(0.3, 1.5),
+        event_seconds=chance.choice((0.1, 0.2, 0.5)),
         max_crashes=max_crashes,
         rates=rates,
         events=events,

@@ -114,7 +114,7 @@ class Watch:
         self.transitions: Counter[tuple[str, str]] = Counter()
         self.seen: Counter[str] = Counter()
         self.struck: set[tuple[str, str, str, int | None]] = set()
-        self.on_look: Callable[[object], None] = lambda _: None
+        self.on_look: Callable[[object], None] | None = None
         self.looks = 0
         self._connection = connection
         self._designs = designs
@@ -198,7 +198,8 @@ class Watch:
             self._say("I2", now.run_id, f"it is at {now.position}, by its journal at {watched.track.at}")
         if now.mail != before.mail or rows:
             self._check_mail(ref, watched, now, rows)
-        self.on_look((now, rows))
+        if self.on_look is not None:
+            self.on_look((now, [(*row[:-2], row.error and _type_of(row), row.worker) for row in rows]))
         return watched
 
     def _add(self, ref: int, now: Standing) -> Watched:
@@ -252,7 +253,7 @@ class Watch:
         if wrong is not None:
             self._say(wrong[0], before.run_id, wrong[1])
         if row.error is not None and row.n == 0:
-            self._check_strike(before, row, decode_failure(row.error).type)
+            self._check_strike(before, row, _type_of(row))
 
     def _check_strike(self, before: Standing, row: Row, kind: str) -> None:
         """A failure that no act tells: only after so many crashes, or a refusal."""
@@ -310,3 +311,7 @@ class Watch:
     def _say(self, what: str, run_id: str, text: str) -> None:
         self.found.append(f"{what}: {text} [run {run_id}]")
 
+
+def _type_of(row: Row) -> str:
+    """The type of a failure: its traceback names files, and is another one elsewhere."""
+    return decode_failure(row.error or b"").type

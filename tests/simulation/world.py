@@ -79,7 +79,7 @@ class World:
         self.plan = plan
         self.chance = random.Random(f"world {seed}")
         self.host = Host()
-        self.weather = Weather(random.Random(f"weather {seed}"), plan.rates, plan.without, slow_for=plan.lease * 2.5)
+        self.weather = Weather(random.Random(f"weather {seed}"), plan.rates, plan.without, slow_for=0.8)
         self.story = Story(plan.designs)
         builder = Builder(self, plan.unit, self.stalls_plainly)
         self.workflows = [builder.workflow(design) for design in plan.designs.values()]
@@ -143,12 +143,12 @@ class World:
     async def works(self, seconds: float | None = None) -> None:
         """A probe's word: a handler takes its time, seldom a long one."""
         drawn = self.chance.random()
-        await asyncio.sleep(seconds or (4 * self.plan.lease * drawn if drawn > 0.93 else drawn / 20))
+        await asyncio.sleep(seconds or (1.2 * drawn if drawn > 0.94 else drawn / 30))
 
     def works_plainly(self) -> None:
         """A probe's word: a plain handler holds its thread for a moment, seldom for long."""
         drawn = self.chance.random()
-        self._takes(4 * self.plan.lease * drawn if drawn > 0.95 else drawn / 20)
+        self._takes(1.2 * drawn if drawn > 0.95 else drawn / 30)
 
     def stalls_plainly(self) -> None:
         """A plain handler holds its thread for longer than it may."""
@@ -220,10 +220,10 @@ class World:
             case "freeze":
                 victim.frozen = True
                 self.story.late.add(victim.name)
-                loop.call_later(self.chance.uniform(0, 3 * lease), victim.go_on)
+                loop.call_later(self.chance.uniform(0, 2.5 * lease), victim.go_on)
             case "block":
                 victim.blocked = True
-                loop.call_later(self.chance.uniform(0, 3 * lease), victim.go_on)
+                loop.call_later(self.chance.uniform(0, 2.5 * lease), victim.go_on)
             case "clock jump":
                 leases = 30 if self.chance.random() < 0.1 else 3
                 self.host.skew += int(self.chance.uniform(-leases, leases) * lease * 1_000_000)
@@ -249,7 +249,7 @@ class World:
         store, turns = await empty_store(self.runtime("store"))
         self.shared = Shared(store, self.weather, locks_tell=plan.locks_tell)
         self.watch = Watch(self.shared.connection, plan.designs, plan.max_crashes, self.shared.refused)
-        self.watch.on_look = self._told
+        self.watch.on_look = self._told if self.trace is not None else None
         turns.on_commit = self.watch.look
         loop.call_later(plan.storm_seconds, self._clear_up)
         async with self.app(None, "client") as app:

@@ -41,7 +41,7 @@ class Track:
         self._completed: list[tuple[str, str]] = []
         self._failed = False
 
-    def add(
+    def add(  # noqa: PLR0917  a row's columns, in their order
         self, seq: int, node: str, item: str, phase: str, n: int, kind: str, status: str, detail: bytes | None
     ) -> Wrong:
         """One more row; what is wrong with it."""

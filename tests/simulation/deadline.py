@@ -113,7 +113,11 @@ async def _play(seed: int) -> tuple[str, list[str]]:
 
 def play(seed: int) -> tuple[str, list[str]]:
     """How the race of this seed went, and what should not have been."""
-    return VirtualLoop().run_until_complete(_play(seed))
+    loop = VirtualLoop()
+    try:
+        return loop.run_until_complete(_play(seed))
+    finally:
+        loop.close()
 
 
 def main() -> int:

@@ -144,14 +144,14 @@ def designs_from(
             if not small:
                 chosen += chance.choices(able, k=chance.randint(0, 1))
             children = names[below] if below is not None else []
-            specs = tuple(_spec(kind, at, chance, unit, children, plain_stalls) for at, kind in enumerate(chosen))
+            specs = tuple(
+                _spec(kind, at, chance, unit, children, plain_stalls=plain_stalls) for at, kind in enumerate(chosen)
+            )
             designs[name] = Design(name, level, specs)
     return designs
 
 
-def _spec(  # noqa: PLR0917  what every kind is made of
-    kind: str, at: int, chance: random.Random, unit: float, children: list[str], plain_stalls: bool
-) -> Spec:
+def _spec(kind: str, at: int, chance: random.Random, unit: float, children: list[str], *, plain_stalls: bool) -> Spec:
     name = f"{kind}{at}"
     conditional = chance.random() < 0.25
     retries = chance.randint(1, 3)

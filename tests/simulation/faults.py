@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stepwell.store.protocol import Advance, Claimed, Heart, Verdict, WorkerRow
     from stepwell.store.sqlite.store import SqliteStore
     from tests.simulation.loop import Process
-    
+
 T = TypeVar("T")
 _READS = {"define", "load", "schema", "workers", "snapshot", "journal", "page", "ended", "leased"}
 _BREAKS = {"claim", "load", "workers", "leased"}

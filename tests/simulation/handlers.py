@@ -51,7 +51,7 @@ class Probe(Protocol):
 
 
 class Builder:
-    """Builds the workflows of some designs; `unit` is the designs' own, in seconds; `stall` holds a plain handler up."""
+    """Builds workflows from designs; `unit` is the designs' own, in seconds, and `stall` holds a plain handler up."""
 
     def __init__(self, probe: Probe, unit: float, stall: Callable[[], None] | None = None) -> None:
         self._probe = probe

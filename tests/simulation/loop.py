@@ -6,10 +6,10 @@ import asyncio
 import contextvars
 import heapq
 from collections import deque
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -114,8 +114,11 @@ class Process:
         self.go_on()
 
 
-class VirtualLoop(asyncio.AbstractEventLoop):
-    """An event loop in virtual time; what belongs to a process runs only while that goes on."""
+class VirtualLoop(asyncio.BaseEventLoop):
+    """An event loop in virtual time; what belongs to a process runs only while that goes on.
+
+    It has what the engine asks of a loop, and none of the rest: no files, no sockets, no real threads.
+    """
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -179,20 +182,19 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def create_task(
         self,
-        coro: Any,
+        coro: Generator[Any, None, T] | Coroutine[Any, Any, T],
         *,
-        name: str | None = None,
+        name: object = None,
         context: contextvars.Context | None = None,
-        **options: Any,
-    ) -> asyncio.Task[Any]:
+    ) -> asyncio.Task[T]:
         """Has the coroutine run."""
-        return asyncio.Task(coro, loop=self, name=name or "simulated", context=context, **options)
+        return asyncio.Task(coro, loop=self, name=str(name or "simulated"), context=context)
 
-    def run_until_complete(self, future: Awaitable[T]) -> T:
+    def run_until_complete(self, future: Generator[Any, None, T] | Awaitable[T]) -> T:
         """Runs until the coroutine has ended; raises StandstillError when it never will."""
         asyncio._set_running_loop(self)
         try:
-            main = asyncio.ensure_future(future, loop=self)
+            main = asyncio.ensure_future(cast("Awaitable[T]", future), loop=self)
             self._run_until(main)
             return main.result()
         finally:

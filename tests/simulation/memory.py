@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
 from stepwell.store.sqlite.reader import SqliteReader
@@ -11,6 +10,7 @@ from stepwell.store.sqlite.turns import InCaller
 from tests.simulation.watch import TRIGGERS
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable
 
     from stepwell.store.sqlite.turns import Clock, Operation

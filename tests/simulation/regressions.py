@@ -1,4 +1,4 @@
-"""The histories that found a defect once, as `regressions.toml` keeps them: a seed, and what was taken out of its plan."""
+"""The histories that found a defect once, as `regressions.toml` has them: a seed, and what was taken out of it."""
 
 from __future__ import annotations
 

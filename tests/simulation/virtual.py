@@ -73,7 +73,7 @@ class _Repeated:
         self._every = every
         self._at_end = at_end
         self._stopped = False
-        self._timer = loop.call_apart(every, self._turn)
+        self._timer: Turn = loop.call_apart(every, self._turn)
 
     def stop(self) -> None:
         """The last call."""
@@ -85,7 +85,7 @@ class _Repeated:
     def _turn(self) -> None:
         self._what()
         if not self._stopped:
-            self._timer: Turn = self._loop.call_apart(self._every, self._turn)
+            self._timer = self._loop.call_apart(self._every, self._turn)
 
 
 class VirtualRuntime:

@@ -138,7 +138,7 @@ class Watch:
             self._look_at(touched)
         self._changes = connection.total_changes
 
-    def began(self, run_id: str, phase: str, step: str, iteration: int | None, attempt: int) -> tuple[tuple[str, ...], int]:
+    def began(self, run_id: str, phase: str, step: str, iteration: int | None) -> tuple[tuple[str, ...], int]:
         """A user's function is called; what is journaled now, and how many of its own attempts have failed."""
         watched = self._by_id.get(run_id)
         if watched is None:

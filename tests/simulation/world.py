@@ -84,6 +84,7 @@ class World:
         builder = Builder(self, plan.unit, self.stalls_plainly)
         self.workflows = [builder.workflow(design) for design in plan.designs.values()]
         self.processes: list[Process] = []
+        self.living: list[asyncio.Task[None]] = []
         self.stops: dict[str, asyncio.Event] = {}
         self.faults: list[str] = []
         self.trace: list[str] | None = [] if traced else None
@@ -106,18 +107,15 @@ class World:
     def app(self, process: Process | None, name: str) -> Durable:
         """An app over the one store, as a process of its own sees it."""
         store, plan = FaultyStore(self.shared, process), self.plan
-        return _App(
-            store, self.workflows, lease=plan.lease, max_crashes=plan.max_crashes, runtime=self.runtime(name)
-        )
+        return _App(store, self.workflows, lease=plan.lease, max_crashes=plan.max_crashes, runtime=self.runtime(name))
 
     def begins(self, ctx: Context, phase: str) -> str:
         """A probe's word: keeps the line, and looks whether the call may begin; a poisonous one ends its process."""
         self.made += 1
         token, process = f"{self.made}", CURRENT.get()
-        place = (phase, ctx.step, ctx.iteration, ctx.attempt)
-        journaled, tries = self.watch.began(ctx.run_id, *place)
+        journaled, tries = self.watch.began(ctx.run_id, phase, ctx.step, ctx.iteration)
         if process is not None and not process.buried_alive and process.name not in self.story.late:
-            self.watch.may_begin(ctx.run_id, *place)
+            self.watch.may_begin(ctx.run_id, phase, ctx.step, ctx.iteration, ctx.attempt)
         saw = {name: digest(value) for name, value in ctx.results.items()}
         facts = (ctx.run_id, phase, ctx.step, ctx.iteration, ctx.attempt, ctx.idempotency_key, token)
         line = Line("begin", self._who(), self.now(), *facts, tries, journaled, saw, ctx.resume_data)
@@ -193,8 +191,7 @@ class World:
         kinds, weights = list(plan.events), list(plan.events.values())
         while True:
             running = [process for process in self.processes if process.alive]
-            for _ in range(plan.workers - len(running)):
-                running.append(self._begin_process())
+            running += [self._begin_process() for _ in range(plan.workers - len(running))]
             await asyncio.sleep(chance.expovariate(1 / plan.event_seconds))
             if not self.weather.stormy or not any(weights):
                 continue
@@ -209,7 +206,7 @@ class World:
             left = drawn if self.weather.counts("kill at any await", "planned") else -1
         process = Process(f"process-{len(self.processes)}", left)
         self.processes.append(process)
-        process.begin(self.live(process))
+        self.living.append(process.begin(self.live(process)))
         return process
 
     async def _befall(self, kind: str, victim: Process, client: Durable) -> None:
@@ -232,7 +229,7 @@ class World:
             case "stop":
                 if victim.name in self.stops:
                     self.stops[victim.name].set()
-            case "recover":
+            case _:
                 with contextlib.suppress(*_EXPLAINED):
                     await client.recover()
 
@@ -240,7 +237,6 @@ class World:
         ids = [worker for worker, owner in self.shared.owners.items() if owner is victim]
         if ids:
             await FaultyStore(self.shared, None).steal(ids[-1])
-
 
     async def play(self) -> Ended:
         """The history, from its first run to the end of its last one."""
@@ -310,14 +306,15 @@ async def _play(plan: Plan, *, traced: bool) -> Ended:
 
 def play(seed: int, without: Iterable[str] = (), *, traced: bool = False) -> Ended:
     """One history of this seed without these elements of its plan, always the same."""
-    log, faults = logging.getLogger("stepwell"), _Faults()
+    log, faults, loop = logging.getLogger("stepwell"), _Faults(), VirtualLoop()
     propagate, level = log.propagate, log.level
     log.propagate = False
     log.setLevel(logging.ERROR)
     log.addHandler(faults)
     try:
-        ended = VirtualLoop().run_until_complete(_play(plan_of(seed, without), traced=traced))
+        ended = loop.run_until_complete(_play(plan_of(seed, without), traced=traced))
     finally:
+        loop.close()
         log.removeHandler(faults)
         log.setLevel(level)
         log.propagate = propagate

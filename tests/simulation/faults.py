@@ -187,9 +187,10 @@ class FaultyStore:
         return told
 
     def _perhaps_refuse(self, advances: Sequence[Advance]) -> None:
-        """Cannot keep one of the rows: an outcome that went forward."""
+        """Cannot keep one of the rows, an outcome's."""
         for one in advances:
-            if any(row.phase != "undo" and row.n == 0 for row in one.rows) and self._weather.strikes("refuses"):
+            outcomes = {row.phase for row in one.rows if row.n == 0}
+            if outcomes and self._weather.strikes("refuses", "undo" if "undo" in outcomes else "do"):
                 self._all.refused.add(one.run_id)
                 raise sqlite3.IntegrityError("no such row can be kept")
 

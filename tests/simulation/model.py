@@ -148,6 +148,8 @@ class _Node:
         kind = kinds.get(type(spec), "step")
         names = [unit.name for unit in spec.units] if isinstance(spec, ParallelSpec) else [spec.name]
         if self._facts.struck(_first_key(spec)):
+            if in_vain and isinstance(spec, (ParallelSpec, LoopSpec)):
+                self._course.stages.append([Expected((spec.name, "step", None), "asked", retrying=in_vain)])
             return self._add(Expected(_first_key(spec)))
         skipped = Expected((spec.name, kind, None), "skipped", retrying=in_vain, last_attempt=in_vain + 1)
         self._course.stages.append([skipped])

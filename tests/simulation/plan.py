@@ -61,6 +61,7 @@ class Theme(NamedTuple):
 THEMES = {
     "deaths at deadlines": Theme(0.03, ("step", "wait"), {"kills after": 0.1}, 1),
     "held threads": Theme(0.03, ("step",), {kind: rate / 2 for kind, rate in RATES.items()}, 2),
+    "refusals": Theme(0.03, ("step", "parallel", "loop"), {"refuses": 0.3, "away": 0.02}, NEVER),
 }
 
 
@@ -70,6 +71,7 @@ class Plan:
 
     seed: int
     without: frozenset[str]
+    theme: str
     designs: dict[str, Design]
     inputs: tuple[tuple[str, dict[str, Any]], ...]
     """The runs that the client starts: workflow and input."""
@@ -135,6 +137,7 @@ def plan_of(seed: int, without: Iterable[str] = ()) -> Plan:
     plan = Plan(
         seed=seed,
         without=out,
+        theme=theme,
         designs=designs,
         inputs=tuple(inputs),
         workers=chance.choice((1, 2, 2, 3)),

@@ -29,6 +29,7 @@ _WHERE = {
     "kills before": ("claim", "commit", "load", "define", "enlist", "retire", "workers", "bury", "leased"),
     "kills after": ("claim", "commit", "load", "define", "enlist", "retire", "workers", "bury", "leased"),
     "breaks": ("claim", "load", "workers", "leased"),
+    "refuses": ("do", "undo"),
 }
 _ENTRIES = {
     "step": ("completed", "failed", "skipped", "retrying", "suspended"),

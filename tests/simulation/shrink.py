@@ -52,7 +52,7 @@ def shrunk(seed: int, without: Iterable[str] = (), fails: Callable[[Sequence[str
                 size //= 2
         if len(out) == before:
             break
-    return sorted(out)
+    return sorted(one for one in out if one.partition(":")[0] not in out or ":" not in one)
 
 
 def _strikes(seed: int, out: Sequence[str]) -> list[str]:

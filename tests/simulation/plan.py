@@ -61,7 +61,7 @@ class Theme(NamedTuple):
 THEMES = {
     "deaths at deadlines": Theme(0.03, ("step", "wait"), {"kills after": 0.1}, 1),
     "held threads": Theme(0.03, ("step",), {kind: rate / 2 for kind, rate in RATES.items()}, 2),
-    "refusals": Theme(0.03, ("step", "parallel", "loop"), {"refuses": 0.3, "away": 0.02}, NEVER),
+    "refusals": Theme(0.03, ("step", "parallel", "loop"), {"refuses": 0.3, "away": 0.02}, 3),
 }
 
 

@@ -19,9 +19,10 @@ import pytest
 
 from tests.simulation.batch import play_batch
 from tests.simulation.digests import FILE, trace_digest
+from tests.simulation.plan import plan_of
 from tests.simulation.reach import missing
 from tests.simulation.regressions import Regression, command, plan_digest, regressions
-from tests.simulation.shrink import failings
+from tests.simulation.shrink import failings, shrunk
 from tests.simulation.world import play
 
 if TYPE_CHECKING:
@@ -99,3 +100,13 @@ def test_a_seed_is_the_same_history_twice_in_one_process() -> None:
 
     assert first.story == second.story
     assert (first.seconds, first.met) == (second.seconds, second.met)
+
+
+def test_a_failing_history_is_made_smaller_until_only_what_it_needs_is_left() -> None:
+    elements = plan_of(7).elements
+    needed = {elements[1], elements[-1]}
+
+    taken_out = shrunk(7, fails=lambda out: not needed & {*out})
+
+    assert {*taken_out} >= {*elements} - needed
+    assert plan_of(7, taken_out).elements == [one for one in elements if one in needed]

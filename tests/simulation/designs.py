@@ -125,19 +125,21 @@ def designs_from(
     small: bool = False,
     plain_stalls: bool = False,
     kinds: tuple[str, ...] = KINDS,
+    fewest: int | None = None,
 ) -> dict[str, Design]:
     """Workflows by name, `per_level` on each level; `unit` is what they wait, in seconds, give or take.
 
-    Small ones may have one node alone, and no child. With `plain_stalls` plain handlers stall too.
+    Each has `fewest` nodes or more; small ones may have one alone, and no child. With `plain_stalls` plain handlers
+    stall too.
     """
     chance = random.Random(f"designs {seed}")
+    least = (1 if small else 3) if fewest is None else fewest
     names = {level: [f"{level}-{at}" for at in range(per_level)] for level in LEVELS}
     designs: dict[str, Design] = {}
     for below, level in zip((*LEVELS[1:], None), LEVELS, strict=True):
         able = [kind for kind in kinds if below is not None or kind != "child"]
         for at, name in enumerate(names[level]):
-            fewest = 1 if small else 3
-            chosen = chance.sample(able, chance.randint(min(fewest, most), min(most, len(able))))
+            chosen = chance.sample(able, chance.randint(min(least, most), min(most, len(able))))
             if below is not None and at == 0 and not small:  # the first of each level has a child, and a step
                 chosen = [*dict.fromkeys([*chosen[:-2], "child", "step"])]
                 chance.shuffle(chosen)

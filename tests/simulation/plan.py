@@ -59,8 +59,8 @@ class Theme(NamedTuple):
 
 
 THEMES = {
-    "deaths at deadlines": Theme(0.03, ("step", "wait"), {"kills after": 0.1}, 1),
-    "held threads": Theme(0.03, ("step",), {kind: rate / 2 for kind, rate in RATES.items()}, 2),
+    "deaths at deadlines": Theme(0.08, ("step", "wait", "wait"), {"kills after": 0.12}, 1),
+    "held threads": Theme(0.03, ("step",), RATES, 2),
     "refusals": Theme(0.03, ("step", "parallel", "loop"), {"refuses": 0.3, "away": 0.02}, 3),
 }
 
@@ -110,7 +110,18 @@ def plan_of(seed: int, without: Iterable[str] = ()) -> Plan:
     theme = "" if long else chance.choices((*THEMES, ""), (*(one.share for one in THEMES.values()), 1.0))[0]
     most = 5 if long else chance.choice((1, 2, 2, 3, 4))
     kinds = THEMES[theme].kinds if theme else KINDS
-    designs = designs_from(seed, unit=unit, per_level=1, most=most, small=not long, plain_stalls=True, kinds=kinds)
+    fewest = 3 if theme == "deaths at deadlines" else None
+    most = max(most, fewest or 0)
+    designs = designs_from(
+        seed,
+        unit=unit,
+        per_level=1,
+        most=min(most, len(kinds)),
+        small=not long,
+        plain_stalls=True,
+        kinds=kinds,
+        fewest=fewest,
+    )
     number = chance.randrange(1000)
     runs = chance.randint(3, 5) if long else chance.choice((1, 1, 1, 2))
     inputs: list[tuple[str, dict[str, Any]]] = [("root-0", {"number": number + at}) for at in range(runs)]
@@ -124,7 +135,7 @@ def plan_of(seed: int, without: Iterable[str] = ()) -> Plan:
     events = {kind: weight for kind, weight in EVENTS.items() if chance.random() < 0.6}
     if theme:
         events, rates, max_crashes = {}, THEMES[theme].rates, THEMES[theme].max_crashes
-    turns = chance.choice((30.0, 100.0, 300.0)) if "kill at any await" in events else 0.0
+    turns = chance.choice((60.0, 200.0, 600.0)) if "kill at any await" in events else 0.0
     manner = Manner(
         looks_every=chance.uniform(0.05, 0.2),
         lives_for=chance.uniform(0.1, 1.0),

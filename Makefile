@@ -63,7 +63,7 @@ bench: setup ## measure, beside the raw limit of the database
 red: setup ## break the engine on purpose, once per invariant, and see its test fail
 	@$(BIN)/python scripts/red.py
 
-simulate: setup ## play seeded histories in virtual time (SEEDS=1000, from FIRST=0 on)
+simulate: setup ## play seeded histories in virtual time (SEEDS=1000, from FIRST=0 on), and count what they reach
 	@$(BIN)/python -m tests.simulation $(FIRST) --count $(SEEDS)
 	@$(BIN)/python -m tests.simulation.deadline --first $(FIRST) --seeds $(SEEDS)
 

@@ -1,41 +1,89 @@
-"""`python -m tests.simulation SEED` plays one history again and tells it; `--count N` plays N from that seed on."""
+"""`python -m tests.simulation SEED` plays one history and tells what is wrong in it; `--count N` plays N from there.
+
+A history that fails is made smaller, and printed as a line for `regressions.toml`. `--without` takes out elements of
+the plan; `--trace` prints all that happens; `--reach` fails when the histories did not reach what they should.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
-from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from typing import TYPE_CHECKING
 
+from tests.simulation.batch import Batch, play_batch
+from tests.simulation.reach import missing, table
+from tests.simulation.regressions import command, line_of
+from tests.simulation.shrink import failings, shrunk
 from tests.simulation.world import play
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SHARE = 50
 
 
 def main() -> int:
     """Play and print; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seed", type=int)
     parser.add_argument("--count", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--without", default="", help="elements of the plan, separated by semicolons")
+    parser.add_argument("--trace", action="store_true")
+    parser.add_argument("--reach", action="store_true", help="fail when something was not reached")
+    parser.add_argument("--as-it-is", action="store_true", help="do not make a failing history smaller")
+    parser.add_argument("--stop", type=int, default=10, help="after so many failing histories")
     given = parser.parse_args()
-    met, statuses, kinds, failing = Counter[str](), Counter[str](), Counter[str](), 0
-    began, virtual = time.perf_counter(), 0.0
-    for seed in range(given.seed, given.seed + given.count):
-        ended = play(seed)
-        virtual += ended.seconds
-        met.update(ended.met)
-        statuses.update(str(run.status) for run in ended.story.snapshots.values())
-        kinds.update(f"{one.kind} {one.status}" for journal in ended.story.journals.values() for one in journal)
-        if ended.violations:
-            failing += 1
-            told = "\n  ".join([f"python -m tests.simulation {seed}", *ended.violations[:10]])
-            sys.stdout.write(f"{told}\n")
-            sys.stdout.flush()
+    without = [one for one in given.without.split(";") if one]
+    if given.count == 1:
+        return _one(given.seed, without, traced=given.trace, shrinks=not given.as_it_is)
+    return _many(given)
+
+
+def _one(seed: int, without: Sequence[str], *, traced: bool, shrinks: bool) -> int:
+    found = failings(seed, without)
+    if traced:
+        sys.stdout.writelines(f"{line}\n" for line in play(seed, without, traced=True).trace)
+    _print(f"{command(seed, without)}: {len(found)} violations", *found)
+    if found and shrinks:
+        smaller = shrunk(seed, without)
+        _print("smaller:", command(seed, smaller), *failings(seed, smaller)[:5], "", line_of(seed, smaller, found[0]))
+    return 1 if found else 0
+
+
+def _many(given: argparse.Namespace) -> int:
+    began, whole = time.perf_counter(), Batch()
+    end = given.seed + given.count
+    shares = [(first, min(SHARE, end - first)) for first in range(given.seed, end, SHARE)]
+    with ProcessPoolExecutor(given.jobs) as pool:
+        for batch in pool.map(play_batch, *zip(*shares, strict=True)):
+            for seed, found in batch.failed.items():
+                _print(command(seed), *found[:10])
+            whole.add(batch)
+            if len(whole.failed) >= given.stop:
+                pool.shutdown(wait=False, cancel_futures=True)
+                break
     seconds = time.perf_counter() - began
-    sys.stdout.write(
-        f"{given.count} histories in {seconds:.1f} s, {virtual / 3600:.1f} hours of virtual time; {failing} failed\n"
+    _print(
+        f"{whole.histories:,} histories in {seconds:.1f} s with {given.jobs} processes, {whole.cpu:.1f} s of CPU: "
+        f"{whole.histories / seconds:.0f} a second; {whole.runs:,} runs, {whole.looks:,} transactions looked at, "
+        f"{whole.virtual / 3600:.2f} hours of virtual time; {len(whole.failed)} failed",
+        *table(whole.reached),
     )
-    for title, counts in (("runs", statuses), ("entries", kinds), ("faults", met)):
-        sys.stdout.write(f"{title}: {', '.join(f'{name} {count}' for name, count in sorted(counts.items()))}\n")
-    return 1 if failing else 0
+    for seed in list(whole.failed)[:1] if not given.as_it_is else []:
+        _one(seed, (), traced=False, shrinks=True)
+    lacking = missing(whole.reached) if given.reach else []
+    if lacking:
+        _print("not reached:", *lacking)
+    return 1 if whole.failed or lacking else 0
+
+
+def _print(*lines: str) -> None:
+    sys.stdout.write("\n  ".join(lines) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

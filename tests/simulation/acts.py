@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 End: TypeAlias = Literal["returns", "aborts", "exhausts", "unstorable"]
@@ -12,6 +13,7 @@ FAILS_FOR_GOOD = 0.02
 UNDO_EXHAUSTS = 0.05
 SKIPS = 0.3
 NO_BRANCH = 0.02
+_REMEMBERED = 100_000
 
 
 class Act(NamedTuple):
@@ -22,6 +24,7 @@ class Act(NamedTuple):
     end: End
 
 
+@lru_cache(_REMEMBERED)
 def act_of(number: int, design: str, place: str, *, stalls: bool = False, undo: bool = False) -> Act:
     """What the handler or compensator at this place does."""
     chance = random.Random(f"{number} {design} {place} {undo}")
@@ -36,22 +39,26 @@ def act_of(number: int, design: str, place: str, *, stalls: bool = False, undo: 
     return Act(fails, how, end)
 
 
+@lru_cache(_REMEMBERED)
 def asked_in_vain(number: int, design: str, place: str) -> int:
     """How many times (0 or 1) a condition, resolver, mapper or sleep's function raises before it answers."""
     return int(random.Random(f"{number} {design} {place} asked").random() < FAILS_AT_ALL)
 
 
+@lru_cache(_REMEMBERED)
 def holds(number: int, design: str, node: str) -> bool:
     """A condition's answer."""
     return random.Random(f"{number} {design} {node} holds").random() >= SKIPS
 
 
+@lru_cache(_REMEMBERED)
 def branch_of(number: int, design: str, node: str, branches: tuple[str, ...]) -> str:
     """A resolver's answer, which may name no branch at all."""
     chance = random.Random(f"{number} {design} {node} branch")
     return "nowhere" if chance.random() < NO_BRANCH else chance.choice(branches)
 
 
+@lru_cache(_REMEMBERED)
 def last_turn(number: int, design: str, node: str, turns: int) -> int:
     """At which iteration a loop's condition holds; it may be beyond the last."""
     return random.Random(f"{number} {design} {node} turns").randint(1, turns + 1)

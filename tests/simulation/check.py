@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.simulation.story import Story
 
 OUTCOMES = ("completed", "failed", "skipped")
+STRUCK = ("CrashLimit", "IntegrityError")
 
 
 def violations(story: Story) -> list[str]:
@@ -41,7 +42,21 @@ class _Facts:
         for letter in story.letters.get(run_id, ()):
             self._letters[letter.name].append(letter.payload)
         self._outcomes = {entry.node: entry for entry in story.journals[run_id] if entry.kind == "signal"}
+        self._struck = {
+            key_of(entry): entry.error.type
+            for entry in story.journals[run_id]
+            if entry.error is not None and (run_id, *key_of(entry)) in story.struck
+        }
         self.used = Counter[str]()
+
+    def struck(self, key: Key) -> str | None:
+        """As the story has it."""
+        return self._struck.get(key)
+
+    @property
+    def is_struck(self) -> bool:
+        """Whether anything of the run was."""
+        return bool(self._struck)
 
     def letter(self, signal: str) -> Any:
         """The next accepted letter of that name."""
@@ -167,13 +182,15 @@ class RunCheck:
                 self._say("outcome", f"{key_of(entry)} {entry.status} {failure}, expected {one.status} {one.failure}")
             elif entry.status == "completed" and without_tokens(entry.result) != one.value:
                 self._say("outcome", f"{key_of(entry)} gave {entry.result}, expected {one.value}")
-            elif entry.attempt != one.last_attempt and failure != "CrashLimit":
+            elif entry.attempt != one.last_attempt and failure not in STRUCK:
                 self._say("attempt", f"{key_of(entry)} at attempt {entry.attempt}, expected {one.last_attempt}")
 
     def _check_attempts(self) -> None:
         """Failed attempts and suspensions are as many as the acts say: a crash is none."""
         rows = Counter((key_of(entry), entry.status) for entry in self._entries)
         for one in (one for stage in self._course.stages for one in stage):
+            if one.failure in STRUCK:
+                continue
             whole = (one.status in OUTCOMES and self._has(one)) or (
                 one.status == "asked" and self._run.status == "completed"
             )
@@ -197,6 +214,8 @@ class RunCheck:
             (e.node, e.iteration) for e in self._entries if e.kind == "compensate" and e.status == "retrying"
         )
         undone = [entry for entry in self._outcomes if entry.kind == "compensate"]
+        struck = {(e.node, e.iteration) for e in undone if self._facts.struck(key_of(e))}
+        wanted = [(*one[:2], "failed", retries[one[:2]]) if one[:2] in struck else one for one in wanted]
         told = [(entry.node, entry.iteration, entry.status, retries[entry.node, entry.iteration]) for entry in undone]
         if status == "completed":
             wanted = []
@@ -212,7 +231,7 @@ class RunCheck:
     def _check_outside(self) -> None:
         """Letters are used once and not lost (I6), children spawned once (I8), the canceled stay as they were (I9)."""
         letters = self._story.letters.get(self._run_id, [])
-        if str(self._run.status) != "canceled":
+        if str(self._run.status) != "canceled" and not self._facts.is_struck:
             for name, count in Counter(letter.name for letter in letters if letter.waited_for).items():
                 if self._facts.used[name] < count:
                     self._say("I6", f"{count} resumes of {name} were accepted, {self._facts.used[name]} letters used")

@@ -24,7 +24,9 @@ def check_calls(lines: list[Line], entries: list[Entry], course: Course, story: 
         *_started_too_early([line for line in begun if line.who not in story.late], entries, course),
         *_saw_what_was_not_journaled(begun, entries),
         *_journaled_what_nobody_returned(lines, entries),
-        *_begun_again([line for line in begun if line.who not in story.late], story.stopped),
+        *_begun_again(
+            [one for one in begun if one.who not in story.late and one.run_id not in story.refused], story.stopped
+        ),
         *_keys(begun),
         *_undone_without_results([line for line in begun if line.phase == "undo"], entries, course),
     ]

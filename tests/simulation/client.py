@@ -41,6 +41,10 @@ class Manner:
     most_live: int = 40
     cancels: float = 0.03
     early: float = 0.015
+    tires: float = 1.0
+    """By how much the pause grows from each look to the next, up to ten times what it was."""
+    by_status: bool = True
+    """Whether it asks for live runs alone, which costs more calls where there are few runs."""
 
 
 @dataclass(slots=True)
@@ -72,9 +76,13 @@ class Client:
 
     async def trouble(self, runs: int, poisons: int) -> None:
         """Start the runs, a few at a time, and go on until all have ended."""
-        inputs = self._inputs(runs, poisons)
+        await self.trouble_with(self._inputs(runs, poisons))
+
+    async def trouble_with(self, inputs: list[tuple[str, dict[str, Any]]]) -> None:
+        """The same, with runs of these workflows and inputs."""
+        pause = self._manner.looks_every
         while True:
-            live = [run for status in LIVE for run in await self._list(status=status)]
+            live = await self._live()
             if not inputs and not live:
                 break
             roots = sum(run.parent_run_id is None for run in live)
@@ -87,9 +95,15 @@ class Client:
                     if self._chance.random() < self._manner.cancels:
                         self._later(self._cancel_later(self._chance.uniform(0, self._manner.lives_for), run))
                 await self._attend(run)
-            await asyncio.sleep(self._manner.looks_every)
+            await asyncio.sleep(pause)
+            pause = min(pause * self._manner.tires, 10 * self._manner.looks_every)
         for one in list(self._aside):
             await one
+
+    async def _live(self) -> list[RunSnapshot]:
+        if self._manner.by_status:
+            return [run for status in LIVE for run in await self._list(status=status)]
+        return [run for run in await self._list() if run.status in LIVE]
 
     def _inputs(self, runs: int, poisons: int) -> list[tuple[str, dict[str, Any]]]:
         roots = [design for design in self._story.designs.values() if design.level == "root"]

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 from stepwell import Durable, durable
 from stepwell.store.sqlite.store import SqliteStore
 from tests.simulation.faults import FaultyStore, Shared, Weather
-from tests.simulation.virtual import Host, VirtualLoop, VirtualRuntime
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.virtual import Host, VirtualRuntime
 
 if TYPE_CHECKING:
     from stepwell import Context, Workflow
@@ -45,7 +46,7 @@ class _Watching(FaultyStore):
             self.over_before = self._all.connection.execute(JOURNALED, (run_id,)).fetchone() is not None
             return await self._store.deliver(run_id, name, value, key=key, waiting_only=waiting_only)
 
-        return await self.call(look_and_deliver)
+        return await self.call("deliver", look_and_deliver)
 
 
 def _workflow(chance: random.Random) -> Workflow:
@@ -67,7 +68,7 @@ async def _after(ctx: Context) -> Any:
 async def _play(seed: int) -> tuple[str, list[str]]:
     chance = random.Random(f"deadline {seed}")
     runtime = VirtualRuntime(chance, "host", Host())
-    weather = Weather(chance, away=0, forgets=0, kills=0, busy=0, repeats=0, stuck=0, slow=SLOWNESS)
+    weather = Weather(chance, {}, slowness=SLOWNESS)
     base = SqliteStore("sqlite://", runtime)
     await base.migrate()
     await base.open()
@@ -112,8 +113,11 @@ async def _play(seed: int) -> tuple[str, list[str]]:
 
 def play(seed: int) -> tuple[str, list[str]]:
     """How the race of this seed went, and what should not have been."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(_play(seed))
+    loop = VirtualLoop()
+    try:
+        return loop.run_until_complete(_play(seed))
+    finally:
+        loop.close()
 
 
 def main() -> int:

@@ -116,26 +116,44 @@ class Design:
         return (*waited, *(spec.name for spec in self.specs if isinstance(spec, StepSpec) and spec.suspends))
 
 
-def designs_from(seed: int, *, unit: float, per_level: int = 2, most: int = 6) -> dict[str, Design]:
-    """Workflows by name, `per_level` on each level; `unit` is what they wait, in seconds, give or take."""
+def designs_from(
+    seed: int,
+    *,
+    unit: float,
+    per_level: int = 2,
+    most: int = 6,
+    small: bool = False,
+    plain_stalls: bool = False,
+    kinds: tuple[str, ...] = KINDS,
+    fewest: int | None = None,
+) -> dict[str, Design]:
+    """Workflows by name, `per_level` on each level; `unit` is what they wait, in seconds, give or take.
+
+    Each has `fewest` nodes or more; small ones may have one alone, and no child. With `plain_stalls` plain handlers
+    stall too.
+    """
     chance = random.Random(f"designs {seed}")
+    least = (1 if small else 3) if fewest is None else fewest
     names = {level: [f"{level}-{at}" for at in range(per_level)] for level in LEVELS}
     designs: dict[str, Design] = {}
     for below, level in zip((*LEVELS[1:], None), LEVELS, strict=True):
-        kinds = [kind for kind in KINDS if below is not None or kind != "child"]
+        able = [kind for kind in kinds if below is not None or kind != "child"]
         for at, name in enumerate(names[level]):
-            chosen = chance.sample(kinds, chance.randint(min(3, most), min(most, len(kinds))))
-            if below is not None and at == 0:  # the first of each level has a child, and a step
+            chosen = chance.sample(able, chance.randint(min(least, most), min(most, len(able))))
+            if below is not None and at == 0 and not small:  # the first of each level has a child, and a step
                 chosen = [*dict.fromkeys([*chosen[:-2], "child", "step"])]
                 chance.shuffle(chosen)
-            chosen += chance.choices(kinds, k=chance.randint(0, 1))
+            if not small:
+                chosen += chance.choices(able, k=chance.randint(0, 1))
             children = names[below] if below is not None else []
-            specs = tuple(_spec(kind, at, chance, unit, children) for at, kind in enumerate(chosen))
+            specs = tuple(
+                _spec(kind, at, chance, unit, children, plain_stalls=plain_stalls) for at, kind in enumerate(chosen)
+            )
             designs[name] = Design(name, level, specs)
     return designs
 
 
-def _spec(kind: str, at: int, chance: random.Random, unit: float, children: list[str]) -> Spec:
+def _spec(kind: str, at: int, chance: random.Random, unit: float, children: list[str], *, plain_stalls: bool) -> Spec:
     name = f"{kind}{at}"
     conditional = chance.random() < 0.25
     retries = chance.randint(1, 3)
@@ -145,9 +163,8 @@ def _spec(kind: str, at: int, chance: random.Random, unit: float, children: list
             suspends = chance.randint(1, 2) if kind == "suspend" else 0
             stalls = kind == "step" and chance.random() < 0.3
             one = _unit(name, chance)
-            return StepSpec(
-                name, Unit(name, one.plain and not stalls, one.compensated), suspends, conditional, retries, stalls
-            )
+            plain = one.plain and (plain_stalls or not stalls)
+            return StepSpec(name, Unit(name, plain, one.compensated), suspends, conditional, retries, stalls)
         case "parallel":
             return ParallelSpec(name, units, conditional, retries)
         case "route":

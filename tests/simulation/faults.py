@@ -1,10 +1,11 @@
-"""The in-memory store as an unreliable one: away, slow, forgetful, late, and deadly to whoever calls it."""
+"""The in-memory store as an unreliable one: away, slow, forgetful, late, broken, and deadly to whoever calls it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import copy
+import sqlite3
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,51 +13,72 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from stepwell import StoreUnavailableError
 from stepwell.store.sqlite.connection import in_transaction
 from stepwell.store.sqlite.sql import Q
+from tests.simulation.loop import pause
 
 if TYPE_CHECKING:
     import random
-    import sqlite3
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from stepwell.store.protocol import Advance, Claimed, Heart, Verdict, WorkerRow
     from stepwell.store.sqlite.store import SqliteStore
-    from tests.simulation.virtual import Process
+    from tests.simulation.loop import Process
 
 T = TypeVar("T")
-_READS = {"load", "schema"}
+_READS = {"define", "load", "schema", "workers", "snapshot", "journal", "page", "ended", "leased"}
+_BREAKS = {"claim", "load", "workers", "leased"}
+"""The calls after which the engine goes on whatever the driver raised."""
+_AT_A_CALL = ("away", "forgets", "kills before", "kills after", "slow", "breaks")
+
+
+class BrokenDriverError(Exception):
+    """What no driver should raise."""
 
 
 @dataclass(slots=True)
 class Weather:
-    """How likely each fault is at each call while it is stormy, and how slow the store is, in seconds."""
+    """How likely each fault is at each call while it is stormy, and how slow the store is, in seconds.
+
+    `without`: faults that do not happen though they were drawn, all of a kind or one of it.
+    """
 
     chance: random.Random
+    rates: dict[str, float]
+    without: frozenset[str] = frozenset()
     stormy: bool = True
-    away: float = 0.01
-    forgets: float = 0.01
-    kills: float = 0.003
-    busy: float = 0.02
-    repeats: float = 0.02
-    slow: float = 0.002
-    stuck: float = 0.005
-    stuck_for: float = 1.5
+    slowness: float = 0.002
+    slow_for: float = 1.5
+    drawn: Counter[str] = field(default_factory=Counter)
     met: Counter[str] = field(default_factory=Counter)
 
-    def strikes(self, fault: str) -> bool:
-        """Whether this fault happens now."""
-        struck = self.stormy and self.chance.random() < getattr(self, fault)
-        if struck:
-            self.met[fault] += 1
-        return struck
+    def at_a_call(self, verb: str) -> str | None:
+        """The fault that strikes this call; at most one does."""
+        if not self.stormy:
+            return None
+        left = self.chance.random()
+        for fault in _AT_A_CALL:
+            left -= self.rates.get(fault, 0.0)
+            if left < 0:
+                return fault if (fault != "breaks" or verb in _BREAKS) and self.counts(fault, verb) else None
+        return None
 
-    def delay(self) -> float:
-        """How long a call is on its way."""
-        return self.chance.uniform(0, self.stuck_for) if self.strikes("stuck") else self.chance.uniform(0, self.slow)
+    def strikes(self, fault: str, where: str = "") -> bool:
+        """Whether this fault happens now."""
+        rate = self.rates.get(fault, 0.0)
+        return self.stormy and rate > 0 and self.chance.random() < rate and self.counts(fault, where)
+
+    def counts(self, fault: str, where: str = "") -> bool:
+        """Counts a fault that was drawn; whether it happens."""
+        number = self.drawn[fault]
+        self.drawn[fault] = number + 1
+        if self.without and (fault in self.without or f"{fault}:{number}" in self.without):
+            return False
+        self.met[f"{fault}, {where}" if where else fault] += 1
+        return True
 
 
 @dataclass(slots=True)
 class Shared:
-    """What all callers of the store share: the store itself, and who is known to whom."""
+    """What all callers of the store share: the store itself, who is known to whom, and which runs were refused."""
 
     store: SqliteStore
     weather: Weather
@@ -64,6 +86,8 @@ class Shared:
     locks_tell: bool = True
     writes: int = 0
     late: set[asyncio.Task[Any]] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+    decided: Counter[str] = field(default_factory=Counter)
 
     def is_dead(self, worker_id: str) -> bool:
         """Whether the worker's process has died."""
@@ -82,30 +106,42 @@ class FaultyStore:
         self.url = shared.store.url
         self.latest = shared.store.latest
         self.shared = with_others
-        self.sees_death = shared.store.sees_death
+        self.sees_death = shared.locks_tell
         self._all = shared
         self._store = shared.store
         self._weather = shared.weather
         self._process = process
         self.reader = FaultyReader(self)
 
-    async def call(self, what: Callable[[], Awaitable[T]], *, writes: bool = True) -> T:
-        """What the store gives, if all goes well."""
-        await asyncio.sleep(self._weather.delay())
-        if self._weather.strikes("away"):
+    async def call(self, verb: str, what: Callable[[], Awaitable[T]], *, writes: bool = True) -> T:
+        """What the store gives, if all goes well; it is on its way there or back, or neither."""
+        weather, process = self._weather, self._process
+        if process is not None and not process.alive:
+            await asyncio.sleep(0)
+        fault = weather.at_a_call(verb)
+        delay = 3 * weather.slowness * (weather.chance.random() - 1 / 3)
+        if fault == "slow":
+            delay *= weather.slow_for / weather.slowness / 2
+        if delay > 0:
+            await pause(delay)
+        if fault == "away":
             raise StoreUnavailableError(self.url, "it is away")
-        await self._perhaps_die()
+        if fault == "breaks":
+            raise BrokenDriverError(verb)
+        if fault == "kills before":
+            await self._die()
         given = await what()
         self._all.writes += writes
-        await self._perhaps_die()
-        if self._weather.stormy:
-            await asyncio.sleep(self._weather.delay())
-        if self._weather.strikes("forgets"):
+        if fault == "kills after":
+            await self._die()
+        if delay <= 0:
+            await pause(-delay)
+        if fault == "forgets":
             raise StoreUnavailableError(self.url, "the answer was lost")
         return given
 
-    async def _perhaps_die(self) -> None:
-        if self._process is not None and self._process.alive and self._weather.strikes("kills"):
+    async def _die(self) -> None:
+        if self._process is not None:
             self._process.die()
             await asyncio.sleep(0)
 
@@ -123,43 +159,56 @@ class FaultyStore:
         verb = getattr(self._store, name)
 
         async def passed_on(*given: Any, **named: Any) -> Any:
-            return await self.call(lambda: verb(*given, **named), writes=name not in _READS)
+            return await self.call(name, lambda: verb(*given, **named), writes=name not in _READS)
 
         return passed_on
 
     async def claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int) -> Claimed:
         """Passes on."""
-        return await self.call(lambda: self._claim(worker_id, lanes, limit, suspects), writes=False)
+        return await self.call("claim", lambda: self._claim(worker_id, lanes, limit, suspects), writes=False)
 
     async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
-        """Passes on, but for runs that are busy; now and then the same batch comes once more, much later."""
+        """Passes on, but for runs that are busy or refused; now and then the same batch comes once more, much later."""
+        weather = self._weather
         kept = [_kept(one) for one in advances]
-        busy = [self._weather.strikes("busy") for _ in advances]
+        self._perhaps_refuse(kept)
+        busy = [weather.strikes("busy") for _ in advances]
         free = [one for one, is_busy in zip(kept, busy, strict=True) if not is_busy]
-        if self._weather.strikes("repeats"):
+        if weather.strikes("repeats"):
             late = asyncio.get_running_loop().create_task(
                 self._commit_late(worker_id, free), context=contextvars.Context()
             )
             self._all.late.add(late)
             late.add_done_callback(self._all.late.discard)
-        verdicts = iter(await self.call(lambda: self._store.commit(worker_id, free)) if free else [])
-        return ["busy" if is_busy else next(verdicts) for is_busy in busy]
+        verdicts = iter(await self.call("commit", lambda: self._store.commit(worker_id, free)) if free else [])
+        told: list[Verdict] = ["busy" if is_busy else next(verdicts) for is_busy in busy]
+        self._all.decided.update(f"verdict {verdict}" for verdict in told)
+        self._all.decided.update(f"decision {decision}" for one in advances for decision in _decisions(one))
+        return told
+
+    def _perhaps_refuse(self, advances: Sequence[Advance]) -> None:
+        """Cannot keep one of the rows, an outcome's."""
+        for one in advances:
+            outcomes = {row.phase for row in one.rows if row.n == 0}
+            if outcomes and self._weather.strikes("refuses", "undo" if "undo" in outcomes else "do"):
+                self._all.refused.add(one.run_id)
+                raise sqlite3.IntegrityError("no such row can be kept")
 
     async def enlist(self, worker_id: str, host: str) -> Heart:
         """Passes on."""
         if self._process is not None:
             self._all.owners[worker_id] = self._process
-        await self.call(lambda: self._store.enlist(worker_id, host))
+        await self.call("enlist", lambda: self._store.enlist(worker_id, host))
         return FaultyHeart(self._all, worker_id)
 
     async def workers(self) -> list[WorkerRow]:
         """Passes on; where locks tell, the dead are known to be so."""
-        rows = await self.call(self._store.workers, writes=False)
+        rows = await self.call("workers", self._store.workers, writes=False)
         return [row._replace(dead=self._all.locks_tell and self._all.is_dead(row.worker_id)) for row in rows]
 
     async def bury(self, worker_id: str, silent_for: int | None) -> int | None:
         """Passes on."""
-        return await self.call(lambda: self._bury(worker_id, silent_for))
+        return await self.call("bury", lambda: self._bury(worker_id, silent_for))
 
     async def _claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int) -> Claimed:
         claimed = await self._store.claim(worker_id, lanes, limit, suspects)
@@ -173,10 +222,31 @@ class FaultyStore:
             self._weather.met["buried alive"] += 1
         return freed
 
+    async def steal(self, worker_id: str) -> None:
+        """Buries a worker that is well."""
+        await self._bury(worker_id, None)
+        self._all.writes += 1
+
     async def _commit_late(self, worker_id: str, advances: list[Advance]) -> None:
-        await asyncio.sleep(self._weather.chance.uniform(0, 2 * self._weather.stuck_for))
+        await asyncio.sleep(self._weather.chance.uniform(0, 2 * self._weather.slow_for))
         await self._store.commit(worker_id, advances)
         self._all.writes += 1
+
+
+def _decisions(advance: Advance) -> Iterable[str]:
+    """What was decided, as far as a commit tells."""
+    if advance.rows:
+        yield "record"
+    if advance.seen is not None and not advance.release:
+        yield "record quietly"
+    if advance.status == "compensating":
+        yield "compensate"
+    if advance.ended:
+        yield "complete" if advance.status == "completed" else "fail"
+    elif advance.spawned:
+        yield "spawn"
+    elif advance.release:
+        yield "park" if advance.wake_at is not None or advance.awaiting is not None else "give back"
 
 
 def _kept(advance: Advance) -> Advance:
@@ -198,18 +268,18 @@ class FaultyReader:
         question = getattr(self._faulty._store.reader, name)
 
         async def passed_on(*given: Any, **named: Any) -> Any:
-            return await self._faulty.call(lambda: question(*given, **named), writes=False)
+            return await self._faulty.call(name, lambda: question(*given, **named), writes=False)
 
         return passed_on
 
     async def changed(self) -> bool:
         """Whether anybody wrote; sometimes late, sometimes for nothing."""
         weather = self._faulty._weather
-        if weather.strikes("away"):
+        if weather.strikes("away", "changed"):
             raise StoreUnavailableError(self._faulty.url, "it is away")
-        if weather.strikes("repeats"):
+        if weather.strikes("wakes for nothing"):
             return True
-        if weather.strikes("stuck"):
+        if weather.strikes("wakes late"):
             return False
         changed = self._seen != self._faulty._all.writes
         self._seen = self._faulty._all.writes
@@ -226,7 +296,7 @@ class FaultyHeart:
     def beat(self) -> dict[str, int] | None:
         """Says that the worker lives."""
         weather, connection = self._all.weather, self._all.connection
-        if weather.strikes("away"):
+        if weather.strikes("away", "beat"):
             raise StoreUnavailableError("sqlite://", "it is away")
         now = self._all.store._clock.wall()
 
@@ -237,7 +307,7 @@ class FaultyHeart:
             return dict(held.fetchall())
 
         held = in_transaction(connection, beat, lambda _: None, write=True)
-        if weather.strikes("forgets"):
+        if weather.strikes("forgets", "beat"):
             raise StoreUnavailableError("sqlite://", "the answer was lost")
         return held
 

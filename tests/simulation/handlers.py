@@ -51,11 +51,12 @@ class Probe(Protocol):
 
 
 class Builder:
-    """Builds the workflows of some designs; `unit` is the designs' own, in seconds."""
+    """Builds workflows from designs; `unit` is the designs' own, in seconds, and `stall` holds a plain handler up."""
 
-    def __init__(self, probe: Probe, unit: float) -> None:
+    def __init__(self, probe: Probe, unit: float, stall: Callable[[], None] | None = None) -> None:
         self._probe = probe
         self._unit = unit
+        self._stall = stall
 
     def workflow(self, design: Design) -> Workflow:
         """The workflow of one design."""
@@ -157,7 +158,10 @@ class Builder:
 
         def plain(ctx: Context) -> Any:
             token, act, attempt, entries = begin(ctx)
-            probe.works_plainly()
+            if act.how == "stall" and attempt <= act.fails and self._stall is not None:
+                self._stall()
+            elif not (isinstance(spec, StepSpec) and spec.stalls):
+                probe.works_plainly()
             return end(ctx, token, act, attempt, entries)
 
         return plain if unit.plain else handler

@@ -76,6 +76,9 @@ class Facts(Protocol):
     def child(self, workflow: str) -> ChildEnd | None:
         """How the next child ended; None if it has not, or was never spawned."""
 
+    def struck(self, key: Key) -> str | None:
+        """The failure by which an outcome was struck that no act tells: by crashes, or by the store."""
+
 
 @dataclass(slots=True)
 class Course:
@@ -111,6 +114,11 @@ class _Node:
         """Adds the node's stages; whether the run goes on after them."""
         self._course.begins[spec.name] = len(self._course.stages)
         in_vain = 0
+        first = _first_key(spec)
+        if not isinstance(spec, (ParallelSpec, LoopSpec)) and self._facts.struck(first):
+            if isinstance(spec, ChildSpec):
+                self._facts.child(spec.workflow)  # it may have been spawned before
+            return self._add(Expected(first))
         if spec.conditional:
             in_vain = asked_in_vain(self._number, self._design.name, f"{spec.name} when")
             if not holds(self._number, self._design.name, spec.name):
@@ -139,12 +147,17 @@ class _Node:
         kinds = {RouteSpec: "route", SleepSpec: "sleep", WaitSpec: "signal", ChildSpec: "child"}
         kind = kinds.get(type(spec), "step")
         names = [unit.name for unit in spec.units] if isinstance(spec, ParallelSpec) else [spec.name]
+        if self._facts.struck(_first_key(spec)):
+            if in_vain and isinstance(spec, (ParallelSpec, LoopSpec)):
+                self._course.stages.append([Expected((spec.name, "step", None), "asked", retrying=in_vain)])
+            return self._add(Expected(_first_key(spec)))
         skipped = Expected((spec.name, kind, None), "skipped", retrying=in_vain, last_attempt=in_vain + 1)
         self._course.stages.append([skipped])
         self._course.results |= dict.fromkeys(names)
         return True
 
     def _add(self, one: Expected) -> bool:
+        self._strike(one)
         self._course.stages.append([one])
         if one.status == "failed":
             self._course.end = "failed"
@@ -152,6 +165,12 @@ class _Node:
         if one.key[1] != "route":
             self._course.results[one.key[0]] = one.value
         return True
+
+    def _strike(self, one: Expected) -> None:
+        """What befell an outcome takes the place of what its act tells."""
+        failure = self._facts.struck(one.key)
+        if failure is not None:
+            one.status, one.failure, one.value, one.undo = "failed", failure, None, None
 
     def _vain(self, spec: Spec, what: str) -> int:
         return asked_in_vain(self._number, self._design.name, f"{spec.name} {what}")
@@ -213,7 +232,8 @@ class _Node:
             act = act_of(self._number, self._design.name, place_of(unit.name))
             one = self._tried((unit.name, "step", None), act, spec.retries)
             one.value = self._told(unit) if one.status == "completed" else None
-            stage.append(self._undo(one, unit, spec.retries))
+            self._strike(self._undo(one, unit, spec.retries))
+            stage.append(one)
         in_vain = self._vain(spec, "when") if spec.conditional else 0
         if in_vain:
             asked = Expected((spec.name, "step", None), "asked", retrying=in_vain)
@@ -298,6 +318,14 @@ class _Node:
         self._course.stages.append([one])
         self._course.end = "open"
         return False
+
+
+def _first_key(spec: Spec) -> Key:
+    """The first outcome that a node may have."""
+    if isinstance(spec, ParallelSpec):
+        return (spec.units[0].name, "step", None)
+    kinds = {RouteSpec: "route", SleepSpec: "sleep", WaitSpec: "signal", ChildSpec: "child"}
+    return (spec.name, kinds.get(type(spec), "step"), 1 if isinstance(spec, LoopSpec) else None)
 
 
 def child_input(spec: ChildSpec, given: dict[str, Any]) -> dict[str, Any]:

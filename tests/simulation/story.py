@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 if TYPE_CHECKING:
     import sqlite3
@@ -58,7 +59,9 @@ class Story:
     """All runs of a history, children too, by id.
 
     `stopped`: whoever was killed or stopped, so that its calls are begun again. `late`: whoever stood still, and may
-    begin a call before it learns that its runs are others' now.
+    begin a call before it learns that its runs are others' now. `struck`: the run, node, kind and iteration of each
+    outcome that no act tells: workers died at it too often, or the store refused it. `refused`: the runs of which the
+    store refused something, so that a call may be begun again.
     """
 
     designs: dict[str, Design]
@@ -70,6 +73,8 @@ class Story:
     cancel_asked: set[str] = field(default_factory=set)
     stopped: set[str] = field(default_factory=set)
     late: set[str] = field(default_factory=set)
+    struck: set[tuple[str, str, str, int | None]] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
 
     def children(self, run_id: str) -> list[str]:
         """The run's children, oldest first."""
@@ -78,7 +83,7 @@ class Story:
 
 def digest(value: Any) -> str:
     """A short name for a JSON value."""
-    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=6).hexdigest()
+    return hashlib.blake2b(msgspec.json.encode(value, order="sorted"), digest_size=6).hexdigest()
 
 
 def outcome_name(node: str, item: str, phase: str, kind: str) -> str:

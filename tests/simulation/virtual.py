@@ -1,148 +1,22 @@
-"""Virtual time: a loop that jumps when all are blocked, processes that die at any await, a runtime from a seed."""
+"""The engine's runtime over a virtual loop: clock, chance, ids and threads, all told by a seed."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import selectors
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVarTuple
+from typing import TYPE_CHECKING, Any
+
+from stepwell.engine.threads import Threads, Ticket
+from tests.simulation.loop import CURRENT, Process, Turn, VirtualLoop, pause
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
 EPOCH_MICROS = 1_700_000_000_000_000
-ROUNDS = 50
-Ts = TypeVarTuple("Ts")
-
-CURRENT: contextvars.ContextVar[Process | None] = contextvars.ContextVar("simulated_process", default=None)
-
-
-class StandstillError(Exception):
-    """Everybody waits for something that nothing can bring."""
-
-
-class _Jump(selectors.SelectSelector):
-    """Looks at no file: instead of waiting it moves the clock."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Lets the time pass."""
-        if timeout is None:
-            raise StandstillError
-        self.now += max(0.0, timeout)
-        return []
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop in virtual time; what belongs to a process runs only while that lives and is not frozen."""
-
-    def __init__(self) -> None:
-        self._jump = _Jump()
-        super().__init__(self._jump)
-        self.set_task_factory(_belonging)
-
-    def time(self) -> float:
-        """Seconds since the loop was made."""
-        return self._jump.now
-
-    def call_soon(
-        self, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
-    ) -> asyncio.Handle:
-        """As ever, but through the process it belongs to."""
-        process = CURRENT.get() if context is None else context.get(CURRENT)
-        if process is None:
-            return super().call_soon(callback, *args, context=context)
-        return super().call_soon(process.through, callback, *args, context=context)
-
-    def call_at(
-        self,
-        when: float,
-        callback: Callable[[*Ts], object],
-        *args: *Ts,
-        context: contextvars.Context | None = None,
-    ) -> asyncio.TimerHandle:
-        """As ever, but through the process it belongs to."""
-        process = CURRENT.get() if context is None else context.get(CURRENT)
-        if process is None:
-            return super().call_at(when, callback, *args, context=context)
-        return super().call_at(when, process.through, callback, *args, context=context)
-
-
-class Process:
-    """A simulated process: whatever begins in its context belongs to it, and stands still when it dies."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.alive = True
-        self.frozen = False
-        self.buried_alive = False
-        self._kept: list[tuple[contextvars.Context, Callable[..., object], tuple[Any, ...]]] = []
-        self._belongings: set[asyncio.Task[Any]] = set()
-
-    @property
-    def runs(self) -> bool:
-        """Whether it goes on."""
-        return self.alive and not self.frozen
-
-    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Has the coroutine run in this process."""
-        context = contextvars.copy_context()
-        context.run(CURRENT.set, self)
-        return asyncio.get_running_loop().create_task(work, context=context)
-
-    def belongs(self, one: asyncio.Task[Any]) -> None:
-        """Takes a coroutine that began in this process."""
-        self._belongings.add(one)
-        one.add_done_callback(self._belongings.discard)
-
-    def through(self, callback: Callable[[*Ts], object], *args: *Ts) -> None:
-        """Calls back, unless the process stands still; then it is kept."""
-        if self.runs:
-            callback(*args)
-        else:
-            self._kept.append((contextvars.copy_context(), callback, args))
-
-    def die(self) -> None:
-        """Nothing of it ever goes on; as SIGKILL does it."""
-        self.alive = False
-
-    def thaw(self) -> None:
-        """Goes on after a freeze, a late one."""
-        self.frozen = False
-        self._replay()
-
-    async def clear_away(self) -> None:
-        """After the history: ends what the dead left behind, so that nothing is found by the garbage collector."""
-        self.alive, self.frozen = True, False
-        for _ in range(ROUNDS):
-            for one in tuple(self._belongings):
-                one.cancel()
-            self._replay()
-            if not self._belongings:
-                return
-            await asyncio.wait(tuple(self._belongings), timeout=1)
-        raise AssertionError(f"{self.name} does not end: {self._belongings}")
-
-    def _replay(self) -> None:
-        kept, self._kept = self._kept, []
-        for context, callback, args in kept:
-            asyncio.get_running_loop().call_soon(callback, *args, context=context)
-
-
-def _belonging(
-    loop: asyncio.AbstractEventLoop, coroutine: Any, *, context: contextvars.Context | None = None, **options: Any
-) -> asyncio.Task[Any]:
-    process = CURRENT.get() if context is None else context.get(CURRENT)
-    one = asyncio.Task(coroutine, loop=loop, context=context, **options)
-    if process is not None:
-        process.belongs(one)
-    return one
+LONGEST_THREAD_SECONDS = 0.01
+_NOBODY = Process("nobody")
 
 
 @dataclass(slots=True)
@@ -153,14 +27,77 @@ class Host:
     ids: int = 0
 
 
+class VirtualThreads(Threads):
+    """The engine's threads in virtual time.
+
+    A plain handler is called in one moment, and its thread is held for as long as its process says that it takes.
+    """
+
+    def __init__(self, runtime: VirtualRuntime, limit: int) -> None:
+        super().__init__(runtime, limit)
+        self._virtual = runtime
+        self._free = limit
+        self._queue: list[Ticket] = []
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def _hand_out(self, ticket: Ticket) -> None:
+        self._queue.append(ticket)
+        if self._free:
+            self._free -= 1
+            self._virtual.loop.call_apart(LONGEST_THREAD_SECONDS * self._virtual.draw(), self._go_on)
+
+    def _go_on(self) -> None:
+        while self._queue:
+            ticket = self._queue.pop(0)
+            if not ticket.abandoned:
+                process = CURRENT.get() or _NOBODY
+                process.takes = 0.0
+                given = self._call(ticket)
+                self._virtual.loop.call_apart(process.takes, self._over, ticket, *given)
+                return
+        self._free += 1
+
+    def _over(self, ticket: Ticket, result: Any, error: BaseException | None) -> None:
+        self._end(ticket, result, error)
+        self._go_on()
+
+
+class _Repeated:
+    """What is called again and again, apart from the event loop."""
+
+    def __init__(self, loop: VirtualLoop, what: Callable[[], None], every: float, at_end: Callable[[], None]) -> None:
+        self._loop = loop
+        self._what = what
+        self._every = every
+        self._at_end = at_end
+        self._stopped = False
+        self._timer: Turn = loop.call_apart(every, self._turn)
+
+    def stop(self) -> None:
+        """The last call."""
+        if not self._stopped:
+            self._stopped = True
+            self._timer.cancel()
+            self._loop.call_apart(0.0, self._at_end)
+
+    def _turn(self) -> None:
+        self._what()
+        if not self._stopped:
+            self._timer = self._loop.call_apart(self._every, self._turn)
+
+
 class VirtualRuntime:
     """The engine's runtime over a virtual loop."""
 
     def __init__(self, chance: random.Random, name: str, host: Host) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        self.loop = loop
         self._chance = chance
         self._name = name
         self._host = host
-        self._loop = asyncio.get_running_loop()
 
     @property
     def process(self) -> str:
@@ -169,11 +106,11 @@ class VirtualRuntime:
 
     def wall(self) -> int:
         """The instant, in microseconds since 1970."""
-        return EPOCH_MICROS + int(self._loop.time() * 1_000_000) + self._host.skew
+        return EPOCH_MICROS + int(self.loop.time() * 1_000_000) + self._host.skew
 
     def monotonic(self) -> float:
         """Seconds since the loop was made."""
-        return self._loop.time()
+        return self.loop.time()
 
     def draw(self) -> float:
         """A number from 0 to 1."""
@@ -192,7 +129,7 @@ class VirtualRuntime:
 
     async def sleep(self, seconds: float) -> None:
         """Waits in virtual time."""
-        await asyncio.sleep(seconds)
+        await pause(seconds)
 
     def share_quickly(self) -> AbstractContextManager[None]:
         """There is one thread."""
@@ -201,3 +138,14 @@ class VirtualRuntime:
     def start_thread(self, target: Callable[[], None], name: str) -> Any:
         """Never: chance would come in by the system's scheduler."""
         raise AssertionError(f"a thread {name} was to be started for {target}")
+
+    def threads(self, limit: int) -> VirtualThreads:
+        """Threads in virtual time."""
+        return VirtualThreads(self, limit)
+
+    def repeat(
+        self, what: Callable[[], None], every: float, at_end: Callable[[], None], name: str
+    ) -> Callable[[], None]:
+        """Calls it in virtual time."""
+        del name
+        return _Repeated(self.loop, what, every, at_end).stop

@@ -3,107 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
-from contextlib import ExitStack
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
-from unittest.mock import patch
 
 from stepwell import Durable, StoreUnavailableError
-from stepwell.engine.threads import Ticket
-from stepwell.store.sqlite.store import SqliteStore
+from stepwell.errors import JournalError
 from tests.simulation.check import violations
-from tests.simulation.client import Client, Manner, tell
-from tests.simulation.designs import designs_from
-from tests.simulation.faults import FaultyStore, Shared, Weather
+from tests.simulation.client import Client, tell
+from tests.simulation.faults import BrokenDriverError, FaultyStore, Shared, Weather
 from tests.simulation.handlers import Builder
-from tests.simulation.story import Story, beginning, ending
-from tests.simulation.virtual import CURRENT, Host, Process, VirtualLoop, VirtualRuntime
+from tests.simulation.loop import CURRENT, Process, VirtualLoop, end_all
+from tests.simulation.memory import empty_store
+from tests.simulation.plan import plan_of
+from tests.simulation.story import Line, Story, digest, ending
+from tests.simulation.virtual import Host, VirtualRuntime
+from tests.simulation.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
     from stepwell import Context
-    from stepwell.engine.runtime import Runtime
-    from stepwell.store.protocol import Heart, Store
+    from stepwell.store.protocol import Store
+    from tests.simulation.plan import Plan
 
-UNIT = 0.5
-LEASE = 1.0
 CALM_SECONDS = 3600.0
-MANNER = Manner(looks_every=0.5, lives_for=10.0, most_live=6, cancels=0.1, early=0.2)
+GRACE_SECONDS = 0.3
+_EXPLAINED = (StoreUnavailableError, BrokenDriverError)
+_WAS_LOST = "were committed"
+"""What a worker says that had something refused, and finds that another has gone on with the run."""
 
 
-class VirtualHeartbeat:
-    """The engine's heartbeat without its thread: the same beats, told to the same listener."""
+class _App(Durable):
+    """An app over a store that is there already."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        heart: Heart,
-        lease_seconds: float,
-        on_beat: Callable[[dict[str, int] | None, float], None],
-        longest_timeout: Callable[[], float],
-    ) -> None:
-        self._runtime = runtime
-        self._heart = heart
-        self._every = lease_seconds / 3.3
-        self._on_beat = on_beat
-        self._beating: asyncio.Task[None]
-        self.succeeded_at = runtime.monotonic()
-
-    def start(self) -> None:
-        """Begins to beat."""
-        self._beating = asyncio.get_running_loop().create_task(self._beat())
-
-    async def stop(self) -> None:
-        """Beats no more."""
-        self._beating.cancel()
-        await asyncio.wait({self._beating})
-
-    async def _beat(self) -> None:
-        while True:
-            await self._runtime.sleep(self._every)
-            began = self._runtime.monotonic()
-            try:
-                leased = self._heart.beat()
-            except StoreUnavailableError:
-                continue
-            self.succeeded_at = self._runtime.monotonic()
-            await self._runtime.sleep(0.001 * self._runtime.draw())
-            self._on_beat(leased, began)
-
-
-class VirtualThreads:
-    """The engine's threads without threads: a plain handler runs in one moment, a little later."""
-
-    is_full_of_stuck = False
-
-    def __init__(self, runtime: Runtime, limit: int) -> None:
-        self._runtime = runtime
-
-    def start(self, call: Callable[[], Any]) -> Ticket:
-        """Has the call run soon."""
-        loop = asyncio.get_running_loop()
-        ticket = Ticket(call, loop.create_future())
-        loop.call_later(0.01 * self._runtime.draw(), self._serve, ticket)
-        return ticket
-
-    def abandon(self, ticket: Ticket) -> None:
-        """Drops what the call will give."""
-        ticket.abandoned = True
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-    def _serve(self, ticket: Ticket) -> None:
-        if ticket.abandoned or ticket.future.done():
-            return
-        ticket.started = self._runtime.monotonic()
-        try:
-            ticket.future.set_result(ticket.call())
-        except Exception as error:  # noqa: BLE001 - what the handler raises is its failure
-            ticket.future.set_exception(error)
+    def __init__(self, store: FaultyStore, *given: Any, **named: Any) -> None:
+        super().__init__("sqlite://", *given, **named)
+        self._store = cast("Store", store)
 
 
 class _Faults(logging.Handler):
@@ -115,138 +54,209 @@ class _Faults(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keeps it."""
-        if record.exc_info and not isinstance(record.exc_info[1], StoreUnavailableError):
-            self.found.append(f"log: {record.getMessage()} {record.exc_info[1]!r}")
+        error = record.exc_info[1] if record.exc_info else None
+        lost = isinstance(error, JournalError) and _WAS_LOST in str(error)
+        if error is not None and not lost and not isinstance(error, _EXPLAINED):
+            self.found.append(f"log: {record.getMessage()} {error!r}")
 
 
 @dataclass(slots=True)
 class Ended:
-    """A history that is over."""
+    """A history that is over: what was found wrong in it, and what it reached."""
 
-    seed: int
+    plan: Plan
     story: Story
     violations: list[str]
     seconds: float
-    met: dict[str, int] = field(default_factory=dict)
+    looks: int
+    met: Counter[str]
+    drawn: Counter[str]
+    seen: Counter[str]
+    transitions: Counter[tuple[str, str]]
+    trace: list[str] = field(default_factory=list)
 
 
 class World:
     """Everything in one history."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, plan: Plan, *, traced: bool) -> None:
+        seed = plan.seed
+        self.plan = plan
         self.chance = random.Random(f"world {seed}")
         self.host = Host()
-        self.weather = Weather(random.Random(f"weather {seed}"))
-        self.store = SqliteStore("sqlite://", self.runtime("store"))
-        self.shared = Shared(self.store, self.weather, locks_tell=self.chance.random() < 0.5)
-        self.designs = designs_from(seed, unit=UNIT, per_level=1, most=5)
-        self.story = Story(self.designs)
+        self.weather = Weather(random.Random(f"weather {seed}"), plan.rates, plan.without, slow_for=0.8)
+        self.story = Story(plan.designs)
+        builder = Builder(self, plan.unit, self.stalls_plainly)
+        self.workflows = [builder.workflow(design) for design in plan.designs.values()]
         self.processes: list[Process] = []
         self.living: list[asyncio.Task[None]] = []
-        self.jumps = self.chance.random() < 0.3
+        self.stops: dict[str, asyncio.Event] = {}
         self.faults: list[str] = []
+        self.trace: list[str] | None = [] if traced else None
         self.made = 0
+        self.over = False
+        self.open = Counter[tuple[Process | None, str]]()
+        """How many handlers each process has in flight in each run."""
+        self.jumps = "clock jump" in plan.events
+        self.shared: Shared
+        self.watch: Watch
 
     def runtime(self, name: str) -> VirtualRuntime:
         """A runtime of its own for a process."""
-        return VirtualRuntime(random.Random(f"{name} {self.seed}"), name, self.host)
+        return VirtualRuntime(random.Random(f"{name} {self.plan.seed}"), name, self.host)
 
     def now(self) -> float:
         """The wall clock's instant in seconds, as far as it can be compared: where clocks jump, it cannot."""
-        return float("inf") if self.jumps else self.store._clock.wall() / 1_000_000
+        return float("inf") if self.jumps else self.shared.store._clock.wall() / 1_000_000
 
     def app(self, process: Process | None, name: str) -> Durable:
         """An app over the one store, as a process of its own sees it."""
-        builder = Builder(self, UNIT)
-        workflows = [builder.workflow(design) for design in self.designs.values()]
-        app = Durable("sqlite://", workflows, lease=LEASE, max_crashes=1_000_000, runtime=self.runtime(name))
-        app._store = cast("Store", FaultyStore(self.shared, process))
-        return app
+        store, plan = FaultyStore(self.shared, process), self.plan
+        return _App(store, self.workflows, lease=plan.lease, max_crashes=plan.max_crashes, runtime=self.runtime(name))
 
     def begins(self, ctx: Context, phase: str) -> str:
-        """A probe's word: keeps the line."""
+        """A probe's word: keeps the line, and looks whether the call may begin; a poisonous one ends its process."""
         self.made += 1
-        token = f"{self.made}"
-        who, at = self._who(), self.now()
-        self.story.lines.append(beginning(self.shared.connection, ctx, phase, who=who, at=at, token=token))
+        token, process = f"{self.made}", CURRENT.get()
+        journaled, tries = self.watch.began(ctx.run_id, phase, ctx.step, ctx.iteration)
+        if process is not None and not process.buried_alive and process.name not in self.story.late:
+            self.watch.may_begin(ctx.run_id, phase, ctx.step, ctx.iteration, ctx.attempt)
+        saw = {name: digest(value) for name, value in ctx.results.items()}
+        facts = (ctx.run_id, phase, ctx.step, ctx.iteration, ctx.attempt, ctx.idempotency_key, token)
+        line = Line("begin", self._who(), self.now(), *facts, tries, journaled, saw, ctx.resume_data)
+        self.story.lines.append(line)
+        self._told(line)
+        if phase == "do":
+            self.open[process, ctx.run_id] += 1
+            self.watch.seen["decision wait"] += self.open[process, ctx.run_id] > 1
+        self.watch.seen[f"call {phase}"] += 1
+        if phase == "do" and process is not None and ctx.input.get("poison") == ctx.step and not self.over:
+            self.weather.met["poison"] += 1
+            process.die()
         return token
 
     def ends(self, ctx: Context, phase: str, token: str) -> None:
         """A probe's word: keeps the line."""
-        self.story.lines.append(ending(ctx, phase, who=self._who(), at=self.now(), token=token))
+        if phase == "do":
+            self.open[CURRENT.get(), ctx.run_id] -= 1
+        line = ending(ctx, phase, who=self._who(), at=self.now(), token=token)
+        self.story.lines.append(line)
+        self._told(line)
 
     async def works(self, seconds: float | None = None) -> None:
-        """A probe's word: a handler takes its time, seldom a long one, and may not live to its end."""
+        """A probe's word: a handler takes its time, seldom a long one."""
         drawn = self.chance.random()
-        await asyncio.sleep(seconds or (2.5 * drawn if drawn > 0.9 else drawn / 20))
-        process = CURRENT.get()
-        if process is not None and self.weather.strikes("kills"):
-            process.die()
-            await asyncio.sleep(0)
+        await asyncio.sleep(seconds or (1.2 * drawn if drawn > 0.94 else drawn / 30))
 
     def works_plainly(self) -> None:
-        """A probe's word: a plain handler takes no time."""
+        """A probe's word: a plain handler holds its thread for a moment, seldom for long."""
+        drawn = self.chance.random()
+        self._takes(1.2 * drawn if drawn > 0.95 else drawn / 30)
+
+    def stalls_plainly(self) -> None:
+        """A plain handler holds its thread for longer than it may."""
+        self.weather.met["stuck thread"] += 1
+        self._takes(self.plan.unit * self.chance.uniform(3, 12))
+
+    def _takes(self, seconds: float) -> None:
+        process = CURRENT.get()
+        if process is not None:
+            process.takes = seconds
 
     def _who(self) -> str:
         process = CURRENT.get()
         return "nobody" if process is None else process.name
 
+    def _told(self, what: object) -> None:
+        if self.trace is not None:
+            self.trace.append(f"{asyncio.get_running_loop().time():.9f} {what}")
+
     async def live(self, process: Process) -> None:
         """What a worker process does: enter, work until it is told to stop, and leave."""
+        stop = self.stops[process.name] = asyncio.Event()
         app = self.app(process, process.name)
         await app.__aenter__()
+        concurrency = self.chance.randint(1, 3)
         while True:
-            worker = app.worker(concurrency=self.chance.randint(1, 4), grace=1)
+            worker = app.worker(concurrency=concurrency, threads=self.plan.threads, grace=GRACE_SECONDS)
             try:
                 await worker.__aenter__()
                 break
             except StoreUnavailableError:
-                await asyncio.sleep(0.3)
-        await asyncio.sleep(self.chance.expovariate(1 / 10))
-        if not self.weather.stormy:
-            await asyncio.sleep(2 * CALM_SECONDS)  # nothing is saved by a worker that leaves
+                await asyncio.sleep(0.1)
+        await stop.wait()
         self.story.stopped.add(process.name)
-        self.weather.met["clean stops"] += 1
         await worker.__aexit__(None, None, None)
         await app.__aexit__(None, None, None)
         process.die()
 
-    async def strike(self, workers: int) -> None:
-        """Keeps the number of workers, and kills, freezes and moves the clock while it is stormy."""
+    async def strike(self, client: Durable) -> None:
+        """Keeps the number of workers, and lets things befall them while it is stormy."""
+        plan, chance = self.plan, self.chance
+        kinds, weights = list(plan.events), list(plan.events.values())
         while True:
             running = [process for process in self.processes if process.alive]
-            for _ in range(workers - len(running)):
-                process = Process(f"process-{len(self.processes)}")
-                self.processes.append(process)
-                self.living.append(process.begin(self.live(process)))
-            await asyncio.sleep(self.chance.expovariate(1 / 1.0))
-            if not self.weather.stormy:
+            running += [self._begin_process() for _ in range(plan.workers - len(running))]
+            await asyncio.sleep(chance.expovariate(1 / plan.event_seconds))
+            if not self.weather.stormy or not any(weights):
                 continue
-            drawn, victim = self.chance.random(), self.chance.choice(self.processes[-workers:])
-            if drawn < 0.3:
+            kind, victim = chance.choices(kinds, weights)[0], chance.choice(running)
+            if self.weather.counts(kind):
+                await self._befall(kind, victim, client)
+
+    def _begin_process(self) -> Process:
+        left = -1
+        if self.plan.turns and self.weather.stormy:
+            drawn = 1 + int(self.chance.expovariate(1 / self.plan.turns))
+            left = drawn if self.weather.counts("kill at any await", "planned") else -1
+        process = Process(f"process-{len(self.processes)}", left)
+        self.processes.append(process)
+        self.living.append(process.begin(self.live(process)))
+        return process
+
+    async def _befall(self, kind: str, victim: Process, client: Durable) -> None:
+        loop, lease = asyncio.get_running_loop(), self.plan.lease
+        match kind:
+            case "kill":
                 victim.die()
-                self.weather.met["kills from outside"] += 1
-            elif drawn < 0.5 and victim.runs:
+            case "freeze":
                 victim.frozen = True
                 self.story.late.add(victim.name)
-                self.weather.met["freezes"] += 1
-                asyncio.get_running_loop().call_later(self.chance.uniform(0, 3 * LEASE), victim.thaw)
-            elif drawn < 0.55 and self.jumps:
-                self.host.skew += self.chance.randint(-30_000_000, 30_000_000)
-                self.weather.met["clock jumps"] += 1
+                loop.call_later(self.chance.uniform(0, 2.5 * lease), victim.go_on)
+            case "block":
+                victim.blocked = True
+                loop.call_later(self.chance.uniform(0, 2.5 * lease), victim.go_on)
+            case "clock jump":
+                leases = 30 if self.chance.random() < 0.1 else 3
+                self.host.skew += int(self.chance.uniform(-leases, leases) * lease * 1_000_000)
+            case "steal":
+                await self._steal(victim)
+            case "stop":
+                if victim.name in self.stops:
+                    self.stops[victim.name].set()
+            case _:
+                with contextlib.suppress(*_EXPLAINED):
+                    await client.recover()
+
+    async def _steal(self, victim: Process) -> None:
+        ids = [worker for worker, owner in self.shared.owners.items() if owner is victim]
+        if ids:
+            await FaultyStore(self.shared, None).steal(ids[-1])
 
     async def play(self) -> Ended:
         """The history, from its first run to the end of its last one."""
-        loop = asyncio.get_running_loop()
+        loop, plan = asyncio.get_running_loop(), self.plan
         loop.set_exception_handler(self._unhandled)
-        await self.store.migrate()
-        await self.store.open()
-        striking = loop.create_task(self.strike(self.chance.randint(1, 3)))
-        loop.call_later(self.chance.uniform(2, 15), self._clear_up)
+        store, turns = await empty_store(self.runtime("store"))
+        self.shared = Shared(store, self.weather, locks_tell=plan.locks_tell)
+        self.watch = Watch(self.shared.connection, plan.designs, plan.max_crashes, self.shared.refused)
+        self.watch.on_look = self._told if self.trace is not None else None
+        turns.on_commit = self.watch.look
+        loop.call_later(plan.storm_seconds, self._clear_up)
         async with self.app(None, "client") as app:
-            client = Client(app, self.story, random.Random(f"client {self.seed}"), self.now, MANNER)
-            troubling = loop.create_task(client.trouble(self.chance.randint(2, 5), 0))
+            client = Client(app, self.story, random.Random(f"client {plan.seed}"), self.now, plan.manner)
+            striking = loop.create_task(self.strike(app))
+            troubling = loop.create_task(client.trouble_with(list(plan.inputs)))
             await asyncio.wait({troubling, striking}, timeout=CALM_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             self._clear_up()
             for one in (troubling, striking):
@@ -256,50 +266,62 @@ class World:
             await asyncio.wait({troubling, striking})
             recovered = await app.recover()
             await tell(app, self.story)
-        self.story.stopped |= {one.name for one in self.processes if not one.alive}
-        self.story.late |= {one.name for one in self.processes if one.buried_alive}
-        found = [*client.done.faults, *self.faults, *violations(self.story)]
         if recovered:
-            found.append(f"I4: recover() found {recovered} runs that nothing would have moved")
-        ended = Ended(self.seed, self.story, found, loop.time(), dict(self.weather.met))
-        await self._clear_away()
+            self.faults.append(f"I4: recover() found {recovered} runs that nothing would have moved")
+        turns.on_commit = None
+        ended = self._judge(client, loop.time())
+        loop.set_exception_handler(None)
+        self.over = True
+        await end_all(self.processes)
+        await asyncio.gather(*self.shared.late)
         return ended
+
+    def _judge(self, client: Client, seconds: float) -> Ended:
+        story, watch, met = self.story, self.watch, self.weather.met
+        story.stopped |= {one.name for one in self.processes if not one.alive}
+        story.late |= {one.name for one in self.processes if one.buried_alive}
+        story.struck, story.refused = watch.struck, self.shared.refused
+        met.update({"kill at any await": sum(one.left == 0 for one in self.processes)})
+        watch.seen.update(self.shared.decided)
+        watch.seen.update({f"client: {name}": count for name, count in client.done.counts.items()})
+        found = [*watch.found, *client.done.faults, *self.faults, *violations(story)]
+        drawn = self.weather.drawn
+        return Ended(
+            self.plan, story, found, seconds, watch.looks, met, drawn, watch.seen, watch.transitions, self.trace or []
+        )
 
     def _clear_up(self) -> None:
         self.weather.stormy = False
         for process in self.processes:
-            if process.frozen and process.alive:
-                process.thaw()
-
-    async def _clear_away(self) -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-        for process in self.processes:
-            await process.clear_away()
-        await asyncio.gather(*self.shared.late)
-        await self.store.close()
+            if process.alive:
+                process.left = -1
+                process.go_on()
 
     def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        if not isinstance(error, StoreUnavailableError):
+        if not isinstance(error, _EXPLAINED):
             self.faults.append(f"unhandled: {context['message']} {error!r}")
         else:
             self.weather.met["unhandled " + type(error).__name__] += 1
 
 
-async def _play(seed: int) -> Ended:
-    return await World(seed).play()
+async def _play(plan: Plan, *, traced: bool) -> Ended:
+    return await World(plan, traced=traced).play()
 
 
-def play(seed: int) -> Ended:
-    """One history of this seed, always the same."""
-    log, faults = logging.getLogger("stepwell"), _Faults()
-    with ExitStack() as stack:
-        stack.enter_context(patch("stepwell.engine.tenure.Heartbeat", VirtualHeartbeat))
-        stack.enter_context(patch("stepwell.engine.worker.Threads", VirtualThreads))
-        stack.enter_context(patch.object(log, "propagate", new=False))
-        log.addHandler(faults)
-        stack.callback(log.removeHandler, faults)
-        runner = stack.enter_context(asyncio.Runner(loop_factory=VirtualLoop))
-        ended = runner.run(_play(seed))
+def play(seed: int, without: Iterable[str] = (), *, traced: bool = False) -> Ended:
+    """One history of this seed without these elements of its plan, always the same."""
+    log, faults, loop = logging.getLogger("stepwell"), _Faults(), VirtualLoop()
+    propagate, level = log.propagate, log.level
+    log.propagate = False
+    log.setLevel(logging.ERROR)
+    log.addHandler(faults)
+    try:
+        ended = loop.run_until_complete(_play(plan_of(seed, without), traced=traced))
+    finally:
+        loop.close()
+        log.removeHandler(faults)
+        log.setLevel(level)
+        log.propagate = propagate
     ended.violations += faults.found
     return ended

@@ -22,7 +22,7 @@ def moves(state: RunState, now: int) -> tuple[Decision, ...]:
     if not state.completed:
         return (Fail(failure_of(state)),)
     row = state.completed[-1]
-    piece = Work(row.node, row.item, "undo", "compensate")
+    piece = work(state)
     waiting = unless_waiting(state, piece, now)
     if waiting is not None:
         return (waiting,)
@@ -32,6 +32,12 @@ def moves(state: RunState, now: int) -> tuple[Decision, ...]:
     function = face_of(node).compensator(node, state, row.item)
     left = {**results_left(state), piece.name: row.value or b"null"}
     return (call_for(state, piece, _undo, node.policy, subject=function, results=left),)
+
+
+def work(state: RunState) -> Work:
+    """What is undone next: the newest success that is not undone yet."""
+    row = state.completed[-1]
+    return Work(row.node, row.item, "undo", "compensate")
 
 
 def crashed(state: RunState, piece: Work, now: int) -> Record:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from stepwell.core import compensate
 from stepwell.core.decide import decide
 from stepwell.core.decisions import (
     Call,
@@ -283,20 +284,21 @@ class Drive:
         return False
 
     async def _fail_refused(self, error: RefusedError) -> None:
-        """The store cannot keep what was to be committed: the node fails with that error."""
+        """The store cannot keep what was to be committed: the node, or the compensator, fails with that error."""
         cause = error.__cause__ or error
-        if self._refused:
-            _log.error("Run %s: the store refuses even the failure (%s); trying again in a minute.", self.run_id, cause)
-            await self._release(_REFUSED_MICROS)
-            return
-        self._refused = True
+        undoes = any(row.phase == "undo" for row in self._pending)
         self._pending, self._consumed = [], []
         await self._attempts.stop()
         self.state = self._state_from(await self._host.reload(self._lease))
         if self.state.seq != self._stored_seq:
             reason = f"it has {self.state.seq} rows where {self._stored_seq} were committed"
             raise JournalError(self.run_id, reason) from cause
-        piece = face_of(self.state.node).work(self.state.node, self.state)
+        if self._refused:
+            _log.error("Run %s: the store refuses even the failure (%s); trying again in a minute.", self.run_id, cause)
+            await self._release(_REFUSED_MICROS)
+            return
+        self._refused = True
+        piece = compensate.work(self.state) if undoes else face_of(self.state.node).work(self.state.node, self.state)
         failure = (type(cause).__name__, f"the store refused the outcome: {failure_of(cause, '').message}")
         row = outcome(self.state, piece, started_at=self._now(), now=self._now(), failure=failure)
         self._host.raised(cause)
@@ -345,15 +347,18 @@ class Drive:
 
     def _state_from(self, history: History | None) -> RunState:
         lease = self._lease
-        parked = None if lease.parked_at is None else Parked(lease.parked_at, lease.wake_at, lease.awaiting)
+        is_new = self._stored_seq == lease.seq  # once it has gone on, neither its park nor its crashes count any more
+        parked = (
+            Parked(lease.parked_at, lease.wake_at, lease.awaiting) if is_new and lease.parked_at is not None else None
+        )
         state = RunState(
             lease.run_id,
             lease.ref,
             self._plan,
             self._host.worker_id,
             lease.value,
-            "compensating" if lease.status == "compensating" else "running",
-            crashes=lease.crashes,
+            "compensating" if self._stored_status == "compensating" else "running",
+            crashes=lease.crashes if is_new else 0,
             mail=lease.mail,
             max_crashes=self._host.max_crashes,
             parked=parked,

@@ -9,7 +9,6 @@ from stepwell.engine.advance import Drive
 from stepwell.engine.perform import Performer
 from stepwell.engine.runtime import Runtime, SystemRuntime
 from stepwell.engine.slots import Slots
-from stepwell.engine.threads import Threads
 from stepwell.engine.views import compensated_in, error_in
 from stepwell.errors import DefinitionError, Failure, RunFailedError
 from stepwell.store.codec import decode, encode
@@ -61,7 +60,7 @@ class _InlineHost:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._threads = Threads(runtime, _THREADS)
+        self._threads = runtime.threads(_THREADS)
         self.performer = Performer(runtime, Slots(_CONCURRENCY), self._threads, _STEP_TIMEOUT_MICROS)
         self._rows: list[JournalRow] = []
         self._last: Advance | None = None

@@ -28,7 +28,7 @@ BEATS_A_LEASE = 3.3
 
 
 class Heartbeat:
-    """Beats in its own thread until stopped; tells the worker's loop what the beat brought."""
+    """Beats apart from the worker's loop until stopped; tells the loop what the beat brought."""
 
     def __init__(
         self,
@@ -48,26 +48,27 @@ class Heartbeat:
         self._loop_thread = threading.get_ident()
         self._answered_at = runtime.monotonic()
         self._complained = False
-        self._stopped = threading.Event()
+        self._stop: Callable[[], None] = _not_begun
         self._finished: asyncio.Future[None] = self._loop.create_future()
         self.succeeded_at = runtime.monotonic()
 
     def start(self) -> None:
         """Begins to beat."""
-        self._runtime.start_thread(self._main, "stepwell-heartbeat")
+        self._stop = self._runtime.repeat(self._beat_if_fit, self._every, self._close, "stepwell-heartbeat")
 
     async def stop(self) -> None:
         """Beats no more."""
-        self._stopped.set()
+        self._stop()
         await self._finished
 
-    def _main(self) -> None:
+    def _beat_if_fit(self) -> None:
+        if self._is_loop_running():
+            self._beat()
+
+    def _close(self) -> None:
         try:
-            while not self._stopped.wait(self._every):
-                if self._is_loop_running():
-                    self._beat()
-        finally:
             self._heart.close()
+        finally:
             self._tell(self._finish)
 
     def _beat(self) -> None:
@@ -108,7 +109,11 @@ class Heartbeat:
         try:
             self._loop.call_soon_threadsafe(what)
         except RuntimeError:  # the loop was closed: nobody is left to be told
-            self._stopped.set()
+            self._stop()
+
+
+def _not_begun() -> None:
+    """There is nothing to stop yet."""
 
 
 class Judge:

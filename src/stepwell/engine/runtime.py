@@ -10,6 +10,8 @@ import time
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from stepwell.engine.threads import Threads
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -44,6 +46,17 @@ class Runtime(Protocol):
 
     def start_thread(self, target: Callable[[], None], name: str) -> Any:
         """Starts a daemon thread: one that is stuck in a user's handler must not keep the process from its exit."""
+
+    def threads(self, limit: int) -> Threads:
+        """At most so many threads for plain handlers, which may block."""
+
+    def repeat(
+        self, what: Callable[[], None], every: float, at_end: Callable[[], None], name: str
+    ) -> Callable[[], None]:
+        """Calls it every so many seconds, apart from the event loop, even while that is blocked.
+
+        Gives the function that stops it: then `at_end` is called in its place, once, and nothing after that.
+        """
 
 
 _SWITCH_SECONDS = 0.0002
@@ -112,6 +125,26 @@ class SystemRuntime:
         thread = threading.Thread(target=target, name=name, daemon=True)
         thread.start()
         return thread
+
+    def threads(self, limit: int) -> Threads:
+        """Threads of this process."""
+        return Threads(self, limit)
+
+    def repeat(
+        self, what: Callable[[], None], every: float, at_end: Callable[[], None], name: str
+    ) -> Callable[[], None]:
+        """Calls it in a thread of its own."""
+        stopped = threading.Event()
+
+        def main() -> None:
+            try:
+                while not stopped.wait(every):
+                    what()
+            finally:
+                at_end()
+
+        self.start_thread(main, name)
+        return stopped.set
 
 
 def _process_name() -> str:

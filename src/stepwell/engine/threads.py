@@ -28,7 +28,10 @@ class Ticket:
 
 
 class Threads:
-    """At most `limit` threads, started when they are needed."""
+    """At most `limit` threads, started when they are needed.
+
+    Where there is no real time there are no real threads: another kind of runtime hands out and serves in its own way.
+    """
 
     def __init__(self, runtime: Runtime, limit: int) -> None:
         self._runtime = runtime
@@ -49,10 +52,7 @@ class Threads:
     def start(self, call: Callable[[], Any]) -> Ticket:
         """Has the call run in a thread; the ticket's future gets its result."""
         ticket = Ticket(call, self._loop.create_future())
-        if self._idle <= self._waiting.qsize() and self._running < self._limit:
-            self._running += 1
-            self._runtime.start_thread(self._main, "stepwell-handler")
-        self._waiting.put(ticket)
+        self._hand_out(ticket)
         return ticket
 
     def abandon(self, ticket: Ticket) -> None:
@@ -66,6 +66,13 @@ class Threads:
         for _ in range(self._running):
             self._waiting.put(None)
 
+    def _hand_out(self, ticket: Ticket) -> None:
+        """Has a thread serve the ticket."""
+        if self._idle <= self._waiting.qsize() and self._running < self._limit:
+            self._running += 1
+            self._runtime.start_thread(self._main, "stepwell-handler")
+        self._waiting.put(ticket)
+
     def _main(self) -> None:
         while True:
             self._idle += 1
@@ -76,14 +83,19 @@ class Threads:
             self._serve(ticket)
 
     def _serve(self, ticket: Ticket) -> None:
-        if ticket.abandoned:
-            return
+        if not ticket.abandoned:
+            self._end(ticket, *self._call(ticket))
+
+    def _call(self, ticket: Ticket) -> tuple[Any, BaseException | None]:
+        """Makes the call: what it gave, or what it raised."""
         ticket.started = self._runtime.monotonic()
-        result, error = None, None
         try:
-            result = ticket.context.run(ticket.call)
+            return ticket.context.run(ticket.call), None
         except BaseException as raised:  # noqa: BLE001  a handler may raise anything, and it is its failure
-            error = raised
+            return None, raised
+
+    def _end(self, ticket: Ticket, result: Any, error: BaseException | None) -> None:
+        """Hands over to the event loop what the call gave or raised."""
         ticket.ended = True
         self._ended.append((ticket, result, error))
         if len(self._ended) == 1:

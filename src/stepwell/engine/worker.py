@@ -13,7 +13,6 @@ from stepwell.engine.lease import Judge
 from stepwell.engine.perform import Performer
 from stepwell.engine.slots import Slots
 from stepwell.engine.tenure import Tenure
-from stepwell.engine.threads import Threads
 from stepwell.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class Worker:
 
     async def __aenter__(self) -> Self:
         self._slots = Slots(self._concurrency)
-        self._threads = Threads(self._runtime, self._thread_limit)
+        self._threads = self._runtime.threads(self._thread_limit)
         self._performer = Performer(self._runtime, self._slots, self._threads, self._settings.step_timeout_micros)
         lanes = await self._lanes.of_queues(self._queues)
         self._turn = int(self._runtime.draw() * len(lanes))  # or all workers would begin with the same one

@@ -1,0 +1,53 @@
+"""One database in memory for all histories of a process: emptied between them, and watched after each transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from stepwell.store.sqlite.reader import SqliteReader
+from stepwell.store.sqlite.store import SqliteStore
+from stepwell.store.sqlite.turns import InCaller
+from tests.simulation.watch import TRIGGERS
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+    from stepwell.store.sqlite.turns import Clock, Operation
+
+T = TypeVar("T")
+_KEPT: list[sqlite3.Connection] = []
+"""The one connection, with its tables, triggers and prepared statements: making them takes 7 ms, emptying them 0.1."""
+_TABLES = ("definitions", "runs", "inputs", "journal", "mailbox", "workers")
+
+
+class WatchedTurns(InCaller):
+    """The store's transactions, one at a time, each followed by a look."""
+
+    on_commit: Callable[[], None] | None = None
+
+    async def run(self, operation: Operation[T]) -> T:
+        """The operation's result, once its transaction has been committed and looked at."""
+        given = await super().run(operation)
+        if self.on_commit is not None:
+            self.on_commit()
+        return given
+
+
+async def empty_store(clock: Clock) -> tuple[SqliteStore, WatchedTurns]:
+    """A store without runs, and what makes its transactions."""
+    store = SqliteStore("sqlite://", clock)
+    if not _KEPT:
+        await store.migrate()
+        _KEPT.append(store._in_memory())
+        _KEPT[0].executescript(TRIGGERS)
+    store._memory = connection = _KEPT[0]
+    connection.execute("BEGIN")
+    for table in _TABLES:
+        connection.execute(f"DELETE FROM stepwell_{table}")
+    connection.execute("DELETE FROM touched")
+    connection.execute("COMMIT")
+    turns = WatchedTurns(store._location, connection)
+    store._writer = store._reading = turns
+    store._reader = SqliteReader(turns, shared=False)
+    return store, turns

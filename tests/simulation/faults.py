@@ -17,9 +17,9 @@ from tests.simulation.loop import pause
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from stepwell.store.protocol import Advance, Claimed, Heart, Verdict, WorkerRow
+    from stepwell.store.protocol import Advance, Claimed, Heart, History, Lease, Verdict, WorkerRow
     from stepwell.store.sqlite.store import SqliteStore
     from tests.simulation.loop import Process
 
@@ -87,6 +87,8 @@ class Shared:
     writes: int = 0
     late: set[asyncio.Task[Any]] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
+    broken: set[str] = field(default_factory=set)
+    """The runs that could not be read for a broken driver."""
     decided: Counter[str] = field(default_factory=Counter)
 
     def is_dead(self, worker_id: str) -> bool:
@@ -166,6 +168,14 @@ class FaultyStore:
     async def claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int) -> Claimed:
         """Passes on."""
         return await self.call("claim", lambda: self._claim(worker_id, lanes, limit, suspects), writes=False)
+
+    async def load(self, leases: Sequence[Lease]) -> Mapping[str, History]:
+        """Passes on."""
+        try:
+            return await self.call("load", lambda: self._store.load(leases), writes=False)
+        except BrokenDriverError:
+            self._all.broken |= {lease.run_id for lease in leases}
+            raise
 
     async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
         """Passes on, but for runs that are busy or refused; now and then the same batch comes once more, much later."""

@@ -61,7 +61,7 @@ class Story:
     `stopped`: whoever was killed or stopped, so that its calls are begun again. `late`: whoever stood still, and may
     begin a call before it learns that its runs are others' now. `struck`: the run, node, kind and iteration of each
     outcome that no act tells: workers died at it too often, or the store refused it. `refused`: the runs of which the
-    store refused something, so that a call may be begun again.
+    store refused something, or which its driver did not read, so that a call may be begun again.
     """
 
     designs: dict[str, Design]

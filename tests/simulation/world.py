@@ -280,7 +280,7 @@ class World:
         story, watch, met = self.story, self.watch, self.weather.met
         story.stopped |= {one.name for one in self.processes if not one.alive}
         story.late |= {one.name for one in self.processes if one.buried_alive}
-        story.struck, story.refused = watch.struck, self.shared.refused
+        story.struck, story.refused = watch.struck, self.shared.refused | self.shared.broken
         met.update({"kill at any await": sum(one.left == 0 for one in self.processes)})
         watch.seen.update(self.shared.decided)
         watch.seen.update({f"client: {name}": count for name, count in client.done.counts.items()})

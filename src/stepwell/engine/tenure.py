@@ -27,7 +27,8 @@ _log = logging.getLogger("stepwell")
 
 _UNREADABLE_MICROS = 60_000_000
 _STUMBLED_MICROS = 5_000_000
-_AWAY_SECONDS = 0.5
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 2.0
 
 
 class Tenure:
@@ -166,13 +167,15 @@ class Tenure:
             await self.heartbeat.stop()
 
     async def reload(self, lease: Lease) -> History:
-        """The run's past as it is stored now; a store that is away is waited for."""
+        """The run's past as it is stored now; a store that is away is asked again, so that no outcome is dropped."""
+        pause = _FIRST_PAUSE
         while True:
             try:
                 return (await self._store.load([lease]))[lease.run_id]
             except StoreUnavailableError as error:
-                _log.warning("Run %s waits to read its mail: %s", lease.run_id, error)
-                await self.runtime.sleep(_AWAY_SECONDS)
+                _log.warning("Run %s cannot be read again, trying in %.2f s: %s", lease.run_id, pause, error)
+                await self.runtime.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
 
     def child_lane(self, lease: Lease, workflow: str) -> int | None:
         """The lane of a child of this run; None when no such workflow is registered."""

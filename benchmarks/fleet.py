@@ -53,8 +53,8 @@ class Size:
 
 
 TINY = Size(runs=10, quick_runs=10, due=1_000, claimers=4, rounds=1)
-SHORT = Size(runs=600, quick_runs=2_000, due=20_000, claimers=64, rounds=3)
-FULL = Size(runs=1_200, quick_runs=4_000, due=50_000, claimers=64, rounds=7)
+SHORT = Size(runs=1_200, quick_runs=2_000, due=20_000, claimers=64, rounds=3)
+FULL = Size(runs=2_400, quick_runs=4_000, due=50_000, claimers=64, rounds=7)
 
 
 def measure(size: Size) -> Iterator[Line]:

@@ -241,6 +241,17 @@ def invent_a_handler(copy: Path) -> None:
     write_lines(copy, [*lines, ended.replace(" ended ", " begun ").replace(" publish ", " never ")])
 
 
+def test_a_journal_that_lost_a_row_is_told_in_one_line(demo: Demo, tmp_path: Path) -> None:
+    copy = tmp_path / "demo"
+    shutil.copytree(demo.directory, copy)
+    forget_an_outcome(copy)
+
+    checked = stepwell("demo", "--json", "--check", "--directory", copy)
+
+    assert checked.returncode != 0
+    assert json.loads(checked.stderr)["error"]["code"] == "journal"
+
+
 @pytest.mark.parametrize(
     ("spoil", "failing"),
     [
@@ -248,7 +259,6 @@ def invent_a_handler(copy: Path) -> None:
         (put_a_withdrawn_report_back, {AS_PLAIN}),
         (spoil_the_summary, {COLLECTED}),
         (forget_a_run, {AS_PLAIN, ONCE}),
-        (forget_an_outcome, {ONCE}),
         (spoil_an_outcome, {AS_PLAIN, AS_VERDICT}),
         (forget_an_end, {ONCE, CUT_OFF}),
         (repeat_a_handler, {NOTHING_ELSE}),

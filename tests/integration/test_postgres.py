@@ -36,6 +36,7 @@ FINE_WITHOUT = {
     "find_due": "part of claim",
     "lease": "part of claim",
     "leased": "part of claim",
+    "leased_run": "part of claim",
     "next_due": "part of claim",
     "add_rows": "part of extend and change",
     "fences": "part of extend and change",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from tests.model.model import ENDED, Model
 from tests.model.stores import Stores
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from tests.model.calls import Draw
     from tests.model.stores import Kept
 
@@ -87,18 +90,19 @@ class History:
         assert all(run.worker is None for run in runs.values() if run.status in ENDED)
 
     def _explain(self, told: list[tuple[Call, Any]]) -> None:
-        """Goes on with the first order of the calls that explains the answers."""
-        touched = frozenset[str]().union(*(call.touches for call, _ in told))
-        for order in (told, told[::-1]):
-            for held in (frozenset[str](), touched):
+        """Goes on with the first order of the calls, each with what the other held or without, that gives the answers"""
+        touched = [call.touches | set(dict(answer[1]) if call.passing_over else ()) for call, answer in told]
+        for order in itertools.permutations(range(len(told))):
+            for meets in itertools.product((False, True), repeat=len(told)):
                 tried = self.model.copy()
-                if all(_gives(tried, call, held) == answer for call, answer in order):
+                others = [frozenset[str]().union(*touched[:at], *touched[at + 1 :]) for at in range(len(told))]
+                if all(_gives(tried, told[at][0], others[at] if meets[at] else ()) == told[at][1] for at in order):
                     self.model.runs, self.model.workers = tried.runs, tried.workers
                     return
         raise AssertionError(f"no order of the two calls gives {[answer for _, answer in told]}")
 
 
-def _gives(model: Model, call: Call, held: frozenset[str]) -> Any:
+def _gives(model: Model, call: Call, held: Collection[str]) -> Any:
     return call.model(model) if call.passing_over is None else call.passing_over(model, set(held))
 
 

@@ -100,7 +100,7 @@ def status(settings: Settings) -> None:
     """,
     epilog="""\b
     Examples:
-      stepwell db sql --url 'postgresql:///?schema=shop' | psql -v ON_ERROR_STOP=1 shop
+      stepwell db sql --url 'postgresql:///?schema=s' | psql -v ON_ERROR_STOP=1
       stepwell db sql --url sqlite:///shop.db | sqlite3 -bail shop.db
       stepwell db sql --from 1
     """,

@@ -222,10 +222,10 @@ class World:
             case "freeze":
                 victim.frozen = True
                 self.story.late.add(victim.name)
-                loop.call_later(self.chance.uniform(0, 2 * lease), victim.go_on)
+                loop.call_later(self.chance.uniform(0, 2.5 * lease), victim.go_on)
             case "block":
                 victim.blocked = True
-                loop.call_later(self.chance.uniform(0, 2 * lease), victim.go_on)
+                loop.call_later(self.chance.uniform(0, 2.5 * lease), victim.go_on)
             case "clock jump":
                 leases = 30 if self.chance.random() < 0.1 else 3
                 self.host.skew += int(self.chance.uniform(-leases, leases) * lease * 1_000_000)

@@ -11,10 +11,10 @@ FIRST   ?= 0
 RUNS    ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types contracts check bench red simulate torture docs-diagram pins clean
+.PHONY: help setup demo demo-postgres test lint format types contracts check bench red simulate torture torture-postgres docs-diagram golden pins clean
 
 help: ## list what can be made
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv with the pinned dependencies (needs Python 3.11 or newer)
 
@@ -34,6 +34,9 @@ $(STAMP): requirements/dev.txt pyproject.toml
 
 demo: setup ## audit the packages of this machine, durably, through kill -9
 	@$(BIN)/stepwell demo
+
+demo-postgres: setup ## the same with four workers on PostgreSQL, which is crashed and restarted meanwhile
+	@$(BIN)/python scripts/demo_postgres.py
 
 test: setup ## run all tests, in random order, on all cores (XDIST=0: one process)
 	@$(BIN)/python -m pytest -n $(XDIST)
@@ -66,6 +69,12 @@ simulate: setup ## play seeded histories in virtual time (SEEDS=1000, from FIRST
 
 torture: setup ## kill, stop and freeze workers on one file (RUNS=300), and compare with a model
 	@$(BIN)/python -m scripts.torture --runs $(RUNS)
+
+golden: setup ## write the databases of this release that later ones must finish (tests/golden)
+	@$(BIN)/python scripts/golden.py
+
+torture-postgres: setup ## the same on a real PostgreSQL, whose backends and server die, too
+	@$(BIN)/python -m scripts.torture --postgres --workers 4 --lease 1 --every 0.3 --runs $(RUNS)
 
 docs-diagram: setup ## draw docs/statuses.md again from the table of transitions
 	@$(BIN)/python scripts/write_diagrams.py

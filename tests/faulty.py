@@ -202,6 +202,10 @@ class FaultyStore:
         """As the protocol says."""
         return await self._store.schema()
 
+    def statements(self, after: int) -> list[str]:
+        """As the protocol says."""
+        return self._store.statements(after)
+
     async def define(self, definitions: Sequence[Definition]) -> list[int]:
         """As the protocol says, unless a fault hits it; so are the verbs that follow."""
         answer: list[int] = await self._through("define", definitions)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import random
 import select
 import signal
-import sqlite3
 import sys
 import threading
 import time
@@ -22,30 +22,35 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepwell import Durable
+from scripts.torture_parts.looks import look_at
+from stepwell import Durable, StoreUnavailableError
 from tests.simulation.designs import designs_from
 from tests.simulation.handlers import Builder
-from tests.simulation.story import Line, beginning, ending
+from tests.simulation.story import Line, beginning_after, ending
 
 if TYPE_CHECKING:
     from stepwell import Context
     from tests.simulation.designs import Design
 
 LOG = "handlers.log"
-LONG_CALLS = 0.05
 _ORPHAN_LOOKS_EVERY = 0.2
+_SPARE_LOOKS_EVERY = 0.01
 _NURSERY_LOOKS_EVERY = 0.01
+_AWAY_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What the workers and the client must agree on; durations in seconds."""
 
+    url: str
     seed: int
     unit: float
     lease: float
     max_crashes: int
     concurrency: int
+    long_calls: float
+    """The share of calls that take 0.1 to 0.4 s; the others take up to 0.03 s."""
 
 
 def designs_of(options: Options) -> dict[str, Design]:
@@ -56,25 +61,22 @@ def designs_of(options: Options) -> dict[str, Design]:
 class FileProbe:
     """Tells an append-only file of every call; SIGKILL cuts off at most the line of a call that did not begin."""
 
-    def __init__(self, folder: Path, who: str) -> None:
-        self._database = folder / "store.db"
+    def __init__(self, folder: Path, options: Options, who: str) -> None:
+        self._look = look_at(options.url)
+        self._long_calls = options.long_calls
         self._descriptor = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._who = who
         self._made = 0
         self._chance = random.Random(who)  # noqa: S311 - how long a pretended call takes guards nothing
         self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
 
     def begins(self, ctx: Context, phase: str) -> str:
         """Log the call, with what is journaled now; a poisonous one ends its process."""
         with self._lock:
             self._made += 1
             token = f"{self._who}-{self._made}"
-            if self._connection is None:
-                name = f"file:{self._database}?mode=ro"
-                self._connection = sqlite3.connect(name, uri=True, check_same_thread=False, timeout=30)
-            line = beginning(self._connection, ctx, phase, who=self._who, at=time.time(), token=token)
-            self._write(line)
+            journaled = self._look.journal(ctx.run_id)
+            self._write(beginning_after(journaled, ctx, phase, who=self._who, at=time.time(), token=token))
         if phase == "do" and ctx.input.get("poison") == ctx.step:
             os.kill(os.getpid(), signal.SIGKILL)
         return token
@@ -92,9 +94,9 @@ class FileProbe:
         time.sleep(self._seconds())
 
     def _seconds(self) -> float:
-        return (
-            self._chance.uniform(0.1, 0.4) if self._chance.random() < LONG_CALLS else self._chance.uniform(0.002, 0.03)
-        )
+        if self._chance.random() < self._long_calls:
+            return self._chance.uniform(0.1, 0.4)
+        return self._chance.uniform(0, 0.03)
 
     def _write(self, line: Line) -> None:
         os.write(self._descriptor, b"\n" + json.dumps(asdict(line)).encode())
@@ -110,12 +112,12 @@ def read_log(folder: Path) -> list[Line]:
     return lines
 
 
-def app_in(folder: Path, options: Options, probe: Any) -> Durable:
-    """An app on the folder's file that knows all workflows of the seed."""
+def app_of(options: Options, probe: Any) -> Durable:
+    """An app on the tortured store that knows all workflows of the seed."""
     builder = Builder(probe, options.unit)
     designs = designs_of(options)
     return Durable(
-        f"sqlite:///{folder / 'store.db'}",
+        options.url,
         [builder.workflow(design) for design in designs.values()],
         lease=options.lease,
         max_crashes=options.max_crashes,
@@ -123,19 +125,36 @@ def app_in(folder: Path, options: Options, probe: Any) -> Durable:
 
 
 async def work(folder: Path, options: Options, number: int) -> None:
-    """Be a worker until SIGTERM, or until the nursery is gone."""
-    parent = os.getppid()
+    """Be a worker once called up, until SIGTERM, or until the nursery is gone; if the store is away at first, wait."""
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
-    probe = FileProbe(folder, f"w{number}")
-    async with (
-        app_in(folder, options, probe) as app,
-        app.worker(concurrency=options.concurrency, threads=4, grace=1),
-    ):
-        (folder / f"ready-{number}").touch()
-        while not told.is_set() and os.getppid() == parent:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(told.wait(), _ORPHAN_LOOKS_EVERY)
+    watching = asyncio.create_task(_watch_nursery(told))
+    probe = FileProbe(folder, options, f"w{number}")
+    while not told.is_set():
+        try:
+            async with app_of(options, probe) as app:
+                await _called_up(folder, number, told)
+                async with app.worker(concurrency=options.concurrency, threads=4, grace=1) as worker:
+                    await asyncio.to_thread((folder / f"ready-{number}").write_text, worker.worker_id)
+                    await told.wait()
+        except StoreUnavailableError:
+            await asyncio.sleep(_AWAY_SECONDS)
+    watching.cancel()
+
+
+async def _watch_nursery(told: asyncio.Event) -> None:
+    nursery = os.getppid()
+    while True:
+        await asyncio.sleep(_ORPHAN_LOOKS_EVERY)
+        if os.getppid() != nursery:
+            told.set()
+
+
+async def _called_up(folder: Path, number: int, told: asyncio.Event) -> None:
+    while True:
+        if told.is_set() or await asyncio.to_thread((folder / f"go-{number}").exists):
+            return
+        await asyncio.sleep(_SPARE_LOOKS_EVERY)
 
 
 def born(folder: Path, options: Options, number: int) -> int:
@@ -180,4 +199,5 @@ def nurse(folder: Path, options: Options) -> None:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(created).3f %(process)d %(levelname)s %(message)s")
     nurse(Path(sys.argv[1]), Options(**json.loads(sys.argv[2])))

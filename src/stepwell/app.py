@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
-from urllib.parse import urlsplit
 
 from stepwell.engine.events import Events
 from stepwell.engine.inline import MAX_VALUE_BYTES, InlineRunner
@@ -18,9 +17,10 @@ from stepwell.engine.views import (
     RunStatus,
     SchemaStatus,
     StartResult,
-    entry_of,
+    entries_of,
     listed,
     snapshot_of,
+    status_of,
 )
 from stepwell.engine.waiters import Waiters
 from stepwell.engine.wakeup import Wakeup
@@ -29,6 +29,7 @@ from stepwell.errors import DefinitionError, DurableError, Failure, RunCanceledE
 from stepwell.store.codec import encode
 from stepwell.store.protocol import Filter, NewRun, Store
 from stepwell.store.sqlite.store import SqliteStore
+from stepwell.store.urls import without_password
 from stepwell.workflow.builder import Workflow, checked_name
 from stepwell.workflow.durations import Duration, micros
 from stepwell.workflow.registry import Registry
@@ -42,6 +43,7 @@ _KEY_LIMIT = 500
 _Started: TypeAlias = list[StartResult]
 _Runs: TypeAlias = list[RunSnapshot]
 _Entries: TypeAlias = list[Entry]
+_Statements: TypeAlias = list[str]
 """Named here, since inside the class `list` is a method."""
 
 
@@ -90,7 +92,12 @@ class Durable:
     @property
     def safe_url(self) -> str:
         """The store's URL, without its password."""
-        return _without_password(self.url)
+        return without_password(self.url)
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes can open the store; one in memory is this process's alone."""
+        return self._store.shared
 
     @property
     def workflows(self) -> tuple[str, ...]:
@@ -127,6 +134,12 @@ class Durable:
         """How the store's tables stand; changes nothing, and does not need the app to be entered."""
         version, pending = await self._store.schema()
         return SchemaStatus(version, self._store.latest, pending)
+
+    def schema_sql(self, after: int = 0) -> _Statements:
+        """What `ensure_tables` runs on tables of version `after`, for someone else to run in one transaction."""
+        if not 0 <= after <= self._store.latest:
+            raise DefinitionError(f"The tables have versions 1 to {self._store.latest}, and 0 before they are made.")
+        return self._store.statements(after)
 
     def at(self, url: str) -> Durable:
         """The same workflows and options over another store; not entered."""
@@ -210,7 +223,7 @@ class Durable:
         rows = await self._open_store().reader.journal(_checked_id(run_id))
         if rows is None:
             raise RunNotFoundError(run_id)
-        return [entry_of(row) for row in rows]
+        return entries_of(run_id, rows)
 
     async def cancel(self, run_id: str) -> None:
         """Cancels a run and its descendants; nothing is undone, and nothing in flight can write any more."""
@@ -297,7 +310,7 @@ class Durable:
         ]
         started = await store.start(runs)
         self._events.due()
-        return [StartResult(one.run_id, RunStatus(one.status)) for one in started]
+        return [StartResult(one.run_id, status_of(one.run_id, one.status)) for one in started]
 
     async def _deliver(self, run_id: str, name: str, data: Any, key: str | None, *, waiting_only: bool) -> ResumeResult:
         store = self._open_store()
@@ -308,7 +321,7 @@ class Durable:
             raise RunNotFoundError(run_id)
         if answer.woken:
             self._events.due()
-        return ResumeResult(answer.accepted, RunStatus(answer.status))
+        return ResumeResult(answer.accepted, status_of(run_id, answer.status))
 
     def _open_store(self) -> Store:
         if not self._entered:
@@ -318,13 +331,16 @@ class Durable:
 
 def _store_for(url: str, runtime: Runtime) -> Store:
     if not isinstance(url, str):
-        raise DefinitionError(f"A store's URL is a string, not {url!r}.")
+        raise DefinitionError(f"A store's URL is a string, not of type {type(url).__name__}.")
+    shown = without_password(url)
+    if not shown.isprintable() or "%00" in url:
+        raise DefinitionError(f"The store URL {shown!a} has characters in it that no name of a store has.")
     if url.startswith("sqlite://"):
         return SqliteStore(url, runtime)
     if url.startswith(("postgresql://", "postgres://")):
         return _postgres_store(url, runtime)
     known = "sqlite:///file.db, sqlite://, postgresql://host/database"
-    raise DefinitionError(f'No store for "{_without_password(url)}". Known: {known}.')
+    raise DefinitionError(f'No store for "{shown}". Known: {known}.')
 
 
 def _postgres_store(url: str, runtime: Runtime) -> Store:
@@ -335,11 +351,6 @@ def _postgres_store(url: str, runtime: Runtime) -> Store:
             raise
         raise DefinitionError("A store on PostgreSQL needs asyncpg: pip install stepwell[postgres].") from None
     return PostgresStore(url, runtime)
-
-
-def _without_password(url: str) -> str:
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":***@", 1) if password else url
 
 
 def _checked_id(run_id: object) -> str:

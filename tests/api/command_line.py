@@ -251,6 +251,17 @@ def finish(process: subprocess.Popen[str], *signals: signal.Signals) -> Answer:
     return Answer(process.returncode, out, err)
 
 
+def read_up_to(process: subprocess.Popen[str], beginning: str) -> str:
+    """Read what it says on stderr, up to the line that begins so."""
+    assert process.stderr is not None
+    said = []
+    while line := process.stderr.readline():
+        if line.startswith(beginning):
+            return line
+        said.append(line)
+    pytest.fail(f"it ended without saying {beginning!r}: {said}")
+
+
 def _environment(more: dict[str, str]) -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if name not in ("STEPWELL_APP", "STEPWELL_URL", "COLUMNS")

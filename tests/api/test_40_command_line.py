@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepwell import RunStatus
-from tests.api.command_line import Shop, finish, shop_in
+from tests.api.command_line import Shop, finish, read_up_to, shop_in
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -29,17 +28,6 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
 def begun(shop: Shop, name: str = "begun") -> None:
     """Wait until a handler has said that it is at work."""
     asyncio.run(_file(shop.folder / name))
-
-
-def read_up_to(process: subprocess.Popen[str], beginning: str) -> str:
-    """Read what it says on stderr, up to the line that begins so."""
-    assert process.stderr is not None
-    said = []
-    while line := process.stderr.readline():
-        if line.startswith(beginning):
-            return line
-        said.append(line)
-    pytest.fail(f"it ended without saying {beginning!r}: {said}")
 
 
 async def _file(path: Path) -> None:

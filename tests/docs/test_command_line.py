@@ -44,7 +44,8 @@ def section(path: str) -> str:
 
 def options(command: click.Command) -> list[str]:
     """The command's own options."""
-    found = [opt for each in command.params if isinstance(each, click.Option) for opt in each.opts]
+    shown = [each for each in command.params if isinstance(each, click.Option) and not each.hidden]
+    found = [opt for each in shown for opt in each.opts]
     return [opt for opt in found if opt not in SHARED]
 
 

@@ -59,6 +59,24 @@ def test_an_agent_asks_twice_and_goes_on_in_another_process(tmp_path: Path) -> N
     ]
 
 
+def test_a_refund_that_is_paid_twice_after_a_crash_is_found(tmp_path: Path) -> None:
+    assert run(ROOT / "examples" / "crashes.py", tmp_path) == [
+        "trip: 19 crash points; undisturbed, it failed",
+        "  ended: 17 alike, 2 otherwise",
+        "not idempotent: a second call shows",
+        "  undo room",
+        "    died after the last line of undo room",
+        '    the probe saw {"refunded": 160, "seats": 0} instead of {"refunded": 80,',
+        '      "seats": 0}',
+        "ended otherwise, too: 1 place",
+        "  before the commit of undo room",
+        "called again after a crash (at so many places): seat (2), room (2), pay (1),",
+        "  undo room (2), undo seat (2)",
+        "",
+        "with the key: 19 crash points, all alike",
+    ]
+
+
 def test_a_subscription_is_billed_each_month_once_over_two_workers(tmp_path: Path) -> None:
     lines = run(ROOT / "examples" / "billing.py", tmp_path)
 

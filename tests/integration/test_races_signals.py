@@ -1,4 +1,4 @@
-"""Signals that come at the worst moment: they are used once, with their payload, or refused; PROTOCOL's I6.
+"""Signals that come at the worst moment: they are used once, with their payload, or refused.
 
 The same races on the store's side alone stand in tests/conformance.
 """

@@ -93,6 +93,11 @@ def workflows(folder: Path) -> list[Workflow]:
     ]
 
 
+def app() -> Durable:
+    """What the command line loads: the workflows, in the folder and on the store that the environment names."""
+    return Durable(os.environ["STEPWELL_URL"], workflows(Path(os.environ["STEPWELL_TEST_FOLDER"])))
+
+
 async def main(folder: Path, options: dict[str, Any]) -> None:
     """Work until standard input ends."""
     async with Durable(f"sqlite:///{folder / 'store.db'}", workflows(folder), **options) as app, app.worker(grace=0):

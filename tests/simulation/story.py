@@ -10,6 +10,7 @@ import msgspec
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
     from stepwell import Context, Entry, RunSnapshot
     from tests.simulation.designs import Design
@@ -105,6 +106,13 @@ def kind_of(phase: str) -> str:
 def beginning(connection: sqlite3.Connection, ctx: Context, phase: str, *, who: str, at: float, token: str) -> Line:
     """The line of a call that begins now, with what the store's file has of its run."""
     rows = connection.execute(JOURNAL, (ctx.run_id,)).fetchall()
+    return beginning_after(rows, ctx, phase, who=who, at=at, token=token)
+
+
+def beginning_after(
+    rows: Sequence[Sequence[Any]], ctx: Context, phase: str, *, who: str, at: float, token: str
+) -> Line:
+    """The same, with the rows of `JOURNAL` that any store has of its run."""
     place = key_name(ctx.step, kind_of(phase), ctx.iteration)
     tries = 0
     for node, item, row_phase, n, kind, status in rows:

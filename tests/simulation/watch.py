@@ -314,4 +314,4 @@ class Watch:
 
 def _type_of(row: Row) -> str:
     """The type of a failure: its traceback names files, and is another one elsewhere."""
-    return decode_failure(row.error or b"").type
+    return decode_failure(row.error or b"", row.node).type

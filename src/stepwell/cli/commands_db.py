@@ -1,4 +1,4 @@
-"""`db upgrade` and `db status`: the store's tables."""
+"""`db upgrade`, `db status` and `db sql`: the store's tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stepwell.cli.loading import app_of_store, settled
-from stepwell.cli.output import print_json, say
+from stepwell.cli.output import print_json, remark, say
 from stepwell.cli.settings import Settings, shared_options
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
       export STEPWELL_URL=sqlite:///shop.db
       stepwell db status
       stepwell db upgrade
+      stepwell db sql
     """,
 )
 @shared_options
@@ -88,3 +89,44 @@ def status(settings: Settings) -> None:
         return
     say(f"version  {schema.version} of {schema.latest}")
     say(f"pending  {', '.join(schema.pending) or 'nothing'}")
+
+
+@db.command(
+    short_help="The SQL of an upgrade.",
+    help="""Print the SQL that an upgrade runs, for someone else to run: all of it, or what tables of a version lack.
+
+    It is one transaction, and records the version like an upgrade. Nothing is connected to: which kind of store, and
+    which schema of it, is all that is taken from the URL.
+    """,
+    epilog="""\b
+    Examples:
+      stepwell db sql --url 'postgresql:///?schema=shop' | psql -v ON_ERROR_STOP=1 shop
+      stepwell db sql --url sqlite:///shop.db | sqlite3 -bail shop.db
+      stepwell db sql --from 1
+    """,
+)
+@click.option(
+    "--from",
+    "after",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="VERSION",
+    help="The version that the tables have.",
+)
+@shared_options
+@click.pass_obj
+def sql(settings: Settings, after: int) -> None:
+    """Print the SQL of an upgrade."""
+
+    async def call() -> list[str]:
+        return (await settled(found, settings)).schema_sql(after)
+
+    found = app_of_store(settings)
+    statements = asyncio.run(call())
+    if settings.as_json:
+        print_json(statements)
+    elif statements:
+        say("\n\n".join(["BEGIN;", *map(str.strip, statements), "COMMIT;"]))
+    else:
+        remark(f"Nothing to do: {after} is the latest version.")

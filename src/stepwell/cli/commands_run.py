@@ -12,13 +12,14 @@ from stepwell import RunStatus
 from stepwell.cli.loading import app_with_workflows, opened
 from stepwell.cli.output import console, log_to_stderr, machine_quiet, print_json, print_lines, remark, say
 from stepwell.cli.problems import Exit, Reported, report
+from stepwell.cli.processes import WorkerOptions, supervise
 from stepwell.cli.settings import Settings, shared_options
-from stepwell.cli.stopping import Stopping
-from stepwell.cli.text import span
+from stepwell.cli.stopping import Stopping, stopping_words
+from stepwell.cli.text import counted, span
 from stepwell.cli.values import JSON_VALUE, SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from stepwell import Durable, RunSnapshot, Workflow
     from stepwell.cli.progress import Progress
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 10
 MOST_HANDLERS = 100_000
 MOST_THREADS = 10_000
-MOST_NAMED = 8
+MOST_PROCESSES = 64
 PATIENCE_SECONDS = 1
 LEAVING = f"Other runs' handlers have {GRACE_SECONDS} s to end. Ctrl-C to stop at once."
 INPUT_HELP = "INPUT is JSON, @FILE, or - for stdin; without it, null."
@@ -98,7 +99,7 @@ async def _run(found: Durable | Awaitable[Any], settings: Settings, workflow: st
                 else:
                     end.cancel()
                     code = stopping.exit_code
-                    tell(_stopping_words(GRACE_SECONDS))
+                    tell(stopping_words(GRACE_SECONDS))
             if not has_ended:
                 tell(f"Stopped; run {started.run_id} goes on with the next worker.")
             return code
@@ -147,10 +148,6 @@ def _how_it_ended(ended: RunSnapshot) -> tuple[str, str]:
     return "run_failed", f"Run {ended.run_id} failed at {str(ended.error).rstrip('.')}.{undone}"
 
 
-def _stopping_words(grace: float) -> str:
-    return f"Stopping: handlers have {grace:g} s to end. Again to stop at once."
-
-
 @click.command(
     short_help="Work until stopped.",
     help="""Be a worker: claim runs that are due and advance them, until Ctrl-C or SIGTERM.
@@ -158,11 +155,14 @@ def _stopping_words(grace: float) -> str:
     Any number of workers may share one store, on one machine or on several. The first signal stops cleanly: nothing
     more is claimed, handlers get the grace to end, and their runs are given back. A second one stops at once; another
     worker then takes over, as after any crash.
+
+    One process uses one core. With --processes this command starts so many, and replaces those that die.
     """,
     epilog="""\b
     Examples:
       stepwell --app shop:app worker
       stepwell --app shop:app worker --concurrency 256
+      stepwell --app shop:app worker --processes 4
       STEPWELL_APP=shop:app STEPWELL_URL=postgresql://db/shop stepwell worker
     """,
 )
@@ -190,39 +190,48 @@ def _stopping_words(grace: float) -> str:
     metavar="S",
     help="Seconds that handlers have to end.",
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(1, MOST_PROCESSES),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Worker processes; one that dies is replaced.",
+)
+@click.option("--supervised", type=int, hidden=True, help="The pipe that closes when this process is to stop.")
 @click.option("--queue", "queues", multiple=True, metavar="NAME", help="Work on this queue; repeatable.")
 @shared_options
 @click.pass_obj
-def worker(settings: Settings, concurrency: int, threads: int, grace: float, queues: tuple[str, ...]) -> None:
+def worker(settings: Settings, /, processes: int, supervised: int | None, **options: Any) -> None:
     """Be a worker until stopped."""
     found = app_with_workflows(settings)
+    tell = _silent if settings.as_json or supervised is not None else remark
+    chosen = WorkerOptions(**options)
+    if processes > 1:
+        code = asyncio.run(supervise(found, settings, processes, chosen, tell))
+        if code:
+            raise Reported(code)
+        return
     log_to_stderr(as_json=settings.as_json)
-    asyncio.run(_work(found, settings, concurrency=concurrency, threads=threads, grace=grace, queues=queues))
+    asyncio.run(_work(found, settings, chosen, supervised, tell))
 
 
 async def _work(
     found: Durable | Awaitable[Any],
     settings: Settings,
-    *,
-    concurrency: int,
-    threads: int,
-    grace: float,
-    queues: tuple[str, ...],
+    options: WorkerOptions,
+    supervised: int | None,
+    tell: Callable[[str], None],
 ) -> None:
-    tell = _silent if settings.as_json else remark
     async with opened(found, settings) as app:
         with Stopping() as stopping:
-            async with app.worker(
-                concurrency=concurrency, threads=threads, grace=grace, queues=list(queues) if queues else None
-            ):
-                tell(f"Working on {app.safe_url}: {_counted(app.workflows)}. Ctrl-C to stop.")
+            if supervised is not None:
+                stopping.ask_at_end_of(supervised)
+            async with options.worker(app):
+                tell(f"Working on {app.safe_url}: {counted(app.workflows)}. Ctrl-C to stop.")
                 await stopping.asked()
-                tell(_stopping_words(grace))
+                tell(stopping_words(options.grace))
             tell("Stopped.")
-
-
-def _counted(names: Sequence[str]) -> str:
-    return ", ".join(names) if 0 < len(names) <= MOST_NAMED else f"{len(names)} workflows"
 
 
 @click.command(

@@ -16,7 +16,7 @@ from stepwell.cli.problems import CommandError, Exit, Reported, exit_code_of, re
 from stepwell.cli.settings import Settings, root_options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import MutableMapping, Sequence
 
 COMMANDS = {
     "run": "stepwell.cli.commands_run:run",
@@ -97,6 +97,16 @@ class Root(click.Group):
         except Exception as error:  # noqa: BLE001  the last line of defence against a traceback
             _end(error, as_json=as_json)
         sys.exit(code if isinstance(code, int) else Exit.DONE)
+
+    def _main_shell_completion(
+        self, ctx_args: MutableMapping[str, Any], prog_name: str, complete_var: str | None = None
+    ) -> None:
+        """Answer the shell of somebody who types; what no shell asks is told in a line."""
+        try:
+            super()._main_shell_completion(ctx_args, prog_name, complete_var)
+        except (KeyError, ValueError) as error:
+            message = f"The environment asks for a completion that no shell asks for ({type(error).__name__}: {error})."
+            raise CommandError("usage", message) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; Ctrl-C ends it with the code shells expect."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from stepwell.cli.problems import Exit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -21,11 +22,13 @@ class Stopping:
     """While entered, signals to stop are told to whoever awaits `asked`.
 
     Plain signal handlers, not the event loop's: the second signal ends the process even while a handler blocks the
-    loop. What that cuts short is what `kill -9` would: the journal stays right, another worker goes on.
+    loop, once `before_end` was called. What that cuts short is what `kill -9` would: the journal stays right, another
+    worker goes on.
     """
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self.before_end: Callable[[], None] | None = None
         self._at_once = False
         self._asked = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -34,6 +37,15 @@ class Stopping:
     async def asked(self) -> None:
         """Return when the first signal has come."""
         await self._asked.wait()
+
+    def ask_at_end_of(self, pipe: int) -> None:
+        """Ask for a clean stop, as the first signal does, when the other end of a pipe is closed."""
+
+        def ask() -> None:
+            self._loop.remove_reader(pipe)
+            self._asked.set()
+
+        self._loop.add_reader(pipe, ask)
 
     def end_at_next_signal(self) -> None:
         """Let the next signal end the process at once, be it the first."""
@@ -55,9 +67,16 @@ class Stopping:
 
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
         if self._at_once:
+            if self.before_end is not None:
+                self.before_end()
             if sys.stderr.isatty():
                 os.write(2, SHOW_CURSOR)
             os._exit(Exit.SIGNALED + signum)
         self.signum = signum
         self._at_once = True
         self._loop.call_soon_threadsafe(self._asked.set)
+
+
+def stopping_words(grace: float) -> str:
+    """What a person is told at the first signal."""
+    return f"Stopping: handlers have {grace:g} s to end. Again to stop at once."

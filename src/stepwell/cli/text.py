@@ -11,11 +11,12 @@ from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 SHORT_ID = 18
 """Of a run's id: its millisecond and what follows up to the second dash but one. Two runs rarely share so much."""
 
+_MOST_NAMED = 8
 _MILLISECONDS = 1000
 _MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
@@ -83,6 +84,11 @@ def instant(moment: datetime) -> str:
 def iso(moment: datetime) -> str:
     """The instant in ISO 8601, in UTC."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def counted(workflows: Sequence[str]) -> str:
+    """The names of the workflows, or how many there are."""
+    return ", ".join(workflows) if 0 < len(workflows) <= _MOST_NAMED else f"{len(workflows)} workflows"
 
 
 def short_ids(run_ids: Iterable[str]) -> dict[str, str]:

@@ -21,8 +21,7 @@ def moves(state: RunState, now: int) -> tuple[Decision, ...]:
     """Undoes the newest success that is not undone yet; after the last one the run fails."""
     if not state.completed:
         return (Fail(failure_of(state)),)
-    row = state.completed[-1]
-    piece = work(state)
+    row, piece = _newest(state), work(state)
     waiting = unless_waiting(state, piece, now)
     if waiting is not None:
         return (waiting,)
@@ -36,8 +35,12 @@ def moves(state: RunState, now: int) -> tuple[Decision, ...]:
 
 def work(state: RunState) -> Work:
     """What is undone next: the newest success that is not undone yet."""
-    row = state.completed[-1]
+    row = _newest(state)
     return Work(row.node, row.item, "undo", "compensate")
+
+
+def _newest(state: RunState) -> JournalRow:
+    return state.completed[-1]
 
 
 def crashed(state: RunState, piece: Work, now: int) -> Record:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from stepwell.core.decisions import Decision, Park, Record, Spawn
 from stepwell.core.model import ASKED, NULL, JournalRow, Parked, Progress, RunState, Status
 from stepwell.core.nodes import face_of
+from stepwell.core.rows import fault_of
+from stepwell.core.sequence import misfit_of
 from stepwell.core.transitions import may_follow
 from stepwell.errors import JournalError
 from stepwell.workflow.nodes import names_of
@@ -19,14 +21,12 @@ def replay(state: RunState, rows: Iterable[JournalRow]) -> None:
     """Brings a fresh state to where its stored journal has come; raises JournalError for one that does not fit."""
     crashes, parked, status = state.crashes, state.parked, state.status
     for row in rows:
-        if row.seq != state.seq + 1:
-            raise JournalError(state.run_id, f"row {state.seq + 1} is missing")
-        if row.phase != "undo" and (state.at_end or state.node.name != row.node):
-            raise JournalError(state.run_id, f'row {row.seq} is of node "{row.node}", which is not where the run is')
-        try:
-            apply(state, row)
-        except (KeyError, ValueError, IndexError, AttributeError) as error:
-            raise JournalError(state.run_id, f"row {row.seq} cannot be read: {error!r}") from error
+        reason = fault_of(row, state.seq + 1) or misfit_of(state, row)
+        if reason is not None:
+            raise JournalError(state.run_id, reason)
+        apply(state, row)
+    if status == "compensating" and state.failed is None:
+        raise JournalError(state.run_id, "it is compensating, but no row tells of a failure")
     state.crashes, state.parked, state.status = crashes, parked, status
     state.admitted = state.admitted or parked is not None
 
@@ -115,7 +115,7 @@ def _apply_undo(state: RunState, row: JournalRow) -> None:
     progress.outcome = row
     newest = state.completed.pop()
     if (newest.node, newest.item) != (row.node, row.item):
-        raise JournalError(state.run_id, f'row {row.seq} undoes "{row.node}" out of order')
+        raise JournalError(state.run_id, f"row {row.seq} undoes {row.node!a} out of order")
 
 
 def _apply_attempt(progress: Progress, row: JournalRow) -> None:

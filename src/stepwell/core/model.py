@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from stepwell.workflow.nodes import Node, Plan
 
 Kind: TypeAlias = Literal["step", "route", "sleep", "signal", "child", "compensate"]
-Phase: TypeAlias = Literal["choose", "do", "undo"]
+Phase: TypeAlias = Literal["choose", "do", "undo", "read"]
+"""Of a piece of work; *read* has one row, the last: that the rows before it cannot be what happened."""
 RowStatus: TypeAlias = Literal["completed", "failed", "skipped", "retrying", "suspended"]
 Status: TypeAlias = Literal["pending", "running", "suspended", "compensating", "completed", "failed", "canceled"]
 
+LIVE = frozenset({"pending", "running", "suspended", "compensating"})
 ENDED = frozenset({"completed", "failed", "canceled"})
 ASKED = b'{"at":"when"}'
 """The detail of a failed attempt at a node's condition: no answer was given yet."""

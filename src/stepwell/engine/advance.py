@@ -66,6 +66,8 @@ class Drive:
         self._going = True
         self.is_committing = False
         """Whether a commit is on its way, whose verdict will tell if the run was lost."""
+        self.is_suspect = lease.crashes > 1
+        """Whether workers died of it, more than one, and nothing was journaled since."""
         self._refused = False
         self.state = self._state_from(history)
 
@@ -323,6 +325,9 @@ class Drive:
         self.is_committing = False
         if verdict in _APPLIED:
             self._stored_seq += len(advance.rows)
+            if self.is_suspect and advance.rows:
+                self.is_suspect = False
+                self._host.acquitted()
             self._stored_status = advance.status
             self._pending = []
             if not advance.lean:

@@ -41,5 +41,8 @@ class Host(Protocol):
     def told(self, advance: Advance) -> None:
         """Hears of an advance that was committed."""
 
+    def acquitted(self) -> None:
+        """Hears that a run which had crashed workers has an entry more."""
+
     def raised(self, error: BaseException) -> None:
         """Hears of an exception that failed a node for good."""

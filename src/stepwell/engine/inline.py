@@ -112,6 +112,9 @@ class _InlineHost:
     def told(self, advance: Advance) -> None:
         """Nobody else is interested."""
 
+    def acquitted(self) -> None:
+        """No worker was crashed."""
+
     def raised(self, error: BaseException) -> None:
         """The first exception that failed a node for good is the run's cause."""
         self._raised = self._raised or error

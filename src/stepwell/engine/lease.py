@@ -46,7 +46,7 @@ class Heartbeat:
         self._longest_timeout = longest_timeout
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._answered_at = runtime.monotonic()
+        self._asked_at: float | None = None
         self._complained = False
         self._stop: Callable[[], None] = _not_begun
         self._finished: asyncio.Future[None] = self._loop.create_future()
@@ -86,8 +86,11 @@ class Heartbeat:
 
         When it moves again the beat goes on, and tells whether the worker was buried meanwhile.
         """
-        silent = self._runtime.monotonic() - self._answered_at
-        self._tell(self._answer)
+        now = self._runtime.monotonic()
+        silent = 0.0 if self._asked_at is None else now - self._asked_at
+        if self._asked_at is None:
+            self._asked_at = now
+            self._tell(self._answer)
         if silent < self._blocked_after:
             self._complained = False
             return True
@@ -99,7 +102,7 @@ class Heartbeat:
         return silent < max(self._longest_timeout(), self._blocked_after * 2)
 
     def _answer(self) -> None:
-        self._answered_at = self._runtime.monotonic()
+        self._asked_at = None
 
     def _finish(self) -> None:
         if not self._finished.done():

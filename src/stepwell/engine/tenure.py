@@ -7,10 +7,11 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
+from stepwell.engine import damage
 from stepwell.engine.advance import Drive
 from stepwell.engine.committer import Committer
 from stepwell.engine.lease import Heartbeat
-from stepwell.errors import StoreUnavailableError
+from stepwell.errors import JournalError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -62,7 +63,6 @@ class Tenure:
         self._committer = Committer(store, runtime, worker_id)
         self.commit = self._committer.commit
         self._held: dict[str, tuple[Drive, asyncio.Task[None]]] = {}
-        self._suspects: set[str] = set()
         self._arriving: dict[str, int] = {}
         self._unknown: dict[str, int] = {}
         self._returned: dict[str, int] = {}
@@ -78,7 +78,7 @@ class Tenure:
     @property
     def suspects_room(self) -> int:
         """How many runs that crashed workers it may take: one at a time, so that a poison step fails alone."""
-        return 0 if self._suspects else 1
+        return 0 if any(drive.is_suspect for drive, _ in self._held.values()) else 1
 
     @property
     def fit_since(self) -> float:
@@ -98,8 +98,13 @@ class Tenure:
 
     async def take(self, claimed: Claimed, asked_at: float) -> None:
         """Drives freshly claimed runs; `asked_at`: when the claim set out, in monotonic seconds."""
-        leases = [lease for lease in claimed.leases if self._returned.get(lease.run_id) != lease.token]
-        old = [lease for lease in leases if lease.seq or lease.mail]
+        again = [lease for lease in claimed.leases if self._is_driven(lease)]
+        if again:  # the store forgot that they were leased, as a standby does that lacks the last commits
+            self.cancel(lease.run_id for lease in again)
+            await self._give_back({lease.run_id: lease.token for lease in again})
+        fresh = (lease for lease in claimed.leases if lease not in again)
+        leases = [lease for lease in fresh if self._returned.get(lease.run_id) != lease.token]
+        old = [lease for lease in leases if lease.seq or lease.mail or lease.token > 1]
         arriving = {lease.run_id: lease.token for lease in leases}
         self._arriving |= arriving
         try:
@@ -108,19 +113,26 @@ class Tenure:
             self._arriving = dict(self._arriving.items() - arriving.items())
         loop = asyncio.get_running_loop()
         for lease in leases:
+            history = histories.get(lease.run_id)
             try:
-                drive = Drive(
-                    self, lease, self._lanes.plan(lease.lane), histories.get(lease.run_id), claimed.now, asked_at
-                )
+                damage.check(lease, history)
+                drive = Drive(self, lease, self._lanes.plan(lease.lane), history, claimed.now, asked_at)
+                damage.check_length(lease, drive.state.seq)
+            except JournalError as error:
+                await self._write_off(lease, history, error, claimed.now)
+                continue
             except Exception:  # noqa: BLE001  one run's fault must not stop the others
                 _log.exception("Run %s cannot be continued; trying again in a minute.", lease.run_id)
                 await self._give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
                 continue
-            if lease.crashes > 1:
-                self._suspects.add(lease.run_id)
             task = loop.create_task(self._drive(drive), name=f"stepwell-run-{lease.run_id}")
             self._held[lease.run_id] = (drive, task)
             task.add_done_callback(partial(self._let_go, drive))
+
+    def _is_driven(self, lease: Lease) -> bool:
+        """Whether it is driven here under this token already, or under a later one."""
+        held = self._held.get(lease.run_id)
+        return held is not None and not held[1].done() and held[0].token >= lease.token
 
     def cancel(self, run_ids: Iterable[str]) -> None:
         """Stops the drives of runs that are not ours any more."""
@@ -176,8 +188,29 @@ class Tenure:
         if advance.spawned or advance.post is not None or advance.due_at is not None:
             self._events.due()
 
+    def acquitted(self) -> None:
+        """The next suspect may come."""
+        self._on_room()
+
     def raised(self, error: BaseException) -> None:
         """The journal tells it; nothing more to do."""
+
+    async def _write_off(self, lease: Lease, history: History | None, error: JournalError, now: int) -> None:
+        """Fails a damaged run for good; what may be another version's work is left for that version."""
+        try:
+            version, _ = await self._store.schema()
+            if version > self._store.latest or damage.is_strange(lease, history):
+                _log.error("%s. Another version may have written it; looking again in a minute.", error)
+                await self._give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
+                return
+            _log.error("%s. It fails.", error)
+            plan = self._lanes.plan(lease.lane)
+            advance = damage.ending(lease, plan, history, error, self.worker_id, now)
+            if await self.commit(advance) in {"ok", "done"}:
+                self.told(advance)
+        except Exception:  # noqa: BLE001  one run's fault must not stop the others
+            _log.exception("Run %s cannot even be failed; trying again in a minute.", lease.run_id)
+            await self._give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
 
     async def _drive(self, drive: Drive) -> None:
         try:
@@ -191,7 +224,6 @@ class Tenure:
         held = self._held.get(drive.run_id)
         if held is not None and held[0] is drive:
             del self._held[drive.run_id]
-            self._suspects.discard(drive.run_id)
         self._on_room()
 
     async def _ended_within(self, seconds: float) -> None:

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stepwell.core.model import JournalRow, iteration_of
+from stepwell.core.rows import check
+from stepwell.errors import JournalError, PayloadError
 from stepwell.store.codec import decode
 from stepwell.workflow.durations import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from stepwell.errors import Failure
     from stepwell.store.protocol import Page, RunRow, Snapshot
 
 _END_OF_LOOP = b"end"
+_UNFINISHED = frozenset({"suspended", "retrying"})
+_FAILING = frozenset({"failed", "compensating"})
 
 
 class RunStatus(StrEnum):
@@ -105,64 +109,76 @@ class _Outline(msgspec.Struct):
     name: str
     kind: str
     entries: list[str] | None = None
+    signal: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its results."""
+        return self.entries or [self.name]
+
+    @property
+    def awaited(self) -> str | None:
+        """The signal that it can wait for."""
+        return self.name if self.kind == "step" else self.signal
 
 
 _outline = msgspec.json.Decoder(list[_Outline]).decode
 
 
-def entry_of(row: JournalRow) -> Entry:
-    """The journal row as an entry."""
-    return Entry(
-        name_of(row),
-        row.kind,
-        iteration_of(row.item) if row.item else None,
-        row.attempt,
-        row.status,
-        None if row.value is None else decode(row.value),
-        row.error,
-        moment(row.started_at),
-        moment(row.finished_at),
-        row.worker,
-    )
+def entries_of(run_id: str, rows: Sequence[JournalRow]) -> list[Entry]:
+    """The journal as entries; raises JournalError for one that no run has."""
+    check(run_id, rows)
+    return [
+        Entry(
+            name_of(row),
+            row.kind,
+            _iteration_of(run_id, row),
+            row.attempt,
+            row.status,
+            None if row.value is None else _value_of(run_id, row.value, f"the value of row {row.seq}"),
+            row.error,
+            _moment_of(run_id, row.started_at),
+            _moment_of(run_id, row.finished_at),
+            row.worker,
+        )
+        for row in rows
+    ]
 
 
 def name_of(row: JournalRow) -> str:
     """The row's node, or its entry of a parallel."""
-    return row.item if row.item and iteration_of(row.item) is None else row.node
+    return row.item if row.item and not row.item.startswith("#") else row.node
+
+
+def status_of(run_id: str, word: str) -> RunStatus:
+    """The stored status; raises JournalError for one that this version does not know."""
+    try:
+        return RunStatus(word)
+    except ValueError:
+        raise JournalError(run_id, f"its status is {word!a}, which this version of stepwell does not know") from None
 
 
 def snapshot_of(stored: Snapshot) -> RunSnapshot:
-    """The run with its input, results and children, oldest child first."""
-    outline = _outline(stored.run.outline)
-    children = tuple(reversed(listed(stored.children)))
-    return _snapshot(stored.run, stored.rows, results_of(outline, stored.rows), children)
+    """The run with its input, results and children, oldest child first; raises JournalError where they do not agree."""
+    run, rows = stored.run, stored.rows
+    outline = _outline_of(run)
+    results: dict[str, Any] = {}
+    if run.status != "failed" or not rows or rows[-1].phase != "read":
+        check(run.run_id, rows)
+        encoded = _encoded_results(run.run_id, outline, rows)
+        _check_agreement(run, outline, rows, encoded)
+        results = {
+            name: _value_of(run.run_id, encoded[name], f"the result of {name}")
+            for node in outline
+            for name in node.names
+            if name in encoded
+        }
+    return _snapshot(run, outline, rows, results, tuple(reversed(listed(stored.children))))
 
 
 def listed(page: Page) -> list[RunSnapshot]:
-    """The runs of a page."""
-    return [_snapshot(run, page.rows.get(run.run_id, ()), None, None) for run in page.runs]
-
-
-def results_of(outline: Sequence[_Outline], rows: Sequence[JournalRow]) -> dict[str, Any]:
-    """The results so far, by name, in the order of the nodes."""
-    encoded: dict[str, bytes] = {}
-    nodes = {node.name: node for node in outline}
-    for row in rows:
-        node = nodes.get(row.node)
-        if node is None or row.phase == "undo":
-            continue
-        if row.status == "skipped":
-            encoded |= dict.fromkeys(node.entries or [node.name], b"null")
-        elif row.phase == "choose":
-            continue
-        elif row.status == "suspended":
-            encoded[row.node] = row.value or b"null"
-        elif row.status == "failed":
-            encoded.pop(name_of(row), None)
-        elif row.status == "completed" and (node.kind != "loop" or row.detail == _END_OF_LOOP):
-            encoded[name_of(row)] = row.value or b"null"
-    names = [name for node in outline for name in node.entries or [node.name]]
-    return {name: decode(encoded[name]) for name in names if name in encoded}
+    """The runs of a page; raises JournalError, naming the run, for a row that no run has."""
+    return [_snapshot(run, _outline_of(run), page.rows.get(run.run_id, ()), None, None) for run in page.runs]
 
 
 def compensated_in(rows: Iterable[JournalRow]) -> tuple[str, ...]:
@@ -175,27 +191,106 @@ def error_in(rows: Iterable[JournalRow]) -> Failure | None:
     return next((row.error for row in rows if row.phase != "undo" and row.status == "failed"), None)
 
 
+def _encoded_results(run_id: str, outline: Sequence[_Outline], rows: Sequence[JournalRow]) -> dict[str, bytes]:
+    """The results so far, by name."""
+    encoded: dict[str, bytes] = {}
+    nodes = {node.name: node for node in outline}
+    for row in rows:
+        if row.node not in nodes:
+            raise JournalError(run_id, f"row {row.seq} is of node {row.node!a}, which its workflow does not have")
+        node = nodes[row.node]
+        if row.item and name_of(row) not in node.names:
+            raise JournalError(run_id, f"row {row.seq} is of {row.item!a}, which node {row.node!a} does not have")
+        if row.phase == "undo":
+            continue
+        if row.status == "skipped":
+            encoded |= dict.fromkeys(node.names, b"null")
+        elif row.phase == "choose":
+            continue
+        elif row.status == "suspended":
+            encoded[row.node] = row.value or b"null"
+        elif row.status == "failed":
+            encoded.pop(name_of(row), None)
+        elif row.status == "completed" and (node.kind != "loop" or row.detail == _END_OF_LOOP):
+            encoded[name_of(row)] = row.value or b"null"
+    return encoded
+
+
+def _check_agreement(
+    run: RunRow, outline: Sequence[_Outline], rows: Sequence[JournalRow], encoded: Mapping[str, bytes]
+) -> None:
+    """Raises JournalError unless the run's own row and its journal tell the same."""
+    last = next((row for row in reversed(rows) if row.phase != "undo"), None)
+    suspended = last.node if last is not None and last.status in _UNFINISHED else None
+    place = 0
+    for node in outline:
+        if node.name == suspended or not all(name in encoded for name in node.names):
+            break
+        place += 1
+    known = {name for node in outline[: place + 1] for name in node.names}
+    if run.position != place or not known.issuperset(encoded) or (run.status == "completed" and place < len(outline)):
+        raise JournalError(run.run_id, f"its row says {run.status} at node {run.position}, its journal node {place}")
+    if run.status in _FAILING and error_in(rows) is None:
+        raise JournalError(run.run_id, f"its row says {run.status}, and no row of its journal tells of a failure")
+    if run.awaiting is not None and run.awaiting != (outline[place].awaited if place < len(outline) else None):
+        raise JournalError(run.run_id, f"its row says that it waits for signal {run.awaiting!a}; its node does not")
+
+
 def _snapshot(
-    run: RunRow, rows: Sequence[JournalRow], results: dict[str, Any] | None, children: tuple[RunSnapshot, ...] | None
+    run: RunRow,
+    outline: Sequence[_Outline],
+    rows: Sequence[JournalRow],
+    results: dict[str, Any] | None,
+    children: tuple[RunSnapshot, ...] | None,
 ) -> RunSnapshot:
-    names = [node.name for node in _outline(run.outline)]
+    if not 0 <= run.position <= len(outline):
+        raise JournalError(run.run_id, f"its row says node {run.position} of {len(outline)}")
+    at_a_node = run.position < len(outline) and run.status != "completed"
     return RunSnapshot(
         run.run_id,
         run.key,
         run.workflow,
-        RunStatus(run.status),
+        status_of(run.run_id, run.status),
         run.position,
-        names[run.position] if run.position < len(names) and run.status != "completed" else None,
-        len(names),
+        outline[run.position].name if at_a_node else None,
+        len(outline),
         run.awaiting,
-        None if run.wake_at is None else moment(run.wake_at),
-        None if run.value is None else decode(run.value),
+        None if run.wake_at is None else _moment_of(run.run_id, run.wake_at),
+        None if run.value is None else _value_of(run.run_id, run.value, "its input"),
         results,
         error_in(rows),
         run.parent_id,
         children,
         compensated_in(rows),
-        moment(run.created_at),
-        moment(run.updated_at),
-        None if run.finished_at is None else moment(run.finished_at),
+        _moment_of(run.run_id, run.created_at),
+        _moment_of(run.run_id, run.updated_at),
+        None if run.finished_at is None else _moment_of(run.run_id, run.finished_at),
     )
+
+
+def _outline_of(run: RunRow) -> list[_Outline]:
+    try:
+        return _outline(run.outline)
+    except (ValueError, RecursionError):
+        raise JournalError(run.run_id, "the stored outline of its workflow cannot be read") from None
+
+
+def _value_of(run_id: str, data: bytes, what: str) -> Any:
+    try:
+        return decode(data)
+    except PayloadError as error:
+        raise JournalError(run_id, f"{what} cannot be read: {error.reason}") from None
+
+
+def _moment_of(run_id: str, at: int) -> datetime:
+    try:
+        return moment(at)
+    except OverflowError:
+        raise JournalError(run_id, f"a time of {at:,} microseconds since 1970 is no instant") from None
+
+
+def _iteration_of(run_id: str, row: JournalRow) -> int | None:
+    try:
+        return iteration_of(row.item)
+    except ValueError:
+        raise JournalError(run_id, f"row {row.seq} is of {row.item!a}, which is no iteration") from None

@@ -73,7 +73,8 @@ class Worker:
         self._slots = Slots(self._concurrency)
         self._threads = self._runtime.threads(self._thread_limit)
         self._performer = Performer(self._runtime, self._slots, self._threads, self._settings.step_timeout_micros)
-        await self._lanes.of_queues(self._queues)
+        lanes = await self._lanes.of_queues(self._queues)
+        self._turn = int(self._runtime.draw() * len(lanes))  # or all workers would begin with the same one
         self._judge = Judge(self._runtime, self._store, self._settings.lease_micros)
         self._tenure = self._new_tenure()
         await self._tenure.begin(socket.gethostname())

@@ -1,6 +1,7 @@
 """Values to stored bytes and back: JSON that comes back equal, or a `PayloadError` that names the place.
 
-Encoding, decoding and comparing run in C; Python walks a value only to say where it went wrong.
+Encoding, decoding and comparing run in C; Python walks a value only to say where it went wrong, and one of very many
+lists and objects to see how deep they are.
 """
 
 from __future__ import annotations
@@ -18,31 +19,56 @@ if TYPE_CHECKING:
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _ALWAYS_EQUAL = frozenset({bool, int, type(None)})
+_OURS = frozenset({TypeError, ValueError, OverflowError, UnicodeEncodeError, UnicodeDecodeError})
 _encode_failure = msgspec.json.Encoder().encode
 _decode_failure = msgspec.json.Decoder(Failure).decode
+_skip = msgspec.json.Decoder(msgspec.Raw).decode
+MOST_LEVELS = 200
+"""How deep lists and objects may be nested: so deep that no reader's stack is too short for it, whatever called it."""
+_TOO_DEEP = f"it is nested too deeply, in more than {MOST_LEVELS} levels"
+_SHOWN = 60
+"""Characters of a key that a message shows."""
 
 
 def encode(value: Any, place: str, limit: int) -> bytes:
     """The value as JSON of at most `limit` bytes; raises PayloadError that begins with `place`."""
     try:
         data = _encode(value)
-        same = type(value) in _ALWAYS_EQUAL or _decode(data) == value
+        if type(value) in _ALWAYS_EQUAL:
+            copy, same = value, True
+        else:
+            copy = _decode(data)
+            same = copy == value
     except RecursionError:
         raise PayloadError(*_deepest(value, place)) from None
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
-        raise PayloadError(*_culprit(value, place, str(error))) from None
+        raise PayloadError(*_culprit(value, place, _said(error))) from None
     except Exception as error:  # noqa: BLE001  a value's own methods may raise anything
         raise PayloadError(place, f"it cannot be compared: {type(error).__name__}") from None
     if same is not True:
         raise PayloadError(*_culprit(value, place, "it would not come back equal"))
+    if data.count(b"[") + data.count(b"{") > MOST_LEVELS and _is_deep(copy):
+        raise PayloadError(place, _TOO_DEEP)
     if len(data) > limit:
         raise PayloadError(place, f"{len(data):,} bytes, above the limit of {limit:,}")
     return data
 
 
 def decode(data: bytes) -> Any:
-    """A fresh copy of a stored value."""
-    return _decode(data)
+    """A fresh copy of a stored value; raises PayloadError for what is no stored value."""
+    try:
+        return _decode(data)
+    except (ValueError, RecursionError) as error:
+        raise PayloadError("a stored value", f"it is not JSON: {error}") from None
+
+
+def is_sound(data: bytes) -> bool:
+    """Whether this can be a stored value; much cheaper than to decode it."""
+    try:
+        _skip(data)
+        return data.isascii() or bool(data.decode())
+    except (ValueError, RecursionError):
+        return False
 
 
 def encode_failure(failure: Failure) -> bytes:
@@ -50,17 +76,37 @@ def encode_failure(failure: Failure) -> bytes:
     return _encode_failure(failure)
 
 
-def decode_failure(data: bytes) -> Failure:
-    """A stored failure."""
-    return _decode_failure(data)
+def decode_failure(data: bytes, node: str) -> Failure:
+    """A stored failure; of bytes that are none, one that says so, since nothing that a run does rests on its words."""
+    try:
+        return _decode_failure(data)
+    except (ValueError, RecursionError) as error:
+        return Failure(node, "JournalError", f"what was stored of its error cannot be read: {error}")
+
+
+def _is_deep(copy: Any) -> bool:
+    level = [copy]
+    for _ in range(MOST_LEVELS):
+        level = [
+            part
+            for above in level
+            for part in (above.values() if type(above) is dict else above)
+            if type(part) is dict or type(part) is list
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _culprit(value: Any, place: str, otherwise: str) -> tuple[str, str]:
     """The first place that is not JSON, and what is there instead."""
-    for path, part in _walk(value, place, ()):
-        reason = _fault(part)
-        if reason is not None:
-            return path, reason
+    try:
+        for path, part in _walk(value, place, ()):
+            reason = _fault(part)
+            if reason is not None:
+                return path, reason
+    except Exception as error:  # noqa: BLE001  a value's own methods may raise anything
+        return place, f"it cannot be looked into: {type(error).__name__}"
     return place, otherwise
 
 
@@ -69,9 +115,9 @@ def _deepest(value: Any, place: str) -> tuple[str, str]:
         for path, part in _walk(value, place, ()):
             if part is _CYCLE:
                 return path, "it contains itself"
-    except RecursionError:
-        pass
-    return place, "it is nested too deeply"
+    except Exception:  # noqa: BLE001  a value's own methods may raise anything, and so may the stack
+        return place, _TOO_DEEP
+    return place, _TOO_DEEP
 
 
 class _Cycle:
@@ -87,35 +133,64 @@ def _walk(value: Any, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, 
         return
     yield path, value
     if isinstance(value, dict):
-        for key, part in value.items():
-            step = f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r:.60}]"
-            if not isinstance(key, str):
+        for key, part in dict.items(value):
+            step = _step(key)
+            if not isinstance(key, str) or not _is_text(key):
                 yield f"{path}{step}", _BadKey(key)
             yield from _walk(part, f"{path}{step}", (*above, id(value)))
     elif isinstance(value, list):
-        for index, part in enumerate(value):
+        for index, part in enumerate(list.__iter__(value)):
             yield from _walk(part, f"{path}[{index}]", (*above, id(value)))
+
+
+def _step(key: Any) -> str:
+    """The key as part of a path, which anybody can print."""
+    if not isinstance(key, str):
+        return f"[{_shown(key)}]"
+    return f".{key}" if key.isidentifier() and len(key) <= _SHOWN else f"[{key!a:.{_SHOWN}}]"
+
+
+def _shown(key: Any) -> str:
+    try:
+        return f"{key!a:.{_SHOWN}}"
+    except Exception:  # noqa: BLE001  a key's own __repr__ may raise anything
+        return type(key).__name__
 
 
 class _BadKey:
     """Marks a key that is no string."""
 
     def __init__(self, key: Any) -> None:
-        self.type = type(key).__name__
+        self.reason = "a key with a lone surrogate" if isinstance(key, str) else f"a key of type {type(key).__name__}"
 
 
 def _fault(part: Any) -> str | None:
     if isinstance(part, _BadKey):
-        return f"a key of type {part.type}"
+        return part.reason
     if part is _CYCLE:
         return "it contains itself"
     if isinstance(part, float) and not math.isfinite(part):
         return repr(float(part))
-    if part is None or isinstance(part, (bool, int, float, dict, list)):
+    if isinstance(part, (dict, list)):
         return None
-    if isinstance(part, str):
-        return None if part.isascii() or _is_text(part) else "str with a lone surrogate"
-    return type(part).__name__
+    if type(part) is str:
+        return None if _is_text(part) else "str with a lone surrogate"
+    return _refusal(part)
+
+
+def _refusal(part: Any) -> str | None:
+    """Why a part that holds no others cannot be kept, or None."""
+    try:
+        same = _decode(_encode(part)) == part
+    except Exception as error:  # noqa: BLE001  a part's own methods may raise anything
+        return _said(error) if type(part) is int else type(part).__name__
+    return None if same is True else type(part).__name__
+
+
+def _said(error: BaseException) -> str:
+    """The words of an error that is no user's own, which might have none."""
+    builtin = type(error) in _OURS or isinstance(error, msgspec.MsgspecError)
+    return str(error) if builtin else type(error).__name__
 
 
 def _is_text(text: str) -> bool:

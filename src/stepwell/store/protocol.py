@@ -254,6 +254,9 @@ class Store(Protocol):
     async def schema(self) -> tuple[int, tuple[str, ...]]:
         """The stored schema version, and the names of the migrations it lacks."""
 
+    def statements(self, after: int) -> list[str]:
+        """What `migrate` runs on tables of that version, in order; connects to nothing."""
+
     async def define(self, definitions: Sequence[Definition]) -> list[int]:
         """The lanes' numbers, in order; unknown ones are stored with their definitions."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from stepwell.cli.demo.script import Place
+    from stepwell.cli.demo.script import Place, Script
 
 SIGNAL = "signoff"
 """The signal a run with a bad verdict waits for, if the demo is interactive; its data: `{"accepted": bool}`."""
@@ -33,12 +33,12 @@ _PERSON_ANSWERS_WITHIN = timedelta(hours=1)
 _MOST_CHUNKS = 1_000_000
 
 
-def open_app(place: Place, *, kills: int = 0) -> Durable:
+def open_app(place: Place, script: Script) -> Durable:
     """The demo's app, for the workers and for the one who starts and watches them.
 
     A run may be hit by every kill and must not be given up for it, so more crashes are allowed than kills are made.
     """
-    return Durable(place.url, workflows=workflows(place), max_crashes=kills + 5)
+    return Durable(script.store(place), workflows=workflows(place), max_crashes=script.kills + 5, lease=script.lease)
 
 
 def workflows(place: Place) -> tuple[Workflow, Workflow, Workflow]:

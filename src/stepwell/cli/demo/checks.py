@@ -74,18 +74,18 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """A worker process that was killed: what was in flight, and how long until another had ended a handler."""
+    """A worker process that was killed: what was in flight, and how long until one of these handlers began again."""
 
     pid: int
     cut_off: tuple[Line, ...]
-    seconds_until_work: float | None
+    seconds_until_again: float | None
 
 
 async def remains_of(place: Place, script: Script) -> Remains:
     """Reads what the demo left: every run and journal through the public calls, the log from its file."""
     log = LogReader(place.log)
     log.read()
-    async with open_app(place) as app:
+    async with open_app(place, script) as app:
         audits = sorted(await all_runs(app, "audit"), key=lambda run: run.key or "")
         collects = await all_runs(app, "collect")
         everything = [*audits, *collects, *await all_runs(app, "hash")]
@@ -96,6 +96,21 @@ async def remains_of(place: Place, script: Script) -> Remains:
     return Remains(place, script, audits, collects, journals, log, plain, clock() - began)
 
 
+def disturbances_of(lines: list[Line]) -> list[tuple[str, int]]:
+    """What else was done, in its order, each with the number of handlers that were in flight."""
+    found, in_flight = [], set[tuple[int, Call]]()
+    for line in lines:
+        if line.word == "begun":
+            in_flight.add((line.pid, line.call))
+        elif line.word == "killed":
+            in_flight = {(pid, call) for pid, call in in_flight if pid != line.pid}
+        elif line.word == "disturbed":
+            found.append((line.title, len(in_flight)))
+        else:
+            in_flight.discard((line.pid, line.call))
+    return found
+
+
 def kills_of(lines: list[Line]) -> list[Kill]:
     """The kills, in their order, as the log tells of them."""
     kills = []
@@ -104,8 +119,9 @@ def kills_of(lines: list[Line]) -> list[Kill]:
             of_worker = [earlier for earlier in lines[:at] if earlier.pid == line.pid]
             ended = {earlier.call for earlier in of_worker if earlier.word != "begun"}
             cut_off = tuple(begun for begun in of_worker if begun.call not in ended)
-            next_end = next((later.at for later in lines[at:] if later.word == "ended"), None)
-            kills.append(Kill(line.pid, cut_off, None if next_end is None else next_end - line.at))
+            calls = {begun.call for begun in cut_off}
+            again = next((later.at for later in lines[at:] if later.word == "begun" and later.call in calls), None)
+            kills.append(Kill(line.pid, cut_off, None if again is None else again - line.at))
     return kills
 
 
@@ -130,6 +146,10 @@ def check_all(remains: Remains) -> list[Check]:
     if asked:
         none = () if made else ("the work was over before a worker could be killed",)
         found.insert(0, Check("workers were killed with handlers in flight", none))
+    for name in remains.script.disturbances:
+        was = any(in_flight for disturbed, in_flight in disturbances_of(remains.lines) if disturbed == name)
+        none = () if was else ("it was not, or the work was over before",)
+        found.insert(1, Check(f"{name} was restarted with handlers in flight", none))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,8 +13,14 @@ from stepwell.cli.demo.script import Place, Script
 from stepwell.cli.problems import CommandError, Exit, Reported
 from stepwell.cli.settings import Settings
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from stepwell.cli.demo.script import Disturbance
+
 _MOST_KILLS = 50
 _MOST_CONCURRENT = 64
+_MOST_WORKERS = 16
 
 
 def _keep_json(context: click.Context, _option: click.Parameter, value: bool) -> None:  # noqa: FBT001  click passes options by position
@@ -23,7 +30,7 @@ def _keep_json(context: click.Context, _option: click.Parameter, value: bool) ->
 
 @click.command(short_help="Audit the packages installed here, through kill -9.")
 @click.option(
-    "--kills", type=click.IntRange(0, _MOST_KILLS), default=3, show_default=True, help="How often the worker is killed."
+    "--kills", type=click.IntRange(0, _MOST_KILLS), default=3, show_default=True, help="How often a worker is killed."
 )
 @click.option(
     "--concurrency",
@@ -31,6 +38,13 @@ def _keep_json(context: click.Context, _option: click.Parameter, value: bool) ->
     default=8,
     show_default=True,
     help="Handlers that a worker runs at a time.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, _MOST_WORKERS),
+    default=1,
+    show_default=True,
+    help="Worker processes at a time.",
 )
 @click.option(
     "--directory",
@@ -53,6 +67,7 @@ def demo(
     *,
     kills: int,
     concurrency: int,
+    workers: int,
     directory: Path | None,
     paths: tuple[Path, ...],
     interactive: bool,
@@ -60,9 +75,10 @@ def demo(
 ) -> None:
     """Audit the Python packages installed on this machine, durably, through kill -9.
 
-    Each package is audited by a run of its own: its files are hashed and compared with its RECORD. Meanwhile the
-    worker process is killed with SIGKILL and another one started. At the end all outcomes are held against a plain
-    straight-through computation, the journal, and a log that the handlers keep themselves: it tells what ran twice.
+    Each package is audited by a run of its own: its files are hashed and compared with its RECORD. Meanwhile a worker
+    process is killed with SIGKILL and another one started, again and again. At the end all outcomes are held against a
+    plain straight-through computation, the journal, and a log that the handlers keep themselves: it tells what ran
+    twice.
 
     A package whose files are not as recorded fails its run, and its report is withdrawn, which is no failure of the
     demo. The exit code is 1 if any of the checks does not hold.
@@ -72,20 +88,41 @@ def demo(
         raise click.UsageError("--interactive asks a person, --json is for machines: one of the two.")
     if only_check:
         place, script = _earlier(directory)
-        packages = None
-    else:
-        folders = [folder.resolve() for folder in paths] or interpreter_folders()
-        packages = find_packages(folders)
-        if not packages:
-            raise click.UsageError(f"No installed packages in {', '.join(map(str, folders))}.")
-        script = Script(tuple(map(str, folders)), kills, concurrency, interactive)
-        place = _new_place(directory)
-        script.write(place)
-    from stepwell.cli.demo.course import run_demo
+        from stepwell.cli.demo.course import run_demo
 
-    passed = run_demo(place, script, packages, as_json=as_json)
+        passed = run_demo(place, script, None, as_json=as_json)
+    else:
+        script = Script(folders_of(paths), kills, concurrency, interactive, workers)
+        passed = play_new(script, directory, as_json=as_json)
     if not passed:
         raise Reported(Exit.FAILED)
+
+
+def folders_of(paths: Iterable[Path]) -> tuple[str, ...]:
+    """The folders whose packages are audited: those that were given, else this interpreter's."""
+    return tuple(str(folder) for folder in [path.resolve() for path in paths] or interpreter_folders())
+
+
+def play_new(
+    script: Script,
+    directory: Path | None,
+    *,
+    as_json: bool,
+    disturbances: Sequence[Disturbance] = (),
+    stays: bool = True,
+) -> bool:
+    """Plays a demo that keeps its files in an empty directory, or a new one; whether all checks hold.
+
+    `stays` says whether the store can still be looked at afterwards.
+    """
+    packages = find_packages(map(Path, script.folders))
+    if not packages:
+        raise click.UsageError(f"No installed packages in {', '.join(script.folders)}.")
+    place = _new_place(directory)
+    script.write(place)
+    from stepwell.cli.demo.course import run_demo
+
+    return run_demo(place, script, packages, as_json=as_json, disturbances=disturbances, stays=stays)
 
 
 def _new_place(directory: Path | None) -> Place:

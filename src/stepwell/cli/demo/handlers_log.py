@@ -1,7 +1,7 @@
 """The handlers' own log: a line when a handler begins and one when it ends, whatever the journal says.
 
 Each line is one append of the operating system, so processes share the file, and SIGKILL leaves a handler that was cut
-off as a beginning without an end. The demo writes a line for each kill into it, too.
+off as a beginning without an end. The demo writes a line for each kill into it, too, and for whatever else it does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ Call: TypeAlias = tuple[str, str, str, int | None]
 class Line:
     """A line of the log: at `at` (seconds since 1970), in process `pid`, a call `begun`, `ended` or `raised`.
 
-    `word` is `killed` where the demo killed process `pid`; the rest is empty then.
+    `word` is `killed` where the demo killed process `pid`, and `disturbed` where it did what `title` says; the rest is
+    empty then.
     """
 
     at: float
@@ -55,7 +56,7 @@ class Line:
     def read(cls, text: str) -> Line:
         """The line that was written; raises ValueError for one that was not."""
         at, pid, word, run_id, phase, step, iteration, files, size, title = text.split(" ", 9)
-        if word not in ("begun", "ended", "raised", "killed"):
+        if word not in ("begun", "ended", "raised", "killed", "disturbed"):
             raise ValueError(f"no such word: {word}")
         where = int(iteration) if iteration != "-" else None
         return cls(float(at), int(pid), word, run_id, phase, step, where, int(files), int(size), title)
@@ -90,6 +91,10 @@ class HandlersLog:
     def killed(self, pid: int) -> None:
         """Logs that process `pid` was killed."""
         self._append(Line(time.time(), pid, "killed"))
+
+    def disturbed(self, name: str) -> None:
+        """Logs that something else was done to the demo."""
+        self._append(Line(time.time(), 0, "disturbed", title=name))
 
     def _append(self, line: Line) -> None:
         file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

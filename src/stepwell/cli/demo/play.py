@@ -8,19 +8,20 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stepwell import RunFailedError, RunStatus
+from stepwell import RunFailedError, RunStatus, StoreUnavailableError
 from stepwell.cli.demo.audit import SIGNAL, open_app
 from stepwell.cli.demo.crew import Crew
-from stepwell.cli.demo.handlers_log import Line, LogReader
+from stepwell.cli.demo.handlers_log import HandlersLog, Line, LogReader
 from stepwell.cli.demo.tally import recorded_rows
 from stepwell.cli.problems import CommandError, Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from stepwell import Durable, RunSnapshot
+    from stepwell.cli.demo.crew import Member
     from stepwell.cli.demo.packages import Package
-    from stepwell.cli.demo.script import Place, Script
+    from stepwell.cli.demo.script import Disturbance, Place, Script
 
 ENDED = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELED)
 _LAST_NODE = "stand"
@@ -42,8 +43,8 @@ class Moment:
     files: int
     bytes: int
     seconds: float
-    worker: int
-    pid: int
+    workers: tuple[tuple[int, int, int], ...]
+    """Of each worker: its number, its process, how many handlers it has in flight."""
     in_flight: tuple[Line, ...]
     again: frozenset[Line]
 
@@ -57,6 +58,9 @@ class Audience(Protocol):
     def killed(self, worker: int, pid: int, cut_off: list[Line]) -> None:
         """Told at each kill, with the handlers that were in flight."""
 
+    def disturbed(self, name: str, in_flight: int) -> None:
+        """Told of each disturbance, with how many handlers were in flight."""
+
     def accepts(self, snapshot: RunSnapshot, report: dict[str, Any]) -> bool:
         """Asked, if the demo is interactive, whether a bad report is accepted."""
 
@@ -64,25 +68,36 @@ class Audience(Protocol):
 class Play:
     """One demo, from its first run to its last."""
 
-    def __init__(self, place: Place, script: Script, packages: list[Package], audience: Audience) -> None:
+    def __init__(
+        self,
+        place: Place,
+        script: Script,
+        packages: list[Package],
+        audience: Audience,
+        disturbances: Sequence[Disturbance],
+    ) -> None:
         self._place = place
         self._script = script
         self._audience = audience
-        self._crew = Crew(place, kills=script.kills, concurrency=script.concurrency)
+        self._crew = Crew(place)
         self._log = LogReader(place.log)
         weights = {package.metadata: _recorded_bytes(package) for package in packages}
         self._recorded_bytes = sum(weights.values())
         self._packages = sorted(packages, key=lambda package: weights[package.metadata], reverse=True)
-        self._kills_made = 0
+        kills: list[Disturbance | None] = [None] * script.kills
+        half = len(kills) // 2
+        self._strikes = [*kills[half:], *disturbances, *kills[:half]]
+        self._most_strikes = len(self._strikes)
         self._seconds = asyncio.get_running_loop().time
         self._began = self._seconds()
 
     async def run(self) -> float:
         """Plays it; the seconds it took. Raises CommandError where it cannot go on."""
         inputs = {run_key(package): self._input(package) for package in self._packages}
-        async with open_app(self._place, kills=self._script.kills) as app:
+        async with open_app(self._place, self._script) as app:
             await app.start_many("audit", list(inputs.values()), keys=list(inputs))
-            self._crew.start()
+            for _ in range(self._script.workers):
+                self._crew.start()
             try:
                 waiting = await self._until_settled(app)
                 for snapshot in sorted(waiting, key=lambda run: run.key or ""):
@@ -107,39 +122,60 @@ class Play:
             elif self._seconds() > moved_at + _MOVES_WITHIN_SECONDS:
                 raise CommandError("stuck", f"No handler began or ended for {_MOVES_WITHIN_SECONDS} s.", Exit.FAILED)
             self._crew.look()
-            if self._kill_is_due():
-                self._kill()
+            await self._strike_if_due()
             if self._seconds() >= shown_at + _SHOW_SECONDS:
                 shown_at = self._seconds()
                 self._audience.show(self._moment())
             if self._seconds() >= asked_at + _ASK_STORE_SECONDS:
-                left = [run for run in await all_runs(app, "audit") if run.status not in ENDED]
-                if all(run.awaiting_signal == SIGNAL for run in left):
+                left = await _runs_left(app)
+                if left is not None and all(run.awaiting_signal == SIGNAL for run in left):
                     self._audience.show(self._moment())
                     return left
                 asked_at = self._seconds()
             await asyncio.sleep(_LOOK_SECONDS)
 
-    def _kill_is_due(self) -> bool:
-        """Spread over the work: when this worker has got something done and has handlers in flight, rather many."""
-        if self._kills_made >= self._script.kills:
-            return False
-        share = self._recorded_bytes * self._kills_made // (self._script.kills + 1)
-        busy_since = self._log.first_end(self._crew.pid)
-        if busy_since is None or self._log.hashed()[1] < share:
-            return False
-        in_flight = self._log.open_calls(self._crew.pid)
-        half = min(self._script.concurrency, len(self._packages) - len(self._log.ended_runs(_LAST_NODE))) // 2
-        return len(in_flight) >= max(half, 1) or bool(in_flight and in_flight[-1].at > busy_since + _PATIENCE_SECONDS)
+    async def _strike_if_due(self) -> None:
+        """Kills a worker, or disturbs it all, when as much of the work is done as is fair for the next of them."""
+        if not self._strikes:
+            return
+        share = self._recorded_bytes * (self._most_strikes - len(self._strikes)) // (self._most_strikes + 1)
+        if self._log.hashed()[1] < share:
+            return
+        member = max(self._crew.members, key=lambda member: len(self._log.open_calls(member.pid)))
+        if not self._is_busy(member.pid):
+            return
+        strike = self._strikes[0]
+        if strike is not None:
+            await self._disturb(strike)
+        elif not self._kill(member):
+            return  # between two handlers it does not count, and is made again
+        self._strikes.pop(0)
 
-    def _kill(self) -> None:
-        worker, pid = self._crew.started, self._crew.pid
-        self._crew.kill()
+    def _is_busy(self, pid: int) -> bool:
+        """Whether a worker has got something done and has handlers in flight, rather many."""
+        busy_since = self._log.first_end(pid)
+        in_flight = self._log.open_calls(pid)
+        if busy_since is None or not in_flight:
+            return False
+        left = (len(self._packages) - len(self._log.ended_runs(_LAST_NODE))) // len(self._crew.members)
+        half = min(self._script.concurrency, left) // 2
+        return len(in_flight) >= max(half, 1) or in_flight[-1].at > busy_since + _PATIENCE_SECONDS
+
+    def _kill(self, member: Member) -> bool:
+        """Kills a worker and starts another in its place; whether it had handlers in flight."""
+        self._crew.kill(member)
         self._log.read()
-        cut_off = self._log.open_calls(pid)
-        self._kills_made += bool(cut_off)  # between two handlers it does not count, and is made again
-        self._audience.killed(worker, pid, cut_off)
+        cut_off = self._log.open_calls(member.pid)
+        self._audience.killed(member.number, member.pid, cut_off)
         self._crew.start()
+        return bool(cut_off)
+
+    async def _disturb(self, disturbance: Disturbance) -> None:
+        HandlersLog(self._place.log).disturbed(disturbance.name)
+        self._log.read()
+        in_flight = sum(len(self._log.open_calls(member.pid)) for member in self._crew.members)
+        await asyncio.to_thread(disturbance.make)
+        self._audience.disturbed(disturbance.name, in_flight)
 
     async def _ask(self, app: Durable, snapshot: RunSnapshot) -> None:
         report = ((await app.status(snapshot.run_id)).results or {})["report"]
@@ -156,7 +192,8 @@ class Play:
             ) from error
 
     def _moment(self) -> Moment:
-        in_flight = tuple(self._log.open_calls(self._crew.pid))
+        calls = {member: self._log.open_calls(member.pid) for member in self._crew.members}
+        in_flight = tuple(line for lines in calls.values() for line in lines)
         files, size = self._log.hashed()
         return Moment(
             packages=len(self._packages),
@@ -164,8 +201,7 @@ class Play:
             files=files,
             bytes=size,
             seconds=self._seconds() - self._began,
-            worker=self._crew.started,
-            pid=self._crew.pid,
+            workers=tuple((member.number, member.pid, len(lines)) for member, lines in calls.items()),
             in_flight=in_flight,
             again=frozenset(line for line in in_flight if self._log.begun_before(line)),
         )
@@ -180,6 +216,14 @@ def run_key(package: Package) -> str:
     """The key of the package's run: its name, its version, and a hash of where it is; good as a file's name."""
     where = hashlib.sha256(package.metadata.encode()).hexdigest()[:8]
     return re.sub(r"[^A-Za-z0-9._+-]+", "_", f"{package.name}-{package.version}")[:100] + f"-{where}"
+
+
+async def _runs_left(app: Durable) -> list[RunSnapshot] | None:
+    """The runs that have not ended; None while the store cannot be asked."""
+    try:
+        return [run for run in await all_runs(app, "audit") if run.status not in ENDED]
+    except StoreUnavailableError:
+        return None
 
 
 async def all_runs(app: Durable, workflow: str) -> list[RunSnapshot]:

@@ -20,20 +20,20 @@ from rich.table import Table
 from rich.text import Text
 
 from stepwell.cli.demo.audit import SIGNAL
-from stepwell.cli.demo.checks import Check, Remains, kills_of, ran_again
+from stepwell.cli.demo.checks import Check, Remains, disturbances_of, kills_of, ran_again
 from stepwell.cli.demo.tally import BAD
 from stepwell.cli.output import has_marks
 from stepwell.cli.text import one_line, span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.console import RenderableType
 
     from stepwell import RunSnapshot
     from stepwell.cli.demo.handlers_log import Line
     from stepwell.cli.demo.play import Moment
-    from stepwell.cli.demo.script import Script
+    from stepwell.cli.demo.script import Disturbance, Script
 
 _ROWS_SHOWN = 8
 _BAD_SHOWN = 8
@@ -47,23 +47,25 @@ _STYLES = {"ok": "green", "altered": "red", "missing": "red", "unreadable": "yel
 class Screen:
     """The demo's audience at a terminal, or in a file, which is told of the kills only."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool, stays: bool) -> None:
+        self._stays = stays
         self.console = Console(quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._live: Live | None = None
         self._good, self._bad = ("✓", "✗") if has_marks(sys.stdout) else ("+", "x")
 
-    def opening(self, packages: int, script: Script) -> None:
+    def opening(self, packages: int, script: Script, disturbances: Sequence[Disturbance]) -> None:
         """Says what will be seen."""
         one = Text.assemble(
             (f"{packages} Python packages", "bold"), " are installed here. A run of its own audits each of them:"
         )
         two = "every file is hashed and held against what the package's RECORD says of it."
-        three = Text.assemble(
-            "The worker process will be ",
-            ("killed", "bold red"),
-            f" with SIGKILL {_times(script.kills)}, in the midst of it.",
-        )
-        self._lines(one, two, *([three] if script.kills else []), "")
+        killed, times = ("killed", "bold red"), _times(script.kills)
+        three = Text.assemble("The worker process will be ", killed, f" with SIGKILL {times}, in the midst of it.")
+        if script.workers > 1:
+            many = f"{script.workers} worker processes share it. {times.capitalize()} one of them will be "
+            three = Text.assemble(many, killed, " with SIGKILL.")
+        promises = [disturbance.promise for disturbance in disturbances]
+        self._lines(one, two, *([three] if script.kills else []), *promises, "")
 
     @contextmanager
     def live(self) -> Iterator[None]:
@@ -83,6 +85,11 @@ class Screen:
         """Says that a worker was killed, and what it was doing."""
         doing = f"with {_count(len(cut_off), 'handler')} in flight" if cut_off else "between two handlers, so once more"
         self._lines(Text.assemble((f"{self._bad} ", "bold red"), f"worker {worker} (pid {pid}) killed {doing}"))
+
+    def disturbed(self, name: str, in_flight: int) -> None:
+        """Says that something else was done."""
+        doing = f"with {_count(in_flight, 'handler')} in flight"
+        self._lines(Text.assemble((f"{self._bad} ", "bold red"), f"{name} crashed and restarted {doing}"))
 
     def accepts(self, snapshot: RunSnapshot, report: dict[str, Any]) -> bool:
         """Asks the person whether a bad report is accepted; no answer is a no."""
@@ -124,11 +131,12 @@ class Screen:
         table.add_row("Checked", _checked(checks, good=self._good, bad=self._bad))
         self.console.print()
         self.console.print(table, soft_wrap=False)
-        self._lines(Text("Look at it", "bold cyan"), *(f"  {line}" for line in _ways_to_look(remains)))
+        if self._stays:
+            self._lines(Text("Look at it", "bold cyan"), *(f"  {line}" for line in _ways_to_look(remains)))
 
     def stopped(self, url: str) -> None:
         """Says what is left of a demo that was interrupted."""
-        self._lines(f"Stopped. What was done is kept in {url}")
+        self._lines(f"Stopped. What was done is kept in {url}" if self._stays else "Stopped.")
 
     def _start_live(self) -> None:
         if self.console.is_terminal:
@@ -153,8 +161,9 @@ def _course(moment: Moment) -> RenderableType:
     bar = ProgressBar(total=moment.packages, completed=moment.audited, width=40)
     head.add_row("packages", bar, f"{moment.audited} of {moment.packages}")
     head.add_row("hashed", f"{moment.files:,} files, {_size(moment.bytes)}", f"{moment.seconds:.1f} s")
-    doing = f"pid {moment.pid}, {_count(len(moment.in_flight), 'handler')} in flight"
-    head.add_row(f"worker {moment.worker}", doing if moment.in_flight else f"pid {moment.pid}, starting")
+    for number, pid, in_flight in moment.workers:
+        doing = f"{_count(in_flight, 'handler')} in flight" if in_flight else "starting"
+        head.add_row(f"worker {number}", f"pid {pid}, {doing}")
     rows = Table.grid(padding=(0, 2))
     rows.add_column(width=8)
     rows.add_column(width=_TITLE_WIDTH, no_wrap=True, overflow="ellipsis")
@@ -196,13 +205,15 @@ def _killed(remains: Remains) -> RenderableType:
     calls = len({line.call for line in remains.lines if line.word == "begun"})
     lines: list[Text] = []
     for kill in kills:
-        later = kill.seconds_until_work
-        went_on = "" if later is None else f"; work went on after {span(timedelta(seconds=later))}"
+        later = kill.seconds_until_again
+        went_on = "" if later is None else f"; went on after {span(timedelta(seconds=later))}"
         lines.append(Text(f"pid {kill.pid}, with {_count(len(kill.cut_off), 'handler')} in flight{went_on}"))
         lines.append(Text(f"  {_some_of(kill.cut_off)}", "dim", no_wrap=True, overflow="ellipsis"))
     cut_off = len({line.call for kill in kills for line in kill.cut_off} & again.keys())
     ended = len(again) - cut_off
     why = f" ({cut_off} cut off, {ended} ended but not journaled yet)" if ended else ""
+    for name, in_flight in disturbances_of(remains.lines):
+        lines.append(Text(f"{name}, with {_count(in_flight, 'handler')} in flight"))
     total = f"{_count(len(again), 'handler')} ran again{why}; the other {calls - len(again):,} ran once"
     made, asked = len([kill for kill in kills if kill.cut_off]), remains.script.kills
     if made < asked:
@@ -236,7 +247,7 @@ def _ways_to_look(remains: Remains) -> list[str]:
     told = next((line for line in cut_off if line.run_id in audits), None)
     run_id = told.run_id if told else next(iter(sorted(audits)), "")
     return [
-        f"export STEPWELL_URL={shlex.quote(remains.place.url)}",
+        f"export STEPWELL_URL={shlex.quote(remains.script.store(remains.place))}",
         f"{program} list",
         *([f"# {one_line(told.title)} was cut off in {_step(told)}:"] if told else []),
         f"{program} journal {run_id}",
@@ -248,7 +259,9 @@ def _ways_to_look(remains: Remains) -> list[str]:
 def _program() -> str:
     """How this program was called, in a form that can be typed again."""
     called = Path(sys.argv[0])
-    if called.stem == "__main__":
+    if called.stem != "stepwell":
+        called = Path(sys.executable).with_name("stepwell")
+    if not called.exists():
         return f"{shlex.quote(sys.executable)} -m stepwell.cli"
     on_path = shutil.which(called.name)
     if on_path and Path(on_path).resolve() == called.resolve():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -49,12 +50,25 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What a demo is to do; kept beside its store, so that it can be checked again later."""
+    """What a demo is to do; kept with its files, so that it can be checked again later.
+
+    `url` is a store elsewhere, if the runs are not to be in a file with the others. `lease` is in seconds: on a file
+    the death of a worker is certain at once, elsewhere it is told by its silence. `disturbances` are the names of what
+    else will happen.
+    """
 
     folders: tuple[str, ...]
     kills: int
     concurrency: int
-    interactive: bool
+    interactive: bool = False
+    workers: int = 1
+    url: str | None = None
+    lease: int = 10
+    disturbances: tuple[str, ...] = ()
+
+    def store(self, place: Place) -> str:
+        """The store of the runs, as `--url` takes it."""
+        return self.url or place.url
 
     def write(self, place: Place) -> None:
         """Keeps the script in the demo's folder."""
@@ -64,4 +78,13 @@ class Script:
     def read(cls, place: Place) -> Script:
         """The script of an earlier demo; raises OSError or ValueError where there is none."""
         value = json.loads((place.root / "demo.json").read_text(encoding="utf-8"))
-        return cls(tuple(value["folders"]), value["kills"], value["concurrency"], value["interactive"])
+        lists = {name: tuple(value.pop(name)) for name in ("folders", "disturbances")}
+        return cls(**{**value, **lists})
+
+
+class Disturbance(NamedTuple):
+    """What is crashed and restarted in the midst of a demo, besides workers: what it is, what is said of it before."""
+
+    name: str
+    promise: str
+    make: Callable[[], None]

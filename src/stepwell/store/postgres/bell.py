@@ -12,8 +12,18 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from asyncpg.exceptions import ProgramLimitExceededError
+
 from stepwell.errors import StoreUnavailableError
-from stepwell.store.postgres.connection import DRIVER_ERRORS, Connection, connect, disconnect, unavailable, within
+from stepwell.store.postgres.connection import (
+    DRIVER_ERRORS,
+    Connection,
+    connect,
+    deadline,
+    disconnect,
+    unavailable,
+    within,
+)
 
 if TYPE_CHECKING:
     from stepwell.store.postgres.location import Location
@@ -109,16 +119,19 @@ class Bell:
                 if not self._location.pooled:
                     await connection.add_listener(self._channel, self._hear)
                 await self._notify(connection)
-            except DRIVER_ERRORS as error:
+            except BaseException as error:  # given up half made, too: nobody else would close it
                 connection.terminate()
-                raise unavailable(self._location, error) from error
+                if isinstance(error, DRIVER_ERRORS):
+                    raise unavailable(self._location, error) from error
+                raise
             self._connection = connection
             self._heard.set()
             return connection
 
     async def _notify(self, connection: Connection) -> None:
-        async with asyncio.timeout(_SEND_SECONDS), within(self._location)(connection):
-            await connection.execute("SELECT pg_notify($1, '')", self._channel)
+        with suppress(ProgramLimitExceededError), deadline(connection, _SEND_SECONDS):  # a full queue: others will look
+            async with within(self._location)(connection):
+                await connection.execute("SELECT pg_notify($1, '')", self._channel)
 
     def _hear(self, *notification: object) -> None:
         """One of our own tells that notifications arrive, and nothing else."""

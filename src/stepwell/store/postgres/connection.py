@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import asyncpg
@@ -12,7 +12,7 @@ from asyncpg.connect_utils import SessionAttribute
 from stepwell.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from stepwell.store.postgres.location import Location
@@ -168,8 +168,9 @@ class Connections:
     async def _try(self, work: Work[T], around: Around, seconds: float, *, fresh: bool) -> T:
         connection = await self._take(fresh=fresh)
         try:
-            async with asyncio.timeout(seconds), around(connection):
-                result = await work(connection)
+            with deadline(connection, seconds):
+                async with around(connection):
+                    result = await work(connection)
         except BaseException as error:
             if isinstance(error, asyncpg.PostgresError) and not _is_spoilt(connection):
                 self._idle.append(connection)
@@ -195,6 +196,21 @@ class Connections:
 
     def _translated(self, error: Exception) -> Exception:
         return error if is_data_error(error) else unavailable(self._location, error)
+
+
+@contextmanager
+def deadline(connection: Connection, seconds: float) -> Iterator[None]:
+    """Ends the connection after so many seconds, and so whatever waits on it: a rollback, too, that nobody answers."""
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(seconds, connection.terminate)
+    try:
+        yield
+    except DRIVER_ERRORS as error:
+        if timer.when() <= loop.time():
+            raise TimeoutError from error
+        raise
+    finally:
+        timer.cancel()
 
 
 def within(location: Location) -> Around:

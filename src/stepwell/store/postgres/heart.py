@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from stepwell.store.postgres.connection import (
@@ -14,6 +15,7 @@ from stepwell.store.postgres.connection import (
     DRIVER_ERRORS,
     Connection,
     connect,
+    deadline,
     disconnect,
     unavailable,
     within,
@@ -53,12 +55,16 @@ class PostgresHeart:
             self._loop = loop = asyncio.new_event_loop()
             self._host.start_thread(lambda: self._main(loop), "stepwell-postgres-beat")
         answer = asyncio.run_coroutine_threadsafe(self._beat(), self._loop)
-        return answer.result(CONNECT_SECONDS + 2 * _ANSWER_SECONDS)
+        try:
+            return answer.result(CONNECT_SECONDS + 2 * _ANSWER_SECONDS)
+        except TimeoutError as error:
+            raise unavailable(self._location, error) from error
 
     def close(self) -> None:
         """Closes the connection and ends the thread."""
         if self._loop is not None:
-            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(_ANSWER_SECONDS)
+            with suppress(TimeoutError):
+                asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(_ANSWER_SECONDS)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._ended.wait(_ANSWER_SECONDS)
             self._loop = None
@@ -75,10 +81,11 @@ class PostgresHeart:
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await connect(self._location)
-            async with asyncio.timeout(_ANSWER_SECONDS), within(self._location)(self._connection):
-                if await self._connection.fetchval(self._queries["beat"], self._worker_id) is None:
-                    return None
-                return pairs(await self._connection.fetch(self._queries["held"], self._worker_id))
+            with deadline(self._connection, _ANSWER_SECONDS):
+                async with within(self._location)(self._connection):
+                    if await self._connection.fetchval(self._queries["beat"], self._worker_id) is None:
+                        return None
+                    return pairs(await self._connection.fetch(self._queries["held"], self._worker_id))
         except DRIVER_ERRORS as error:
             if self._connection is not None:
                 self._connection.terminate()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from stepwell.errors import DefinitionError
+from stepwell.store.urls import without_password
 
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:@/,\[\]]+):[0-9]{1,5}")
@@ -40,9 +41,8 @@ def location_of(url: str) -> Location:
     """Reads `postgresql://user@host,host/database?schema=…&pooled=…&listen=…`; other options are the driver's."""
     try:
         parts = urlsplit(url)
-        password = parts.password
-    except ValueError as error:
-        raise DefinitionError(f"The store's URL cannot be read: {error}.") from None
+    except ValueError:
+        raise _unreadable(url) from None
     given = parse_qsl(parts.query, keep_blank_values=True)
     ours = {name: value for name, value in given if name in _OURS}
     schema = ours.get("schema", "stepwell")
@@ -58,18 +58,24 @@ def location_of(url: str) -> Location:
     parts = parts._replace(scheme="postgresql", query=rest)
     user, at, hosts = parts.netloc.rpartition("@")
     return Location(
-        tuple(_dsn(parts, user + at, host) for host in hosts.split(",")),
+        tuple(_dsn(url, parts, user + at, host) for host in hosts.split(",")),
         schema,
-        url.replace(f":{password}@", ":***@", 1) if password else url,
+        without_password(url),
         pooled == "true",
-        None if listen is None else _dsn(parts, user + at, listen),
+        None if listen is None else _dsn(url, parts, user + at, listen),
     )
 
 
-def _dsn(parts: SplitResult, user: str, host: str) -> str:
+def _dsn(url: str, parts: SplitResult, user: str, host: str) -> str:
     dsn = parts._replace(netloc=user + host)
     try:
         _ = dsn.port
-    except ValueError as error:
-        raise DefinitionError(f"The store's URL cannot be read: {error}.") from None
+    except ValueError:
+        raise _unreadable(url) from None
     return urlunsplit(dsn)
+
+
+def _unreadable(url: str) -> DefinitionError:
+    """Says nothing of what was read so far: it may be a piece of a password."""
+    advice = "special characters in a name or password are written as %XX"
+    return DefinitionError(f"The store's URL {without_password(url)} cannot be read; {advice}.")

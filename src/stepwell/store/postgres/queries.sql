@@ -1,3 +1,8 @@
+-- Plans are made once a connection, mostly while the tables are empty, and kept when they have grown. So a question
+-- about another row is a scalar sub-select, rows that were found by one scan are met again by `= ANY(ARRAY(…))`, and
+-- some joins are LATERAL with a LIMIT or an OFFSET: these are only ever answered row by row, through an index. For
+-- EXISTS, IN or a plain join the whole table may be hashed: with many runs due, each claim would read all there are.
+
 -- name: has_schema
 -- Whether the tables were ever made; asked of the catalog's rows, since its cache may not have heard of another's.
 SELECT EXISTS (
@@ -28,9 +33,10 @@ ON CONFLICT DO NOTHING
 
 -- name: find_key
 -- The first runs of these workflows and keys; asked after add_runs, by a snapshot of its own.
-SELECT r.workflow, r.key, r.id::text, r.status
-FROM unnest($1::text[], $2::text[]) AS wanted (workflow, key)
-JOIN stepwell.runs AS r ON r.workflow = wanted.workflow AND r.key = wanted.key
+SELECT wanted.workflow, wanted.key, first.id::text, first.status
+FROM unnest($1::text[], $2::text[]) AS wanted (workflow, key), LATERAL (
+    SELECT r.id, r.status FROM stepwell.runs AS r WHERE r.workflow = wanted.workflow AND r.key = wanted.key LIMIT 1
+) AS first
 
 -- name: add_runs
 -- Writes new runs with their inputs, in the order given, which is that of their keys; what was written before stays.
@@ -51,13 +57,14 @@ SELECT n.id, n.value FROM unnest($1::uuid[], $8::bytea[]) AS n (id, value) JOIN 
 
 -- name: claim
 -- Leases the oldest due runs of these lanes, suspects apart; always a row: whether the worker lives, the instant, and
--- when nothing was due, the next timer. Rows that others hold are passed over, and what the runs wait for stays.
+-- when nothing was due, the next timer. Rows that others hold are passed over, to be looked for again in 50 ms, and what
+-- the runs wait for stays.
 WITH clock AS MATERIALIZED (SELECT {now} AS now),
 mine AS MATERIALIZED (SELECT id FROM stepwell.workers WHERE id = $1 FOR KEY SHARE),
 suspects AS MATERIALIZED (
-    SELECT due.id, due.due_at
+    SELECT due.id
     FROM mine, unnest($2::integer[]) WITH ORDINALITY AS wanted (lane, turn), LATERAL (
-        SELECT r.id, r.due_at FROM stepwell.runs AS r
+        SELECT r.id FROM stepwell.runs AS r
         WHERE r.lane = wanted.lane AND r.worker IS NULL AND r.due_at IS NOT NULL
             AND r.due_at <= (SELECT now FROM clock) AND r.crashes >= 2
         ORDER BY r.due_at, r.id LIMIT $4::integer FOR NO KEY UPDATE SKIP LOCKED
@@ -65,40 +72,42 @@ suspects AS MATERIALIZED (
     LIMIT $4::integer
 ),
 others AS MATERIALIZED (
-    SELECT due.id, due.due_at
+    SELECT due.id
     FROM mine, unnest($2::integer[]) WITH ORDINALITY AS wanted (lane, turn), LATERAL (
-        SELECT r.id, r.due_at FROM stepwell.runs AS r
+        SELECT r.id FROM stepwell.runs AS r
         WHERE r.lane = wanted.lane AND r.worker IS NULL AND r.due_at IS NOT NULL
             AND r.due_at <= (SELECT now FROM clock) AND r.crashes < 2
         ORDER BY r.due_at, r.id LIMIT $3::integer - (SELECT count(*) FROM suspects) FOR NO KEY UPDATE SKIP LOCKED
     ) AS due
     LIMIT $3::integer - (SELECT count(*) FROM suspects)
 ),
-chosen AS MATERIALIZED (SELECT id, due_at FROM suspects UNION ALL SELECT id, due_at FROM others),
+chosen AS MATERIALIZED (SELECT id FROM suspects UNION ALL SELECT id FROM others),
 leased AS (
     UPDATE stepwell.runs AS r
     SET worker = $1, token = r.token + 1, status = CASE r.status WHEN 'pending' THEN 'running' ELSE r.status END,
         updated_at = (SELECT now FROM clock)
-    FROM chosen WHERE r.id = chosen.id
-    RETURNING r.id, chosen.due_at, r.token, r.seq, r.mail, r.crashes, r.lane, r.status, r.wake_at, r.awaiting,
+    WHERE r.id = ANY(ARRAY(SELECT id FROM chosen))
+    RETURNING r.id, r.due_at, r.token, r.seq, r.mail, r.crashes, r.lane, r.status, r.wake_at, r.awaiting,
         r.parked_at, r.parent_id, r.parent_node
 ),
 answer AS MATERIALIZED (
     SELECT EXISTS (SELECT 1 FROM mine) AS alive, clock.now,
         CASE WHEN NOT EXISTS (SELECT 1 FROM chosen) THEN (
             SELECT min(next.due_at) FROM unnest($2::integer[]) AS wanted (lane), LATERAL (
-                SELECT r.due_at FROM stepwell.runs AS r
+                SELECT CASE WHEN r.due_at > (SELECT now FROM clock) THEN r.due_at
+                    ELSE (SELECT now FROM clock) + 50000 END AS due_at
+                FROM stepwell.runs AS r
                 WHERE r.lane = wanted.lane AND r.worker IS NULL AND r.due_at IS NOT NULL
-                    AND r.due_at > (SELECT now FROM clock)
+                    AND (r.due_at > (SELECT now FROM clock) OR r.crashes < 2 OR $4::integer > 0)
                 ORDER BY r.due_at LIMIT 1
             ) AS next
         ) END AS next_due
     FROM clock
 )
 SELECT a.alive, a.now, a.next_due, l.id::text, l.token, l.seq, l.mail, l.crashes, l.lane, l.status, l.wake_at,
-    l.awaiting, l.parked_at, l.parent_id::text, l.parent_node, i.value
-FROM answer AS a
-LEFT JOIN (leased AS l JOIN stepwell.inputs AS i ON i.run_id = l.id) ON true
+    l.awaiting, l.parked_at, l.parent_id::text, l.parent_node,
+    (SELECT i.value FROM stepwell.inputs AS i WHERE i.run_id = l.id) AS value
+FROM answer AS a LEFT JOIN leased AS l ON true
 ORDER BY l.due_at, l.id
 
 -- name: journal_of
@@ -129,7 +138,7 @@ locked AS MATERIALIZED (
 ),
 judged AS MATERIALIZED (
     SELECT b.at, b.id, b.n, b.position, CASE
-        WHEN l.id IS NULL AND EXISTS (SELECT 1 FROM stepwell.runs AS r WHERE r.id = b.id) THEN 'busy'
+        WHEN l.id IS NULL AND (SELECT true FROM stepwell.runs AS r WHERE r.id = b.id) THEN 'busy'
         WHEN l.id IS NULL OR l.worker IS DISTINCT FROM $1 OR l.token <> b.token THEN 'lost'
         WHEN b.n > 0 AND l.seq = b.seq + b.n THEN 'done'
         WHEN l.seq <> b.seq THEN 'lost'
@@ -177,7 +186,7 @@ locked AS MATERIALIZED (
 ),
 judged AS MATERIALIZED (
     SELECT b.*, CASE
-        WHEN l.id IS NULL AND EXISTS (SELECT 1 FROM stepwell.runs AS r WHERE r.id = b.id) THEN 'busy'
+        WHEN l.id IS NULL AND (SELECT true FROM stepwell.runs AS r WHERE r.id = b.id) THEN 'busy'
         WHEN l.id IS NULL OR l.worker IS DISTINCT FROM $1 OR l.token <> b.token THEN 'lost'
         WHEN b.n > 0 AND l.seq = b.seq + b.n THEN 'done'
         WHEN l.seq <> b.seq THEN 'lost'
@@ -185,7 +194,7 @@ judged AS MATERIALIZED (
         WHEN EXISTS (
             SELECT 1 FROM letters AS m
             WHERE m.at = b.at AND NOT EXISTS (SELECT 1 FROM locked WHERE locked.id = m.addressee)
-                AND EXISTS (SELECT 1 FROM stepwell.runs AS r WHERE r.id = m.addressee)
+                AND (SELECT true FROM stepwell.runs AS r WHERE r.id = m.addressee)
         ) THEN 'busy'
         ELSE 'ok' END AS verdict
     FROM b LEFT JOIN locked AS l ON l.id = b.id
@@ -297,14 +306,14 @@ SET mail = mail + 1, updated_at = {now},
 WHERE id = $1
 
 -- name: find_tree
--- The run and its descendants that have not ended, the root first.
-WITH RECURSIVE tree (id) AS (
-    SELECT $1::uuid
-    UNION ALL
-    SELECT child.id FROM tree JOIN stepwell.runs AS child ON child.parent_id = tree.id
+-- The run and its descendants that have not ended, the root first; each once, even if rows name each other as parents.
+WITH RECURSIVE tree (id, status) AS (
+    SELECT id, status FROM stepwell.runs WHERE id = $1
+    UNION
+    SELECT child.id, child.status
+    FROM tree, LATERAL (SELECT r.id, r.status FROM stepwell.runs AS r WHERE r.parent_id = tree.id OFFSET 0) AS child
 )
-SELECT r.id::text FROM tree JOIN stepwell.runs AS r ON r.id = tree.id
-WHERE r.status NOT IN ('completed', 'failed', 'canceled')
+SELECT id::text FROM tree WHERE status NOT IN ('completed', 'failed', 'canceled')
 
 -- name: find_family
 -- Whether a run is stored, and whose child it is.
@@ -338,10 +347,17 @@ SELECT id::text, token FROM stepwell.runs WHERE worker = $1
 
 -- name: list_workers
 -- Everybody who is registered, and those who hold runs without being registered, whom a burial could not free of all.
+-- The index is asked for one holder after the other, not for all the runs they hold.
+WITH RECURSIVE holders (worker) AS (
+    (SELECT worker FROM stepwell.runs WHERE worker IS NOT NULL ORDER BY worker LIMIT 1)
+    UNION ALL
+    SELECT (SELECT r.worker FROM stepwell.runs AS r WHERE r.worker > h.worker ORDER BY r.worker LIMIT 1)
+    FROM holders AS h WHERE h.worker IS NOT NULL
+)
 SELECT id, beat_at, {now} - beat_at, host, pid, false FROM stepwell.workers
 UNION ALL
-SELECT DISTINCT r.worker, 0::bigint, 0::bigint, '', 0, true FROM stepwell.runs AS r
-WHERE r.worker IS NOT NULL AND NOT EXISTS (SELECT 1 FROM stepwell.workers AS w WHERE w.id = r.worker)
+SELECT h.worker, 0::bigint, 0::bigint, '', 0, true FROM holders AS h
+WHERE h.worker IS NOT NULL AND NOT EXISTS (SELECT 1 FROM stepwell.workers AS w WHERE w.id = h.worker)
 ORDER BY 1
 
 -- name: dismiss
@@ -356,7 +372,7 @@ DELETE FROM stepwell.workers WHERE id = $1 AND beat_at < {now} - $2::bigint RETU
 -- Gives back the runs of a worker that left; one that another transaction holds is found by the next burial.
 UPDATE stepwell.runs SET worker = NULL, token = token + 1, due_at = clock.now, updated_at = clock.now
 FROM (SELECT {now} AS now) AS clock
-WHERE id IN (SELECT id FROM stepwell.runs WHERE worker = $1 FOR NO KEY UPDATE SKIP LOCKED)
+WHERE id = ANY(ARRAY(SELECT id FROM stepwell.runs WHERE worker = $1 FOR NO KEY UPDATE SKIP LOCKED))
 
 -- name: give_back
 -- Gives back some runs of a worker, each only under the token it is leased with.
@@ -375,34 +391,35 @@ WHERE r.id IN (
 UPDATE stepwell.runs
 SET worker = NULL, token = token + 1, due_at = clock.now, updated_at = clock.now, crashes = crashes + 1
 FROM (SELECT {now} AS now) AS clock
-WHERE id IN (SELECT id FROM stepwell.runs WHERE worker = $1 FOR NO KEY UPDATE SKIP LOCKED)
+WHERE id = ANY(ARRAY(SELECT id FROM stepwell.runs WHERE worker = $1 FOR NO KEY UPDATE SKIP LOCKED))
 RETURNING 1
 
 -- name: sweep_orphans
 -- Frees runs whose worker is not registered.
 UPDATE stepwell.runs SET worker = NULL, token = token + 1, due_at = clock.now, updated_at = clock.now
 FROM (SELECT {now} AS now) AS clock
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT id FROM stepwell.runs AS r
     WHERE worker IS NOT NULL AND NOT EXISTS (SELECT 1 FROM stepwell.workers AS w WHERE w.id = r.worker)
     FOR NO KEY UPDATE SKIP LOCKED
-)
+))
 RETURNING 1
 
 -- name: sweep_stranded
 -- Wakes runs that wait for nothing that can still come.
 UPDATE stepwell.runs SET due_at = clock.now, updated_at = clock.now
 FROM (SELECT {now} AS now) AS clock
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT id FROM stepwell.runs AS r
     WHERE status IN ('pending', 'running', 'suspended', 'compensating') AND worker IS NULL AND due_at IS NULL
-        AND (awaiting IS NULL OR EXISTS (
-            SELECT 1 FROM stepwell.mailbox AS m WHERE m.run_id = r.id AND m.name = r.awaiting AND NOT m.taken))
-        AND NOT EXISTS (
-            SELECT 1 FROM stepwell.runs AS child
-            WHERE child.parent_id = r.id AND child.status NOT IN ('completed', 'failed', 'canceled'))
+        AND (awaiting IS NULL OR (
+            SELECT true FROM stepwell.mailbox AS m
+            WHERE m.run_id = r.id AND m.name = r.awaiting AND NOT m.taken LIMIT 1))
+        AND (
+            SELECT true FROM stepwell.runs AS child
+            WHERE child.parent_id = r.id AND child.status NOT IN ('completed', 'failed', 'canceled') LIMIT 1) IS NULL
     FOR NO KEY UPDATE SKIP LOCKED
-)
+))
 RETURNING 1
 
 -- name: find_run

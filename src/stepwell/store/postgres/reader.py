@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stepwell.core.model import ENDED, JournalRow, Mail, Status
+from stepwell.core.model import LIVE, JournalRow, Mail, Status
+from stepwell.errors import JournalError
 from stepwell.store.codec import decode_failure
 from stepwell.store.postgres.sql import is_id, is_text, pairs
 from stepwell.store.protocol import Filter, History, Lease, Page, RunRow, Snapshot
@@ -36,6 +37,8 @@ class PostgresReader:
         async def read(connection: Connection) -> Snapshot | None:
             found = await connection.fetchrow(self._queries["find_run"], run_id)
             if found is None:
+                if await connection.fetchval(self._queries["find_ref"], run_id) is not None:
+                    raise JournalError(run_id, "its input or its workflow's outline is missing")
                 return None
             rows = await self._rows(connection, "journal_of", [run_id])
             children = await self._page(connection, Filter(None, None, None, run_id, _ALL, None))
@@ -64,12 +67,12 @@ class PostgresReader:
         return await self._connections.look(lambda connection: self._page(connection, wanted))
 
     async def ended(self, run_ids: Sequence[str]) -> Mapping[str, Status | None]:
-        """Those of the runs that have ended, with their status; None for one that is not stored."""
+        """Those of the runs that are not alive, with their status; None for one that is not stored."""
         known = [run_id for run_id in run_ids if is_id(run_id)]
         found: dict[str, Status] = {}
         if known:
             found = pairs(await self._connections.fetch(self._queries["find_ended"], known))
-        return {run_id: found.get(run_id) for run_id in run_ids if found.get(run_id) in {None, *ENDED}}
+        return {run_id: found.get(run_id) for run_id in run_ids if found.get(run_id) not in LIVE}
 
     async def load(self, leases: Sequence[Lease]) -> Mapping[str, History]:
         """The past of claimed runs; their mail is counted before their mailboxes are read."""
@@ -80,7 +83,7 @@ class PostgresReader:
             boxes: dict[str, list[Mail]] = {}
             if any(counts.values()):
                 for run_id, n, kind, name, value, error in await connection.fetch(self._queries["mailbox_of"], run_ids):
-                    letter = Mail(n, kind, name, value, None if error is None else decode_failure(error))
+                    letter = Mail(n, kind, name, value, None if error is None else decode_failure(error, name))
                     boxes.setdefault(run_id, []).append(letter)
             rows = await self._rows(connection, "journal_of", run_ids)
             return {
@@ -104,7 +107,7 @@ class PostgresReader:
             row = JournalRow(0, *rest)
             if row.error is not None:
                 encoded: Any = row.error
-                row = row._replace(error=decode_failure(encoded))
+                row = row._replace(error=decode_failure(encoded, row.node))
             rows.setdefault(run_id, []).append(row)
         return rows
 

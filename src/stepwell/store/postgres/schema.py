@@ -52,6 +52,15 @@ async def migrate(location: Location, queries: Mapping[str, str]) -> None:
         await disconnect(connection)
 
 
+def statements(location: Location, queries: Mapping[str, str], after: int) -> list[str]:
+    """What `migrate` runs on tables of that version, for someone else to run in one transaction."""
+    scripts = [f'CREATE SCHEMA IF NOT EXISTS "{location.schema}";\n'] if after == 0 else []
+    for migration in _MIGRATIONS[after:]:
+        recorded = queries["record_migration"].replace("$1", str(migration.number)).replace("$2", f"'{migration.name}'")
+        scripts += [in_schema(migration.sql, location.schema), f"{recorded};\n"]
+    return scripts
+
+
 def wrong_version(location: Location, version: int) -> SchemaError:
     """What is wrong with tables of another version, and what to do."""
     latest = len(_MIGRATIONS)

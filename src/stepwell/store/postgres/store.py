@@ -81,6 +81,10 @@ class PostgresStore:
         """The stored schema version, and the names of the migrations it lacks."""
         return await schema.describe(self._location, self._q)
 
+    def statements(self, after: int) -> list[str]:
+        """What `migrate` runs on tables of that version, in order; connects to nothing."""
+        return schema.statements(self._location, self._q, after)
+
     async def define(self, definitions: Sequence[Definition]) -> list[int]:
         """The lanes' numbers, in order; unknown ones are stored with their definitions."""
         wanted = columns([tuple(one.lane) for one in definitions], 3)
@@ -267,4 +271,5 @@ class _GrownError(Exception):
 def _lease(  # noqa: PLR0917  the columns of the claim
     run_id: str, token: int, seq: int, mail: int, crashes: int, lane: int, status: Status, *rest: Any
 ) -> Lease:
-    return Lease(run_id, 0, token, seq, mail, crashes, lane, status, *rest)
+    lease = Lease(run_id, 0, token, seq, mail, crashes, lane, status, *rest)
+    return lease._replace(value=b"") if rest[-1] is None else lease  # gone: whoever claimed the run is to tell

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, quote, unquote
 
 from stepwell.errors import DefinitionError, StoreUnavailableError
+from stepwell.store.urls import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,15 +43,24 @@ def location_of(url: str) -> Location:
     options = dict(parse_qsl(query, keep_blank_values=True))
     for name, value in options.items():
         if value not in _OPTIONS.get(name, ()):
-            raise DefinitionError(
-                f'The store URL {url} has an unknown option "{name}={value}". Known: mode=ro, rw, rwc.'
-            )
+            known = "mode=ro, mode=rw, mode=rwc"
+            raise DefinitionError(f"The store URL {without_password(url)} has an unknown option. Known: {known}.")
     mode = options.get("mode", "rwc")
     if path in {"", "/", "/:memory:"}:
         return Location(url, None, read_only=False, create=True)
     if not path.startswith("/"):
-        raise DefinitionError(f"The store URL {url} names a host. A relative file is sqlite:///file.db.")
+        raise DefinitionError(
+            f"The store URL {without_password(url)} names a host. A relative file is sqlite:///file.db."
+        )
     return Location(url, Path(unquote(path[1:])), read_only=mode == "ro", create=mode == "rwc")
+
+
+def is_there(location: Location) -> bool:
+    """Whether there is something at the store's path; raises StoreUnavailableError where that cannot be seen."""
+    try:
+        return location.path is not None and location.path.exists()
+    except OSError as error:
+        raise StoreUnavailableError(location.url, f"{location.path} cannot be looked for ({error.strerror})") from error
 
 
 def connect(location: Location, *, read_only: bool = False) -> sqlite3.Connection:

@@ -63,11 +63,18 @@ WHERE ref IN (SELECT value FROM json_each(:refs))
 
 -- name: leased
 -- The leases of claimed runs, as one JSON array: a single row, so that the interpreter is entered once.
-SELECT json_group_array(json_array(r.id, r.ref, r.token, r.seq, r.mail, r.crashes, r.lane, r.status, r.wake_at,
-    r.awaiting, r.parked_at, r.parent_id, r.parent_node, CAST(i.value AS TEXT)))
+SELECT CAST(json_group_array(json_array(r.id, r.ref, r.token, r.seq, r.mail, r.crashes, r.lane, r.status, r.wake_at,
+    r.awaiting, r.parked_at, r.parent_id, r.parent_node, CAST(i.value AS TEXT))) AS BLOB)
 FROM json_each(:refs) AS wanted
 CROSS JOIN stepwell_runs AS r ON r.ref = wanted.value
 CROSS JOIN stepwell_inputs AS i ON i.ref = r.ref
+
+-- name: leased_run
+-- The lease of one run, whatever its input is, or that it has none.
+SELECT r.id, r.ref, r.token, r.seq, r.mail, r.crashes, r.lane, r.status, r.wake_at, r.awaiting, r.parked_at,
+    r.parent_id, r.parent_node, i.value
+FROM stepwell_runs AS r LEFT JOIN stepwell_inputs AS i ON i.ref = r.ref
+WHERE r.ref = ?
 
 -- name: next_due
 -- When the next timer of these lanes is due.
@@ -136,9 +143,10 @@ WHERE id = :parent_id AND status NOT IN ('completed', 'failed', 'canceled')
 RETURNING ref, mail
 
 -- name: add_mail
--- A letter in a run's mailbox.
+-- A letter in a run's mailbox, behind all that are there, however many the run's row counts.
 INSERT INTO stepwell_mailbox (ref, n, kind, name, value, error, key)
-VALUES (:ref, :n, :kind, :name, :value, :error, :key)
+VALUES (:ref, max(:n, (SELECT coalesce(max(n), 0) + 1 FROM stepwell_mailbox WHERE ref = :ref)), :kind, :name, :value,
+    :error, :key)
 
 -- name: find_addressee
 -- The run a signal is for.
@@ -159,10 +167,10 @@ SET mail = mail + 1, updated_at = :now,
 WHERE ref = :ref
 
 -- name: find_tree
--- The run and its descendants that have not ended, the root first.
+-- The run and its descendants that have not ended, the root first; each once, even if rows name each other as parents.
 WITH RECURSIVE tree (id) AS (
     SELECT :run_id
-    UNION ALL
+    UNION
     SELECT child.id FROM tree JOIN stepwell_runs AS child ON child.parent_id = tree.id
 )
 SELECT r.id FROM tree JOIN stepwell_runs AS r ON r.id = tree.id

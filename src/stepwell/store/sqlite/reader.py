@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stepwell.core.model import ENDED, JournalRow, Mail, Status
+from stepwell.core.model import LIVE, JournalRow, Mail, Status
+from stepwell.errors import JournalError
 from stepwell.store.codec import decode_failure
 from stepwell.store.protocol import Filter, History, Lease, Page, RunRow, Snapshot
 from stepwell.store.sqlite.sql import Q, as_json, from_json
@@ -33,6 +34,8 @@ class SqliteReader:
         def read(connection: sqlite3.Connection) -> Snapshot | None:
             found = connection.execute(Q["find_run"], (run_id,)).fetchone()
             if found is None:
+                if connection.execute(Q["find_ref"], (run_id,)).fetchone():
+                    raise JournalError(run_id, "its input or its workflow's outline is missing")
                 return None
             children = _page(connection, Filter(None, None, None, run_id, -1, None))
             return Snapshot(RunRow(*found[:-1]), rows_of(connection, found[-1]), children)
@@ -53,11 +56,11 @@ class SqliteReader:
         return await self._turns.run(lambda connection: _page(connection, wanted))
 
     async def ended(self, run_ids: Sequence[str]) -> Mapping[str, Status | None]:
-        """Those of the runs that have ended, with their status; None for one that is not stored."""
+        """Those of the runs that are not alive, with their status; None for one that is not stored."""
 
         def read(connection: sqlite3.Connection) -> dict[str, Status | None]:
             found = dict(connection.execute(Q["find_ended"], (as_json(list(run_ids)),)).fetchall())
-            return {run_id: found.get(run_id) for run_id in run_ids if found.get(run_id) in {None, *ENDED}}
+            return {run_id: found.get(run_id) for run_id in run_ids if found.get(run_id) not in LIVE}
 
         return await self._turns.run(read)
 
@@ -96,7 +99,10 @@ def rows_of(connection: sqlite3.Connection, ref: int) -> list[JournalRow]:
 def _history(connection: sqlite3.Connection, ref: int) -> History:
     (mail,) = connection.execute(Q["mail_count"], (ref,)).fetchone()
     letters = connection.execute(Q["mailbox_of"], (ref,)).fetchall() if mail else []
-    mailbox = [Mail(n, kind, name, value, error and decode_failure(error)) for n, kind, name, value, error in letters]
+    mailbox = [
+        Mail(n, kind, name, value, None if error is None else decode_failure(error, name))
+        for n, kind, name, value, error in letters
+    ]
     return History(rows_of(connection, ref), mailbox, mail)
 
 
@@ -105,7 +111,7 @@ def _row(found: tuple[Any, ...]) -> JournalRow:
     if row.error is None:
         return row
     encoded: Any = row.error
-    return row._replace(error=decode_failure(encoded))
+    return row._replace(error=decode_failure(encoded, row.node))
 
 
 def _page(connection: sqlite3.Connection, wanted: Filter) -> Page:

@@ -7,7 +7,7 @@ import os
 import sqlite3
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -29,7 +29,7 @@ from stepwell.store.protocol import (
     WorkerRow,
 )
 from stepwell.store.sqlite.commit import MismatchError, add_runs, commit_judging, commit_trusting, post
-from stepwell.store.sqlite.connection import connect, in_transaction, is_data_error, location_of, unavailable
+from stepwell.store.sqlite.connection import connect, in_transaction, is_data_error, is_there, location_of, unavailable
 from stepwell.store.sqlite.heart import FileHeart, MemoryHeart
 from stepwell.store.sqlite.locks import LockFile
 from stepwell.store.sqlite.reader import SqliteReader
@@ -42,11 +42,7 @@ if TYPE_CHECKING:
 _MIGRATIONS = migrations_of(Path(__file__).parent)
 _SUSPECT_FROM = 2
 _leases = msgspec.json.Decoder(
-    list[
-        tuple[
-            str, int, int, int, int, int, int, Status, int | None, str | None, int | None, str | None, str | None, str
-        ]
-    ]
+    list[tuple[str, int, int, int, int, int, int, str, int | None, str | None, int | None, str | None, str | None, str]]
 ).decode
 
 
@@ -105,7 +101,7 @@ class SqliteStore:
         """The stored schema version, and the names of the migrations it lacks."""
         if self._location.path is None:
             return self._describe(self._in_memory())
-        if not self._location.path.exists():
+        if not is_there(self._location):
             if self._location.create and self._location.path.parent.is_dir():
                 return 0, tuple(migration.name for migration in _MIGRATIONS)
             raise unavailable(self._location, sqlite3.OperationalError("unable to open: there is no such file"))
@@ -116,6 +112,15 @@ class SqliteStore:
             raise unavailable(self._location, error) from error
         finally:
             connection.close()
+
+    def statements(self, after: int) -> list[str]:
+        """What `migrate` runs on tables of that version, in order; connects to nothing."""
+        scripts = []
+        for migration in _MIGRATIONS[after:]:
+            values = (str(migration.number), f"'{migration.name}'", "CAST(strftime('%s', 'now') AS INTEGER) * 1000000")
+            recorded = Q["record_migration"].replace("?, ?, ?", ", ".join(values))
+            scripts += [migration.sql, f"{recorded};\n"]
+        return scripts
 
     async def define(self, definitions: Sequence[Definition]) -> list[int]:
         """The lanes' numbers, in order; unknown ones are stored with their definitions."""
@@ -309,9 +314,7 @@ class SqliteStore:
             return Claimed([], now, None if due is None else due - now)
         named = {"refs": as_json(refs), "worker": worker_id, "now": now}
         connection.execute(Q["lease"], named)
-        found = _leases(connection.execute(Q["leased"], named).fetchone()[0])
-        leases = [Lease(*lease[:-1], lease[-1].encode()) for lease in found]
-        return Claimed(leases, now, 0)
+        return Claimed(_leased(connection, named, refs), now, 0)
 
     def _is_dead(self, worker_id: str, process: str) -> bool:
         if self._location.path is None or process == self._clock.process:
@@ -355,6 +358,18 @@ class SqliteStore:
         latest = len(_MIGRATIONS)
         advice = "upgrade stepwell" if version > latest else "run `stepwell db upgrade`"
         return SchemaError(self.url, version, latest, f"{advice}.")
+
+
+def _leased(connection: sqlite3.Connection, named: dict[str, object], refs: Sequence[int]) -> list[Lease]:
+    """The leases of claimed runs; those of damaged rows too, so that whoever claimed them can tell."""
+    try:
+        found: Sequence[tuple[Any, ...]] = _leases(connection.execute(Q["leased"], named).fetchone()[0])
+    except ValueError:  # some input is no text
+        found = ()
+    if len(found) == len(refs):
+        return [Lease._make((*lease[:-1], lease[-1].encode())) for lease in found]
+    one_by_one = (connection.execute(Q["leased_run"], (ref,)).fetchone() for ref in refs)
+    return [Lease._make((*lease[:-1], lease[-1] or b"")) for lease in one_by_one]
 
 
 def _enlist(connection: sqlite3.Connection, row: dict[str, object], now: int) -> None:

@@ -38,7 +38,11 @@ CREATE TABLE stepwell.runs (
     parent_node text
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
 
-CREATE UNIQUE INDEX runs_key ON stepwell.runs (workflow, key) WHERE key IS NOT NULL;
+-- A plan knows no values: without this it takes any status or workflow for one that many runs have, and looks for it
+-- among all runs, from the newest on.
+ALTER TABLE stepwell.runs ALTER COLUMN status SET (n_distinct = -0.5), ALTER COLUMN workflow SET (n_distinct = -0.5);
+
+CREATE UNIQUE INDEX runs_key ON stepwell.runs (key, workflow) WHERE key IS NOT NULL;
 CREATE INDEX runs_due ON stepwell.runs (lane, due_at, id) WHERE worker IS NULL AND due_at IS NOT NULL;
 CREATE INDEX runs_suspect ON stepwell.runs (lane, due_at, id)
     WHERE worker IS NULL AND due_at IS NOT NULL AND crashes >= 2;

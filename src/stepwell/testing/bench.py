@@ -1,0 +1,208 @@
+"""A store in virtual time, and what its verbs tell: whether anything still moves, and when the next timer is due.
+
+Every app of a test reaches the store through a `View`. So the bench knows of each run that is leased, and of each
+change after which a worker has to look again: when nothing is leased and a look after the last change found nothing,
+nothing moves until time passes. The store tells its apps that nobody shares it: nobody beats, and nobody is judged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
+
+from stepwell.app import Durable
+from stepwell.errors import DurableError
+from stepwell.testing.clock import VirtualRuntime
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from stepwell.store.protocol import Advance, Claimed, Store, Verdict
+    from stepwell.workflow.builder import Workflow
+
+MEMORY = "sqlite://"
+_READS = frozenset({"load", "workers", "define", "enlist"})
+_WRITES = frozenset({"start", "commit", "deliver", "cancel", "give_back", "retire", "bury", "sweep"})
+_VERBS = _READS | _WRITES | {"claim"}
+_OWN = frozenset({"migrate", "open", "close"})
+_CLOCK = '"{schema}".testing_clock'
+
+
+class StandstillError(DurableError):
+    """Nothing moves that should: `.waiting` says what is in flight, or what a run waits for."""
+
+    def __init__(self, message: str, waiting: tuple[str, ...] = ()) -> None:
+        self.waiting = waiting
+        super().__init__(message)
+
+
+class Bench:
+    """The store of one test and its clock; `patience` is how many real seconds a handler may take."""
+
+    def __init__(self, url: str, *, seed: int, begins: int, patience: float) -> None:
+        self.url = url
+        self.clock = VirtualRuntime(begins, seed, seeded_ids=url == MEMORY)
+        self.patience = patience
+        self.changed = asyncio.Event()
+        self.held: dict[str, str] = {}
+        """The runs that are leased, by the worker that holds them."""
+        self._outside = contextvars.copy_context()
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._changes = 0
+        self._looked = -1
+        self._next_due: int | None = None
+        self._store: Any = None
+
+    async def __aenter__(self) -> Self:
+        """Opens the store and creates its tables; on PostgreSQL the store's instant becomes this clock's."""
+        self._store = Durable(self.url, runtime=self.clock)._store
+        await self._store.migrate()
+        if hasattr(self._store, "now"):
+            now = f"(SELECT at FROM {self._clock_table})"  # noqa: S608  the name is the store's own
+            moved = type("MovedStore", (type(self._store),), {"now": now})
+            self._store = moved(self.url, self.clock)
+        await self._store.open()
+        if hasattr(self._store, "now"):
+            await self._execute(f"CREATE TABLE IF NOT EXISTS {self._clock_table} (at bigint NOT NULL)")
+            await self._execute(f"DELETE FROM {self._clock_table}")  # noqa: S608  the name is the store's own
+            await self._execute(f"INSERT INTO {self._clock_table} SELECT {self.clock.wall()}")
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self.quiet()
+        if hasattr(self._store, "now"):
+            await self._execute(f"DROP TABLE IF EXISTS {self._clock_table}")
+        await self._store.close()
+
+    def app(self, workflows: Iterable[Workflow], through: Through, **options: Any) -> Durable:
+        """An app over this store, not entered, whose verbs go `through` that function."""
+        app = Durable(self.url, workflows, runtime=self.clock, **options)
+        app._store = cast("Store", View(self._store, through))
+        return app
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing moves until time passes or somebody outside does something."""
+        return not self.held and self._looked == self._changes
+
+    @property
+    def next_due(self) -> int | None:
+        """When something moves by itself, as of the last look."""
+        found = [at for at in (self._next_due, self.clock.next_waking()) if at is not None]
+        return min(found, default=None)
+
+    async def news(self) -> bool:
+        """Waits until something happens; False if nothing did for as long as the patience lasts.
+
+        It lasts twice half as long: a process that got no time for the first half has all of the second.
+        """
+        for _ in range(2):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.patience / 2):
+                    await self.changed.wait()
+            if self.changed.is_set():
+                self.changed.clear()
+                return True
+        return False
+
+    async def settle(self, ring: Callable[[], None]) -> bool:
+        """Waits until nothing moves; False when a handler does not end. `ring` has the workers look for due runs."""
+        while not self.is_settled:
+            if not self.held:
+                ring()
+            if not await self.news():
+                return False
+        return True
+
+    async def move(self, to: int) -> None:
+        """Lets time pass until that instant."""
+        self.clock.move(to)
+        if hasattr(self._store, "now"):
+            await self._execute(f"UPDATE {self._clock_table} SET at = {self.clock.wall()}")  # noqa: S608  as above
+        self._changes += 1
+
+    async def quiet(self) -> None:
+        """Waits until no verb is under way."""
+        while self._under_way:
+            await asyncio.wait(tuple(self._under_way))
+
+    async def call(self, verb: str, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Has the store do it, to its end even if whoever asked is no more: a statement that was sent is sent."""
+        work = self._done(verb, given, named)
+        if not self._store.shared:
+            return await work
+        under_way = asyncio.get_running_loop().create_task(work, context=self._outside.copy())
+        self._under_way.add(under_way)
+        under_way.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(under_way)
+
+    async def _done(self, verb: str, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        before = self._changes
+        answer = await getattr(self._store, verb)(*given, **named)
+        if verb == "claim":
+            self._claimed(given[0], answer, before)
+        elif verb in _WRITES:
+            self._changes += 1
+            self._let_go(verb, given, answer)
+        self.changed.set()
+        return answer
+
+    def _claimed(self, worker_id: str, claimed: Claimed, before: int) -> None:
+        if claimed.leases:
+            self.held |= {lease.run_id: worker_id for lease in claimed.leases}
+        elif claimed.alive:
+            self._looked = before
+            in_micros = claimed.next_due_in
+            self._next_due = None if in_micros is None else claimed.now + in_micros
+
+    def _let_go(self, verb: str, given: tuple[Any, ...], answer: Any) -> None:
+        if verb == "commit":
+            advances: list[Advance] = given[1]
+            verdicts: list[Verdict] = answer
+            for advance, verdict in zip(advances, verdicts, strict=True):
+                if verdict == "lost" or (advance.release and verdict in {"ok", "done"}):
+                    self.held.pop(advance.run_id, None)
+        elif verb == "give_back":
+            for run_id in given[1]:
+                self.held.pop(run_id, None)
+        elif verb == "cancel":
+            for run_id in answer or ():
+                self.held.pop(run_id, None)
+        elif verb in {"retire", "bury"}:
+            self.held = {run_id: worker for run_id, worker in self.held.items() if worker != given[0]}
+
+    @property
+    def _clock_table(self) -> str:
+        return _CLOCK.format(schema=self._store._location.schema)
+
+    async def _execute(self, statement: str) -> None:
+        await self._store._connections.run(lambda connection: connection.execute(statement))
+
+
+Through: TypeAlias = "Callable[[str, tuple[Any, ...], dict[str, Any]], Awaitable[Any]]"
+"""Given a verb and its arguments, gives the store's answer."""
+
+
+class View:
+    """The store as one app sees it: its verbs through a function, the rest as it is, and not shared."""
+
+    shared = False
+
+    def __init__(self, store: Any, through: Through) -> None:
+        self._store = store
+        self._through = through
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _OWN:
+            return _nothing
+        return partial(self._do, name) if name in _VERBS else getattr(self._store, name)
+
+    async def _do(self, verb: str, *given: Any, **named: Any) -> Any:
+        return await self._through(verb, given, named)
+
+
+async def _nothing() -> None:
+    """The bench opens and closes the store, not its apps."""

@@ -1,0 +1,203 @@
+"""What `crash_everywhere` found: each crash point with what became of the run, and who is to blame, in words."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from stepwell.testing.rounds import End
+
+_WIDTH = 80
+_SHOWN = 5
+_VALUE = 300
+_COUNTS = re.compile(r" (#\d+|\((attempt|entered again).*\))")
+
+
+@dataclass(frozen=True, slots=True)
+class CrashPoint:
+    """One place where the process died, and what became of the run.
+
+    `ended`: `alike` (as the undisturbed run), `compensated` (it failed, and all it had done was undone), `otherwise`,
+    or `missed` (it never came to the place). `ran_twice`: the pieces of work whose function was called again for the
+    same attempt. `differences`: how the end differs from the undisturbed one, in words.
+    """
+
+    place: str
+    ended: str
+    ran_twice: tuple[str, ...]
+    differences: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the crash did no harm that the workflow or the probe shows."""
+        return self.ended in {"alike", "compensated", "missed"}
+
+
+@dataclass(frozen=True, slots=True)
+class CrashReport:
+    """What became of a workflow whose process died at every place; `str()` of it reads well at 80 columns.
+
+    `not_idempotent`: handlers and compensators ("undo " before the name) whose second call shows in the probe's view
+    or in a result, with the first place that showed it. `ran_twice`: at how many places each piece of work was done
+    again. `status` is that of the undisturbed run. `notes` say what could not be compared.
+    """
+
+    workflow: str
+    status: str
+    points: tuple[CrashPoint, ...]
+    not_idempotent: Mapping[str, CrashPoint]
+    ran_twice: Mapping[str, int]
+    notes: tuple[str, ...]
+    seconds: float
+
+    @property
+    def reached(self) -> int:
+        """How many crash points the run came to, and died at."""
+        return sum(point.ended != "missed" for point in self.points)
+
+    @property
+    def harmful(self) -> tuple[CrashPoint, ...]:
+        """The crash points after which the run did not end as it should, or the probe saw something else."""
+        return tuple(point for point in self.points if not point.ok)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every run ended like the undisturbed one, or fully compensated."""
+        return not self.harmful
+
+    def assert_ok(self) -> None:
+        """Raises AssertionError, with the report as its text, unless `ok`."""
+        if not self.ok:
+            raise AssertionError(str(self))
+
+    def __str__(self) -> str:
+        return "\n".join((*self._head(), *self._blamed(), *self._harm(), *self._twice(), *self._noted()))
+
+    def _head(self) -> Iterable[str]:
+        found = Counter(point.ended for point in self.points)
+        told = [f"{found[ended]} {ended}" for ended in ("alike", "compensated", "otherwise", "missed") if found[ended]]
+        head = f"{self.workflow}: {len(self.points)} crash points; undisturbed, it "
+        yield from _wrapped(head + _has(self.status), "", "  ")
+        yield f"  ended: {', '.join(told)}"
+
+    def _blamed(self) -> Iterable[str]:
+        if self.not_idempotent:
+            yield "not idempotent: a second call shows"
+        for name, point in self.not_idempotent.items():
+            yield f"  {name}"
+            yield from _wrapped(point.place, "    died ", "         ")
+            for difference in point.differences:
+                yield from _wrapped(difference, "    ", "      ")
+
+    def _harm(self) -> Iterable[str]:
+        told = set(self.not_idempotent.values())
+        rest = [point for point in self.harmful if point not in told]
+        yield from _listed("ended otherwise, too" if told else "ended otherwise", rest, differences=not told)
+        compensated = [point for point in self.points if point.ended == "compensated"]
+        yield from _listed("failed, and were compensated", compensated, differences=True)
+
+    def _twice(self) -> Iterable[str]:
+        if self.ran_twice:
+            told = ", ".join(f"{piece} ({times})" for piece, times in self.ran_twice.items())
+            yield from _wrapped(told, "called again after a crash (at so many places): ", "  ")
+
+    def _noted(self) -> Iterable[str]:
+        for note in self.notes:
+            yield from _wrapped(note, "note: ", "  ")
+
+
+def judged(
+    workflow: str, undisturbed: list[End], ends: Mapping[str, End], *, has_probe: bool, seconds: float
+) -> CrashReport:
+    """The report: each end against the undisturbed one, as far as two undisturbed ones are alike."""
+    first, second = undisturbed
+    unsteady = {name for name, value in first.results.items() if second.results.get(name) != value}
+    notes = [f"{name} was not compared: its result differs without a crash, too" for name in sorted(unsteady)]
+    sees = has_probe and first.view == second.view
+    if not has_probe:
+        notes.append("no probe was given: what the handlers did outside was not compared")
+    elif not sees:
+        seen = f"{_short(first.view)} and {_short(second.view)}"
+        notes.append(f"the probe's view was not compared: two undisturbed runs gave {seen}")
+    if first.failure != second.failure:
+        notes.append(f"the failure was not compared: {first.failure} and {second.failure}")
+    points = tuple(
+        _point(place, end, first, unsteady, sees=sees, steady=first.failure == second.failure)
+        for place, end in ends.items()
+    )
+    twice = Counter(piece for point in points for piece in point.ran_twice)
+    return CrashReport(workflow, first.status, points, _culprits(points), dict(twice), tuple(notes), seconds)
+
+
+def _point(place: str, end: End, whole: End, unsteady: set[str], *, sees: bool, steady: bool) -> CrashPoint:
+    twice = tuple(piece for piece, times in end.pieces.items() if times > max(1, whole.pieces[piece]))
+    if not end.has_died:
+        return CrashPoint(place, "missed", twice, ())
+    if end.stuck is not None:
+        return CrashPoint(place, "otherwise", twice, (f"it did not end: {end.stuck}",))
+    if end.status == "failed" and whole.status == "completed" and not end.undone_badly:
+        return CrashPoint(place, "compensated", twice, (f"it failed: {end.failure}",))
+    found = []
+    if end.status != whole.status:
+        found.append(f"it {_has(end.status)}{f' ({end.failure})' if end.failure else ''}")
+    for name in dict.fromkeys([*whole.results, *end.results]):
+        one, other = whole.results.get(name, "nothing"), end.results.get(name, "nothing")
+        if one != other and name not in unsteady:
+            found.append(f"result of {name}: {_short(other)} instead of {_short(one)}")
+    if steady and end.status == whole.status and end.failure != whole.failure:
+        found.append(f"failure: {end.failure} instead of {whole.failure}")
+    if end.undone != whole.undone:
+        found.append(f"undone: {', '.join(end.undone) or 'nothing'} instead of {', '.join(whole.undone) or 'nothing'}")
+    if end.undone_badly != whole.undone_badly:
+        found.append(f"could not be undone: {', '.join(end.undone_badly) or 'nothing'}")
+    if sees and end.view != whole.view:
+        found.append(f"the probe saw {_short(end.view)} instead of {_short(whole.view)}")
+    return CrashPoint(place, "otherwise" if found else "alike", twice, tuple(found))
+
+
+def _culprits(points: Iterable[CrashPoint]) -> dict[str, CrashPoint]:
+    """Who was called twice where harm was done: whoever was the only one somewhere, else all who may have been."""
+    harmful = [point for point in points if not point.ok and point.ran_twice]
+    suspects = [(tuple(dict.fromkeys(_handler(piece) for piece in point.ran_twice)), point) for point in harmful]
+    found: dict[str, CrashPoint] = {}
+    for names, point in suspects:
+        if len(names) == 1:
+            found.setdefault(names[0], point)
+    for names, point in suspects:
+        if not found.keys() & set(names):
+            found[" or ".join(names)] = point
+    return found
+
+
+def _handler(piece: str) -> str:
+    """The handler's name: the piece of work without iteration, attempt and entry."""
+    return _COUNTS.sub("", piece)
+
+
+def _listed(title: str, points: list[CrashPoint], *, differences: bool) -> Iterable[str]:
+    if points:
+        yield f"{title}: {len(points)} place{'s' * (len(points) > 1)}"
+    for point in points[:_SHOWN]:
+        yield from _wrapped(point.place, "  ", "    ")
+        for difference in point.differences if differences else ():
+            yield from _wrapped(difference, "    ", "      ")
+    if len(points) > _SHOWN:
+        yield f"  … and {len(points) - _SHOWN} more"
+
+
+def _has(status: str) -> str:
+    return "was canceled" if status == "canceled" else status
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _VALUE else f"{text[: _VALUE - 1]}…"
+
+
+def _wrapped(text: str, first: str, rest: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)

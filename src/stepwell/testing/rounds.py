@@ -1,0 +1,310 @@
+"""One run of a workflow, undisturbed or with one death at a given place, and what it left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from stepwell.engine.views import RunStatus
+from stepwell.testing.calls import watched
+from stepwell.testing.life import Life
+from stepwell.testing.points import AFTER, BEFORE, FIRST_LINE, LAST_LINE, WAIT, Paths, commit_of, piece_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stepwell.app import Durable
+    from stepwell.engine.views import RunSnapshot
+    from stepwell.store.protocol import Advance
+    from stepwell.testing.bench import Bench
+    from stepwell.testing.calls import Call
+    from stepwell.workflow.builder import Workflow
+
+_ENDED = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELED})
+_MOST_TURNS = 10_000
+_LOOK_SECONDS = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """What is the same in every round: the workflow, its input, and the world around it."""
+
+    workflow: Workflow
+    workflows: tuple[Workflow, ...]
+    input: Any
+    fakes: Mapping[str, Any]
+    signals: Mapping[str, Any]
+    probe: Callable[[], Any] | None
+    reset: Callable[[], Any] | None
+    awaits: int
+    options: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class End:
+    """How a round ended: texts of JSON, without ids, so that rounds can be compared."""
+
+    status: str
+    results: dict[str, str]
+    failure: str | None
+    undone: tuple[str, ...]
+    undone_badly: tuple[str, ...]
+    view: str
+    stuck: str | None = None
+    places: list[str] = field(default_factory=list)
+    pieces: Counter[str] = field(default_factory=Counter)
+    has_died: bool = False
+
+
+class Round:
+    """Plays the workflow once; with a `place`, its worker dies there, once."""
+
+    def __init__(self, bench: Bench, play: Play, queue: str, place: str | None) -> None:
+        self.place = place
+        self.places: dict[str, None] = {}
+        self.pieces = Counter[str]()
+        self.has_died = False
+        self.paths = Paths()
+        self._bench = bench
+        self._play = play
+        self._options = {**play.options, "queue": queue}
+        self._nodes = {one.name: tuple(node.name for node in one.nodes) for one in play.workflows}
+        self._workflow_of: dict[str, str] = {}
+        self._threads: list[Call] = []
+        self._lives: list[Life] = []
+        self._stop = asyncio.Event()
+        self._app: Durable | None = None
+        self._worker_id = ""
+        self._turns = 0
+        self._living: asyncio.Task[Any]
+
+    async def play(self) -> End:
+        """Plays it to its end, and clears away what the dead left."""
+        if self._play.reset is not None:
+            await _awaited(self._play.reset())
+        client = self._bench.app(self._workflows(None), self._through_client, **self._options)
+        await client.__aenter__()
+        try:
+            self._begin()
+            run_id = (await client.start(self._play.workflow.name, self._play.input)).run_id
+            stuck = await self._finish(client, run_id)
+            if stuck is not None:
+                await client.cancel(run_id)
+            end = await self._ended(client, run_id, stuck)
+            await self._leave()
+        finally:
+            for life in self._lives:
+                await life.clear_away()
+            await client.__aexit__(None, None, None)
+        return end
+
+    async def _finish(self, client: Durable, run_id: str) -> str | None:
+        """Goes on until the run has ended; why it does not, if it does not."""
+        while True:
+            if self._living.done():
+                self._living.result()
+            if self._lives[-1].is_over:
+                await self._bury()
+                self._begin()
+            elif self._bench.is_settled:
+                snapshot = await client.status(run_id)
+                if snapshot.status in _ENDED:
+                    return None
+                if self._turns == _MOST_TURNS:
+                    return f"it waited more than {_MOST_TURNS:,} times"
+                self._turns += 1
+                if not await self._let_pass(client):
+                    return _why(snapshot)
+            else:
+                if self._app is not None and not self._bench.held:
+                    self._app._events.due()
+                if not await self._bench.news():
+                    return f"nothing happened for {self._bench.patience:g} real seconds"
+
+    async def _let_pass(self, client: Durable) -> bool:
+        """Delivers a signal that is waited for, or lets time pass until the next timer; False: neither is there."""
+        for one in await client.list(status=RunStatus.SUSPENDED):
+            name = one.awaiting_signal
+            if one.run_id in self.paths.run_ids and name is not None and name in self._play.signals:
+                await client.signal(one.run_id, name, self._play.signals[name])
+                return True
+        due = self._bench.next_due
+        if due is not None:
+            await self._bench.move(due)
+        return due is not None
+
+    def _begin(self) -> None:
+        """A new worker process takes over."""
+        life = Life(self._bench.changed.set)
+        self._lives.append(life)
+        app = self._bench.app(self._workflows(life), partial(self._through, life), **self._options)
+        self._living = life.begin(self._live(app))
+        self._living.add_done_callback(lambda _: self._bench.changed.set())
+
+    async def _live(self, app: Durable) -> None:
+        async with app, app.worker(grace=0):
+            self._app = app
+            self._bench.changed.set()
+            await self._stop.wait()
+
+    async def _bury(self) -> None:
+        """Finds the dead worker dead, once what it had sent to the store, and its plain handlers, are at their end."""
+        await self._bench.quiet()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._bench.patience):
+                while not all(call.is_over for call in self._threads):  # noqa: ASYNC110  they end in threads, unheard
+                    await asyncio.sleep(_LOOK_SECONDS)
+        await self._bench.call("bury", (self._worker_id, None), {})
+
+    async def _leave(self) -> None:
+        if not self._lives[-1].is_over:
+            self._stop.set()
+            await self._living
+
+    async def _ended(self, client: Durable, run_id: str, stuck: str | None) -> End:
+        snapshot = await client.status(run_id)
+        undone = [entry for entry in await client.journal(run_id) if entry.kind == "compensate"]
+        bad = tuple(entry.node for entry in undone if entry.status == "failed")
+        return End(
+            status=str(snapshot.status),
+            results={name: self._text(value) for name, value in (snapshot.results or {}).items()},
+            failure=None if snapshot.error is None else self.paths.without_ids(str(snapshot.error)),
+            undone=tuple(entry.node for entry in undone if entry.status == "completed"),
+            undone_badly=bad,
+            view=await self._view(),
+            stuck=stuck,
+            places=list(self.places),
+            pieces=self.pieces,
+            has_died=self.has_died,
+        )
+
+    async def _view(self) -> str:
+        probe = self._play.probe
+        return "" if probe is None else self._text(await _awaited(probe()))
+
+    def _text(self, value: Any) -> str:
+        return self.paths.without_ids(json.dumps(value, sort_keys=True, ensure_ascii=False, default=repr))
+
+    def _workflows(self, life: Life | None) -> list[Workflow]:
+        return watched(self._play.workflows, self._play.fakes, _Eye(self, life))
+
+    async def _through_client(self, verb: str, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        if verb == "start":
+            for new in given[0]:
+                self._meet(new.run_id, None, None, new.workflow)
+        return await self._bench.call(verb, given, named)
+
+    async def _through(self, life: Life, verb: str, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """A verb of a worker's, which may be the last it ever asks for, or one whose answer it never hears."""
+        if life.is_over:
+            await life.die_here()
+        if verb == "enlist":
+            self._worker_id = given[0]
+        if verb != "commit":
+            return await self._bench.call(verb, given, named)
+        advances: list[Advance] = given[1]
+        whats = [self._commit(advance) for advance in advances]
+        for what in whats:
+            if self._is_here(BEFORE.format(what)):
+                await life.die_here()
+        answer = await self._bench.call(verb, given, named)
+        for what, verdict in zip(whats, answer, strict=True):
+            if verdict == "ok" and self._is_here(AFTER.format(what)):
+                await life.die_here()
+        return answer
+
+    def _commit(self, advance: Advance) -> str:
+        for new in advance.spawned:
+            self._meet(new.run_id, new.parent_id, new.parent_node, new.workflow)
+        return commit_of(advance, self._nodes.get(self._workflow_of.get(advance.run_id, ""), ()), self.paths)
+
+    def _meet(self, run_id: str, parent_id: str | None, node: str | None, workflow: str) -> None:
+        self.paths.add(run_id, parent_id, node)
+        self._workflow_of[run_id] = workflow
+
+    def _is_here(self, place: str) -> bool:
+        """Notes that the place was reached; whether it is the one to die at, for the first time."""
+        self.places[place] = None
+        if place != self.place or self.has_died:
+            return False
+        self.has_died = True
+        return True
+
+    def enters(self, call: Call) -> bool:
+        """A function is about to be called; whether to die."""
+        piece = piece_of(call, self.paths)
+        if self._is_here(FIRST_LINE.format(piece)):
+            return True
+        self.pieces[piece] += 1
+        return False
+
+    def waits(self, call: Call, times: int) -> bool:
+        """A function waits for something; whether to die."""
+        if times > self._play.awaits:
+            return False
+        return self._is_here(WAIT.format(times=times, piece=piece_of(call, self.paths)))
+
+    def enters_plainly(self, call: Call) -> bool:
+        """As `enters`, in a thread: the next life waits for its end."""
+        is_here = self.enters(call)
+        if not is_here:
+            self._threads.append(call)
+        return is_here
+
+    def leaves(self, call: Call) -> bool:
+        """A function has come to its end; whether to die."""
+        return self._is_here(LAST_LINE.format(piece_of(call, self.paths)))
+
+
+class _Eye:
+    """Watches the calls of one life for its round."""
+
+    def __init__(self, one: Round, life: Life | None) -> None:
+        self._round = one
+        self._life = life
+
+    async def enters(self, call: Call) -> None:
+        """May be as far as it comes."""
+        if self._life is not None and self._round.enters(call):
+            await self._life.die_here()
+
+    async def leaves(self, call: Call) -> None:
+        """As `enters`."""
+        if self._life is not None and self._round.leaves(call):
+            await self._life.die_here()
+
+    def waits(self, call: Call, times: int) -> None:
+        """As `enters`: what it waits for may still come, but the function never hears of it."""
+        if self._life is not None and self._life.goes_on and self._round.waits(call, times):
+            self._life.die()
+
+    def enters_plainly(self, call: Call) -> None:
+        """As `enters`; one that waited for a thread while its process died is never called."""
+        if self._life is not None and (self._life.is_over or self._round.enters_plainly(call)):
+            call.is_over = True
+            self._life.die_plainly()
+
+    def leaves_plainly(self, call: Call) -> None:
+        """As `enters`."""
+        if self._life is not None and (self._life.is_over or self._round.leaves(call)):
+            self._life.die_plainly()
+
+
+async def _awaited(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+def _why(snapshot: RunSnapshot) -> str:
+    """What a run waits for that nobody brings."""
+    found, waiting = [snapshot, *(snapshot.children or ())], []
+    for one in found:
+        if one.awaiting_signal is not None:
+            name = one.awaiting_signal
+            waiting.append(f'{one.workflow_name} waits at {one.current_node} for the signal "{name}"')
+    return "; ".join(waiting) or f"{snapshot.workflow_name} stands at {snapshot.current_node} for ever"

@@ -1,0 +1,229 @@
+"""What becomes of runs that somebody edited by hand: each damaged run fails by name, alone, and its parent hears of it.
+
+What another version of stepwell may have written is no damage: it is left alone, and `status` says so.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stepwell import Durable, JournalError, RunFailedError
+from tests.fuzz.yard import HELD, PATIENCE, PLAIN, RESULTS, Yard, workflows
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DUE = "UPDATE stepwell_runs SET due_at = 1 WHERE id = '{id}'; "
+JOURNAL_OF = "WHERE ref = (SELECT ref FROM stepwell_runs WHERE id = '{id}')"
+
+
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Yard:
+    """A store with runs in all states."""
+    return Yard(tmp_path_factory.mktemp("yard"))
+
+
+class Copy:
+    """A copy of the store, to be edited."""
+
+    def __init__(self, yard: Yard, folder: Path) -> None:
+        self._path = folder / "yard.db"
+        self.url = yard.copy(self._path)
+        self.ids = yard.ids
+        self.healthy = yard.healthy
+
+    def edit(self, name: str, script: str) -> str:
+        """Runs the statements over the run of that name, and gives its id."""
+        with closing(sqlite3.connect(self._path, timeout=PATIENCE)) as connection:
+            connection.executescript(script.format(id=self.ids[name]))
+        return self.ids[name]
+
+    def rows(self, name: str) -> list[tuple[Any, ...]]:
+        """The run's journal as it is stored."""
+        query = f"SELECT seq, node, phase, status, error FROM stepwell_journal {JOURNAL_OF} ORDER BY seq"
+        with closing(sqlite3.connect(self._path, timeout=PATIENCE)) as connection:
+            return connection.execute(query.format(id=self.ids[name])).fetchall()
+
+
+@pytest.fixture
+def copy(yard: Yard, tmp_path: Path) -> Copy:
+    """A copy of the store, for one test."""
+    return Copy(yard, tmp_path)
+
+
+async def ended(app: Durable, run_id: str) -> RunFailedError:
+    """How the run failed."""
+    with pytest.raises(RunFailedError) as caught:
+        await app.result(run_id, timeout=PATIENCE)
+    return caught.value
+
+
+DAMAGE = {
+    "a row is gone": (f"DELETE FROM stepwell_journal {JOURNAL_OF} AND seq = 2", "both", "row 2 is missing"),
+    "the last row is gone": (f"DELETE FROM stepwell_journal {JOURNAL_OF} AND seq = 15", "shaky", "14 rows where 15"),
+    "the first row is gone": (f"DELETE FROM stepwell_journal {JOURNAL_OF} AND seq = 1", "first", "row 1 is missing"),
+    "all rows are gone": (f"DELETE FROM stepwell_journal {JOURNAL_OF}", "first", "0 rows where 15"),
+    "a row of another node": (f"UPDATE stepwell_journal SET node = 'last' {JOURNAL_OF} AND seq = 1", "first", "row 1"),
+    "a value that is no JSON": (
+        f"UPDATE stepwell_journal SET value = x'00' {JOURNAL_OF} AND seq = 1",
+        "shaky",
+        "row 1",
+    ),
+    "a value that is gone": (f"UPDATE stepwell_journal SET value = NULL {JOURNAL_OF} AND seq = 3", "both", "row 3"),
+    "a branch nobody has": (f"UPDATE stepwell_journal SET detail = x'61' {JOURNAL_OF} AND seq = 4", "way", "row 4"),
+    "an input that is no JSON": (f"UPDATE stepwell_inputs SET value = x'ff' {JOURNAL_OF}", "shaky", "its input"),
+    "an input that is gone": (f"DELETE FROM stepwell_inputs {JOURNAL_OF}", "shaky", "its input"),
+    "a journal said to be empty": ("UPDATE stepwell_runs SET seq = 0 WHERE id = '{id}'", "shaky", "15 rows where 0"),
+    "an end that never was": ("UPDATE stepwell_runs SET status = 'completed' WHERE id = '{id}'", "shaky", "completed"),
+    "a failure that never was": (
+        "UPDATE stepwell_runs SET status = 'compensating' WHERE id = '{id}'",
+        "shaky",
+        "no row",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+async def test_a_damaged_run_fails_by_name_alone_and_keeps_its_journal(copy: Copy, what: str) -> None:
+    script, node, words = DAMAGE[what]
+    run_id = copy.edit("half", DUE + script)
+    before = copy.rows("half")
+    async with Durable(copy.url, workflows()) as app, app.worker():
+        for healthy in copy.healthy:
+            assert await app.result(healthy, timeout=PATIENCE) == PLAIN
+        if "input" in what and "gone" in what:  # then even its end cannot be told
+
+            async def has_ended() -> bool:
+                return [each.status for each in await app.list(key=None) if each.run_id == run_id] == ["failed"]
+
+            await eventually(has_ended, within=PATIENCE)
+        else:
+            await eventually(lambda: copy.rows("half") != before, within=PATIENCE)
+    *kept, (_, at, phase, status, error) = copy.rows("half")
+    assert kept == before
+    assert (at, phase, status) == (node, "read", "failed")
+    assert b'"type":"JournalError"' in error
+    assert words.encode() in error
+
+
+async def test_the_error_of_a_damaged_run_names_the_row_and_nothing_is_undone(copy: Copy) -> None:
+    run_id = copy.edit("half", DUE + f"DELETE FROM stepwell_journal {JOURNAL_OF} AND seq = 2")
+    async with Durable(copy.url, workflows()) as app:
+        with pytest.raises(JournalError, match="row 2 is missing"):
+            await app.status(run_id)
+        async with app.worker():
+            error = await ended(app, run_id)
+        assert (error.error.node, error.error.type, error.compensated) == ("both", "JournalError", ())
+        assert error.error.message.startswith("row 2 is missing")
+        snapshot = await app.status(run_id)
+        assert (snapshot.status, snapshot.results, snapshot.error) == ("failed", {}, error.error)
+        with pytest.raises(JournalError, match="row 2 is missing"):
+            await app.journal(run_id)
+
+
+async def test_the_parent_of_a_damaged_run_hears_of_its_end(copy: Copy) -> None:
+    kid = copy.edit("kid", DUE + f"UPDATE stepwell_journal SET seq = 7 {JOURNAL_OF}")
+    async with Durable(copy.url, workflows()) as app, app.worker():
+        assert (await ended(app, kid)).error.type == "JournalError"
+        parent = await ended(app, copy.ids["parent"])
+    assert (parent.error.node, parent.error.type) == ("kid", "ChildFailed")
+    assert "row 1 is missing" in parent.error.message
+    assert parent.compensated == ("count", "count", "count", "way", "y", "first")
+
+
+@pytest.mark.parametrize("word", ["status", "phase", "kind"])
+async def test_what_another_version_may_have_written_is_left_alone_and_status_says_so(
+    copy: Copy, word: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    was = copy.rows("half")
+    keep = f"CREATE TABLE kept AS SELECT {word} AS word FROM stepwell_journal {JOURNAL_OF} AND seq = 15; "
+    run_id = copy.edit("half", DUE + keep + f"UPDATE stepwell_journal SET {word} = 'of 2040' {JOURNAL_OF} AND seq = 15")
+    async with Durable(copy.url, workflows()) as app:
+        async with app.worker():
+            await eventually(lambda: "Another version may have written it" in caplog.text, within=PATIENCE)
+            with pytest.raises(JournalError, match=f"{word} 'of 2040', which this version of stepwell does not know"):
+                await app.status(run_id)
+        assert [run.status for run in await app.list() if run.run_id == run_id] == ["running"]
+        copy.edit(
+            "half", DUE + f"UPDATE stepwell_journal SET {word} = (SELECT word FROM kept) {JOURNAL_OF} AND seq = 15"
+        )
+        assert copy.rows("half") == was
+        async with app.worker():
+            assert await app.result(run_id, timeout=PATIENCE) == RESULTS
+
+
+async def test_a_run_of_a_status_of_another_version_is_left_alone_and_holds_nobody_up(copy: Copy) -> None:
+    run_id = copy.edit("half", DUE + "UPDATE stepwell_runs SET status = 'of 2040' WHERE id = '{id}'")
+    async with Durable(copy.url, workflows()) as app, app.worker():
+        for healthy in copy.healthy:
+            assert await app.result(healthy, timeout=PATIENCE) == PLAIN
+        for ask in (app.status, app.result, lambda run_id: app.signal(run_id, "go")):
+            with pytest.raises(JournalError, match="'of 2040'"):
+                await ask(run_id)
+    assert len(copy.rows("half")) == 15
+
+
+async def test_nothing_is_judged_in_a_store_that_a_newer_version_has_migrated(
+    copy: Copy, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_id = copy.edit("half", f"DELETE FROM stepwell_journal {JOURNAL_OF} AND seq = 2")
+    async with Durable(copy.url, workflows()) as app:
+        copy.edit("half", "INSERT INTO stepwell_schema VALUES (99, 'of_the_future', 0); " + DUE)
+        async with app.worker():
+            await eventually(lambda: "Another version may have written it" in caplog.text, within=PATIENCE)
+    assert run_id in caplog.text
+    assert [row[0] for row in copy.rows("half")] == [1, *range(3, 16)]
+
+
+async def test_an_error_that_cannot_be_read_costs_nothing_but_its_words(copy: Copy) -> None:
+    run_id = copy.edit("half", DUE + f"UPDATE stepwell_journal SET error = x'ff' {JOURNAL_OF} AND seq = 15")
+    async with Durable(copy.url, workflows()) as app, app.worker():
+        assert await app.result(run_id, timeout=PATIENCE) == RESULTS
+        (entry,) = [one for one in await app.journal(run_id) if one.status == "retrying"]
+    assert entry.error is not None
+    assert (entry.error.node, entry.error.type) == ("shaky", "JournalError")
+
+
+async def test_an_outline_that_cannot_be_read_is_told_and_the_runs_go_on(copy: Copy) -> None:
+    run_id = copy.edit("half", DUE + "UPDATE stepwell_definitions SET outline = x'ff'")
+    async with Durable(copy.url, workflows()) as app, app.worker():
+        for ask in (app.status(run_id), app.list()):
+            with pytest.raises(JournalError, match="outline"):
+                await ask
+        await eventually(lambda: copy.rows("half")[-1][1] == "last", within=PATIENCE)
+
+
+async def test_mail_of_a_kind_of_another_version_stays_in_the_box(copy: Copy) -> None:
+    run_id = copy.edit("waiting", "")
+    async with Durable(copy.url, workflows()) as app:
+        await app.signal(run_id, "go", "no")
+        copy.edit("waiting", f"UPDATE stepwell_mailbox SET kind = 'bill' {JOURNAL_OF} AND name = 'go'; " + DUE)
+        async with app.worker():
+            for healthy in copy.healthy:
+                assert await app.result(healthy, timeout=PATIENCE) == PLAIN
+            await app.signal(run_id, "go", "yes")
+            assert await app.result(run_id, timeout=PATIENCE) == RESULTS
+
+
+async def test_letters_that_the_row_does_not_count_are_in_nobodys_way(copy: Copy) -> None:
+    for name in ("parent", "kid"):
+        copy.edit(name, "UPDATE stepwell_runs SET mail = 0 WHERE id = '{id}'")
+    async with Durable(copy.url, workflows()) as app, app.worker():
+        await app.signal(copy.ids["kid"], "hold", "now")
+        assert await app.result(copy.ids["parent"], timeout=PATIENCE) == HELD
+
+
+async def test_the_cancel_of_runs_that_are_each_others_parents_comes_to_an_end(copy: Copy) -> None:
+    parent = copy.ids["parent"]
+    copy.edit(
+        "parent", f"UPDATE stepwell_runs SET parent_id = '{copy.ids['kid']}', parent_node = 'x' WHERE id = '{{id}}'"
+    )
+    async with Durable(copy.url, workflows()) as app:
+        await app.cancel(parent)
+        for run_id in (parent, copy.ids["kid"]):
+            assert (await app.status(run_id)).status == "canceled"

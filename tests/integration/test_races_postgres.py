@@ -1,0 +1,242 @@
+"""Commits, claims and loads that are late, repeated or unanswered on PostgreSQL; a proxy holds and loses statements.
+
+What the same races come to without a connection in them stands in tests/conformance, for every store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stepwell import Context, Durable, StoreUnavailableError, Suspended, durable
+from tests.faulty import make_faulty
+from tests.gates import Gate
+from tests.postgres import dsn, fresh_url
+from tests.proxy import Proxy
+from tests.rival import own_database, rival_of, statements
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from stepwell.store.protocol import Advance
+
+PATIENCE = 30
+LEASE_SECONDS = 1.0
+TIMED_OUT = "timed out"
+
+
+async def nothing(ctx: Context) -> None:
+    pass
+
+
+@pytest.fixture
+async def proxy() -> AsyncIterator[Proxy]:
+    """A proxy before the tests' server."""
+    async with Proxy(dsn()) as proxy:
+        yield proxy
+
+
+async def until_status(app: Durable, run_id: str, status: str) -> None:
+    async def reached() -> bool:
+        return (await app.status(run_id)).status == status
+
+    await eventually(reached, within=PATIENCE)
+
+
+def times_out(worker_id: str, advances: Sequence[Advance]) -> bool:
+    """A batch with an outcome that rests on the absence of mail."""
+    return any(one.seen is not None and one.rows for one in advances)
+
+
+async def test_i6_a_run_does_not_park_beside_a_signal_that_is_being_committed(proxy: Proxy) -> None:
+    """The signal holds the run's lock; the park is passed over until it is committed, and then refused."""
+    gate, url = Gate(), fresh_url()
+    flow = durable("flow").step("first", gate.handler).wait_for_signal("wait", "go")
+    app = Durable(url, [flow])
+    faulty = make_faulty(app)
+    async with app, Durable(proxy.url(url)) as other, app.worker():
+        run_id = (await app.start("flow")).run_id
+        await gate.entered()
+        commit = proxy.hold("COMMIT;")
+        signalling = asyncio.create_task(other.signal(run_id, "go", 7))
+        await commit.reached()
+        gate.let.set()
+        await eventually(lambda: "busy" in faulty.verdicts_on(run_id), within=PATIENCE)
+        commit.release()
+        assert (await signalling).accepted
+        assert (await app.result(run_id, timeout=PATIENCE))["wait"] == 7
+    assert [verdict for verdict in faulty.verdicts_on(run_id) if verdict != "busy"] == ["mail", "ok"]
+    assert len(faulty.claims_of(run_id)) == 1
+
+
+@pytest.mark.parametrize("moment", ["mail_count", "mailbox_of", "change"])
+async def test_i6_a_signal_between_the_claim_and_the_park_is_used_once_without_another_claim(
+    proxy: Proxy, moment: str
+) -> None:
+    """It comes before the mail is counted, before the mailbox is read, or before the park is committed."""
+    url = fresh_url()
+    flow = durable("flow").wait_for_signal("wait", "go").wait_for_signal("again", "go")
+    app = Durable(proxy.url(url), [flow])
+    faulty = make_faulty(app)
+    async with app, Durable(url) as other:
+        run_id = (await app.start("flow")).run_id
+        await other.signal(run_id, "another")
+        held = proxy.hold(statements(url)[moment])
+        async with app.worker():
+            await held.reached()
+            assert (await other.signal(run_id, "go", 7)).accepted
+            held.release()
+            await until_status(app, run_id, "suspended")
+            assert (await app.status(run_id)).results == {"wait": 7}
+            assert len(faulty.claims_of(run_id)) == 1
+
+
+@pytest.mark.parametrize(("arrives", "verdict"), [("after its retry", b"done"), ("after the next one", b"lost")])
+async def test_i1_a_commit_that_arrives_when_its_worker_has_gone_on_changes_nothing(
+    proxy: Proxy, arrives: str, verdict: bytes
+) -> None:
+    """The proxy has it in its hands while the worker, cut off, connects again and repeats it."""
+    url, gates = fresh_url(), {"second": Gate(), "third": Gate()}
+    flow = durable("flow").step("first", nothing)
+    for name, gate in gates.items():
+        flow.step(name, gate.handler)
+    async with Durable(proxy.url(url), [flow]) as app, rival_of(url) as rival, app.worker():
+        late = proxy.hold(statements(url)["extend"])
+        run_id = (await app.start("flow")).run_id
+        await late.reached()
+        late.abandon()
+        await gates["second"].entered()
+        if arrives == "after the next one":
+            gates["second"].let.set()
+            await gates["third"].entered()
+        before = await app.journal(run_id), await rival.owners()
+        await late.released()
+        assert verdict in late.answer
+        assert (await app.journal(run_id), await rival.owners()) == before
+        for gate in gates.values():
+            gate.let.set()
+        await app.result(run_id, timeout=PATIENCE)
+        assert [entry.node for entry in await app.journal(run_id)] == ["first", "second", "third"]
+
+
+async def test_i6_a_park_that_arrives_when_its_run_was_signalled_and_goes_on_changes_nothing(proxy: Proxy) -> None:
+    url, gate = fresh_url(), Gate()
+    flow = durable("flow").step("first", nothing).wait_for_signal("wait", "go").step("last", gate.handler)
+    async with Durable(proxy.url(url), [flow]) as app, rival_of(url) as rival, app.worker():
+        late = proxy.hold(statements(url)["change"])
+        run_id = (await app.start("flow")).run_id
+        await late.reached()
+        late.abandon()
+        await until_status(app, run_id, "suspended")
+        assert (await app.signal(run_id, "go", 7)).accepted
+        await gate.entered()
+        before = await app.journal(run_id), await rival.owners()
+        await late.released()
+        assert b"lost" in late.answer
+        assert (await app.journal(run_id), await rival.owners()) == before
+        gate.let.set()
+        assert (await app.result(run_id, timeout=PATIENCE))["wait"] == 7
+
+
+@pytest.mark.parametrize("name", ["extend", "change"])
+async def test_i1_a_commit_whose_answer_is_lost_on_its_way_is_known_again(proxy: Proxy, name: str) -> None:
+    """The repeated one says `done`, or for a run that was let go of, `lost`; the handlers are called once."""
+    url, gate = fresh_url(), Gate()
+    gate.let.set()
+    flow = durable("flow").step("first", gate.handler).step("second", gate.handler).wait_for_signal("wait", "go")
+    app = Durable(proxy.url(url), [flow])
+    faulty = make_faulty(app)
+    async with app, app.worker():
+        lost = proxy.drop_answer(statements(url)[name])
+        run_id = (await app.start("flow")).run_id
+        await lost.answered()
+        assert b"ok" in lost.answer
+        await until_status(app, run_id, "suspended")
+        await eventually(lambda: len(faulty.verdicts_on(run_id)) == 2, within=PATIENCE)
+        await app.signal(run_id, "go")
+        await app.result(run_id, timeout=PATIENCE)
+        assert [entry.node for entry in await app.journal(run_id)] == ["first", "second", "wait"]
+    assert faulty.verdicts_on(run_id)[:2] == (["done", "ok"] if name == "extend" else ["ok", "lost"])
+    assert gate.calls == {run_id: 2}
+
+
+async def test_i4_runs_whose_claim_is_answered_to_nobody_go_on_without_blame(
+    proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The worker lives and beats all the while; it finds out by itself what is leased to it, and gives it back."""
+    url = fresh_url()
+    app = Durable(proxy.url(url), [durable("flow").step("work", nothing)], lease=LEASE_SECONDS)
+    async with app, rival_of(url) as rival:
+        started = await app.start_many("flow", [1, 2, 3])
+        lost = proxy.drop_answer(statements(url)["claim"])
+        async with app.worker() as worker:
+            before = worker.worker_id
+            await lost.answered()
+            assert await rival.owners() == [(before, 1, 0)] * 3
+            for each in started:
+                await app.result(each.run_id, timeout=PATIENCE)
+            assert worker.worker_id == before
+        assert [(token, crashes) for _, token, crashes in await rival.owners()] == [(3, 0)] * 3
+    assert "never received" in caplog.text
+
+
+@pytest.mark.parametrize("resume", ["is committed", "is rolled back"])
+async def test_i6_a_resume_that_is_being_committed_at_the_deadline_is_used_or_undone(proxy: Proxy, resume: str) -> None:
+    """The timeout is passed over as long as the resume holds the run, and is then refused, or taken."""
+    url = fresh_url()
+    app = Durable(url, [durable("flow").wait_for_signal("wait", "go", timeout=0.05, default=TIMED_OUT)])
+    faulty = make_faulty(app)
+    async with app, Durable(proxy.url(url)) as other:
+        timeout = faulty.stop_before("commit", times_out)
+        run_id = (await app.start("flow")).run_id
+        async with app.worker():
+            await timeout.reached()
+            commit = proxy.hold("COMMIT;")
+            resuming = asyncio.create_task(other.resume(run_id, "go", 7))
+            await commit.reached()
+            assert await timeout.released() == ["busy"]
+            if resume == "is committed":
+                commit.release()
+                assert (await resuming).accepted
+                assert await app.result(run_id, timeout=PATIENCE) == {"wait": 7}
+            else:
+                proxy.cut()
+                with pytest.raises(StoreUnavailableError):
+                    await resuming
+                assert await app.result(run_id, timeout=PATIENCE) == {"wait": TIMED_OUT}
+    assert ("mail" in faulty.verdicts_on(run_id)) == (resume == "is committed")
+
+
+async def test_i6_of_two_resumes_whose_transactions_overlap_one_is_accepted_and_the_next_wait_stays() -> None:
+    async def talk(ctx: Context) -> Any:
+        heard = [] if ctx.resume_data is None else [*ctx.results["talk"], ctx.resume_data]
+        return heard if len(heard) == 2 else Suspended(heard)
+
+    with own_database() as url:
+        async with (
+            Proxy(url) as proxy,
+            Durable(url, [durable("flow").step("talk", talk)]) as app,
+            Durable(proxy.url(url)) as other,
+            rival_of(url) as rival,
+            app.worker(),
+        ):
+            run_id = (await app.start("flow")).run_id
+            await until_status(app, run_id, "suspended")
+            commit = proxy.hold("COMMIT;")
+            first = asyncio.create_task(other.resume(run_id, "talk", "a"))
+            await commit.reached()
+            second = asyncio.create_task(app.resume(run_id, "talk", "b"))
+            await rival.until_waiting()
+            commit.release()
+            assert ((await first).accepted, (await second).accepted) == (True, False)
+
+            async def suspended_again() -> bool:
+                snapshot = await app.status(run_id)
+                return snapshot.status == "suspended" and snapshot.results == {"talk": ["a"]}
+
+            await eventually(suspended_again, within=PATIENCE)
+            assert (await app.resume(run_id, "talk", "c")).accepted
+            assert await app.result(run_id, timeout=PATIENCE) == {"talk": ["a", "c"]}

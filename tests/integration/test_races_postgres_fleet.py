@@ -1,0 +1,187 @@
+"""Workers on PostgreSQL whose clock steps, who are buried with a batch in their socket, whose batch cannot be kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stepwell import Context, Durable, RunFailedError, durable
+from stepwell.store.postgres.location import location_of
+from stepwell.store.postgres.sql import NOW
+from stepwell.store.postgres.store import PostgresStore
+from tests.faulty import FaultyStore, make_faulty
+from tests.postgres import dsn, fresh_url
+from tests.proxy import Proxy
+from tests.rival import Rival, rival_of, statements
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+PATIENCE = 30
+MANY = 256
+FLEET = 3
+LOOKS = 2
+"""How often each worker looks after the others before a test says that nobody was buried: once for certain anew."""
+
+
+class SteppedStore(PostgresStore):
+    """A store whose instant is the server's, and as many microseconds as a table says."""
+
+    now = f"({NOW} + (SELECT micros FROM stepwell.stepped))"
+
+
+async def nothing(ctx: Context) -> None:
+    pass
+
+
+@contextlib.asynccontextmanager
+async def stepped_rival(url: str) -> AsyncIterator[Rival]:
+    """A rival on an empty store whose clock can be stepped."""
+    async with rival_of(url) as rival:
+        await rival.execute(f"CREATE SCHEMA {location_of(url).schema}")
+        await rival.execute("CREATE TABLE stepwell.stepped (micros bigint NOT NULL)")
+        await rival.execute("INSERT INTO stepwell.stepped VALUES (0)")
+        yield rival
+
+
+@pytest.mark.parametrize("seconds", [60, -60])
+async def test_i4_no_run_changes_hands_when_the_servers_clock_steps_in_an_outage(seconds: int) -> None:
+    """By that clock all workers were silent for a minute; but each has seen the others beat just now."""
+    url, let, begun = fresh_url(), asyncio.Event(), Counter[str]()
+
+    async def work(ctx: Context) -> None:
+        begun[ctx.run_id] += 1
+        await let.wait()
+
+    flow = durable("flow").step("work", work).step("last", nothing)
+    async with Proxy(dsn()) as proxy, stepped_rival(url) as rival, contextlib.AsyncExitStack() as stack:
+        fleet: list[tuple[Durable, FaultyStore]] = []
+        for queue in map(str, range(FLEET)):
+            app = Durable(proxy.url(url), [flow], queue=queue)
+            app._store = SteppedStore(proxy.url(url), app._runtime)
+            fleet.append((app, make_faulty(app)))
+            await stack.enter_async_context(app)
+            await stack.enter_async_context(app.worker())
+        started = [one.run_id for app, _ in fleet for one in await app.start_many("flow", [1, 2])]
+        await eventually(lambda: len(begun) == len(started), within=PATIENCE)
+        before = await rival.owners()
+        proxy.refuse()
+        proxy.cut()
+        await rival.execute("UPDATE stepwell.stepped SET micros = $1", seconds * 1_000_000)
+        proxy.heal()
+        seen = [looks_of(faulty) for _, faulty in fleet]
+
+        def have_all_looked() -> bool:
+            return all(looks_of(faulty) >= before + LOOKS for (_, faulty), before in zip(fleet, seen, strict=True))
+
+        await eventually(have_all_looked, within=PATIENCE)
+        assert await rival.owners() == before
+        let.set()
+        for run_id in started:
+            await fleet[0][0].result(run_id, timeout=PATIENCE)
+        assert [crashes for _, _, crashes in await rival.owners()] == [0] * len(started)
+    assert set(begun.values()) == {1}
+
+
+def looks_of(faulty: FaultyStore) -> int:
+    """How often its worker has looked after the others."""
+    return sum(verb == "workers" for verb, _, _ in faulty.answers)
+
+
+class Stubborn:
+    """A handler whose calls end when each is let, cancelled or not, and give their number."""
+
+    def __init__(self) -> None:
+        self.lets: list[asyncio.Event] = []
+        self.ended: list[int] = []
+
+    async def handler(self, ctx: Context) -> int:
+        """Waits to be let."""
+        let = asyncio.Event()
+        self.lets.append(let)
+        number = len(self.lets)
+        while not let.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await let.wait()
+        self.ended.append(number)
+        return number
+
+
+async def test_i3_what_a_worker_that_was_buried_has_in_its_socket_and_in_hand_is_not_written() -> None:
+    """It goes on under a new id, and claims the same run again while the handler of before is still at work."""
+    url, slow, let, calls = fresh_url(), Stubborn(), asyncio.Event(), list[str]()
+
+    async def quick(ctx: Context) -> None:
+        calls.append(ctx.run_id)
+        if len(calls) == 2:
+            await let.wait()
+
+    flows = [durable("slow").step("work", slow.handler), durable("quick").step("first", quick).step("last", nothing)]
+    async with (
+        Proxy(dsn()) as proxy,
+        Durable(proxy.url(url), flows, lease=1) as app,
+        Durable(url) as other,
+        app.worker() as worker,
+    ):
+        long = await app.start("slow")
+        await eventually(lambda: len(slow.lets) == 1, within=PATIENCE)
+        sent = proxy.hold(statements(url)["extend"])
+        short = await app.start("quick")
+        await sent.reached()
+        old_id = worker.worker_id
+        assert await other._store.bury(old_id, None) == 2
+        await eventually(lambda: len(slow.lets) == 2 and len(calls) == 2, within=PATIENCE)
+        assert worker.worker_id != old_id
+        await sent.released()
+        assert b"lost" in sent.answer
+        let.set()
+        slow.lets[0].set()
+        await eventually(lambda: slow.ended == [1], within=PATIENCE)
+        await app.result(short.run_id, timeout=PATIENCE)
+        assert await app.journal(long.run_id) == []
+        slow.lets[1].set()
+        assert await app.result(long.run_id, timeout=PATIENCE) == {"work": 2}
+        (entry,) = await app.journal(long.run_id)
+    assert (entry.attempt, entry.worker) == (1, worker.worker_id)
+
+
+async def test_i1_outcomes_that_cannot_be_kept_fail_alone_in_a_full_batch(caplog: pytest.LogCaptureFixture) -> None:
+    """An error text that is no text, a result of 20 MB, and a row that stands in the journal already."""
+    url, gate, begun = fresh_url(), asyncio.Event(), Counter[str]()
+
+    async def work(ctx: Context) -> Any:
+        begun[ctx.run_id] += 1
+        await gate.wait()
+        if ctx.input == "text":
+            raise ValueError("nul \0 and surrogate \udc80")
+        return "x" * 20_000_000 if ctx.input == "large" else ctx.input
+
+    inputs = [*range(MANY - 3), "text", "large", "by hand"]
+    flow = durable("flow").step("first", nothing).step("work", work, max_retries=0).step("last", nothing)
+    async with Durable(url, [flow]) as app, rival_of(url) as rival, app.worker(concurrency=MANY):
+        *good, text, large, doubled = [each.run_id for each in await app.start_many("flow", inputs)]
+        await eventually(lambda: len(begun) == MANY, within=PATIENCE)
+        await rival.execute(
+            "INSERT INTO stepwell.journal (run_id, seq, node, item, phase, n, kind, attempt, status, value, started_at,"
+            " finished_at, worker) VALUES ($1, 2, 'work', '', 'do', 0, 'step', 1, 'completed', $2, 0, 0, 'nobody')",
+            doubled,
+            b'"somebody\'s"',
+        )
+        gate.set()
+        for at, run_id in enumerate(good):
+            assert (await app.result(run_id, timeout=PATIENCE))["work"] == at
+        failures = []
+        for run_id in (text, large):
+            with pytest.raises(RunFailedError) as caught:
+                await app.result(run_id, timeout=PATIENCE)
+            failures.append((caught.value.error.node, caught.value.error.type))
+        assert failures == [("work", "ValueError"), ("work", "PayloadError")]
+        await eventually(lambda: f"Run {doubled} stopped being driven" in caplog.text, within=PATIENCE)
+        assert [entry.result for entry in await app.journal(doubled) if entry.node == "work"] == ["somebody's"]
+    assert "duplicate key" in caplog.text
+    assert set(begun.values()) == {1}

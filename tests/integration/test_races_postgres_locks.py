@@ -1,0 +1,182 @@
+"""Rows on PostgreSQL that somebody holds, keys that two write at once, and a queue of notifications that is full."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+
+from stepwell import Context, Durable, durable
+from stepwell.store.postgres.sql import columns
+from tests.faulty import make_faulty
+from tests.gates import Gate
+from tests.postgres import Server, fresh_url
+from tests.proxy import Proxy
+from tests.rival import Rival, deadlocks_in, keeper_of, own_database, rival_of, statements
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stepwell.store.protocol import NewRun
+
+PATIENCE = 30
+MANY = 256
+FULL_AT = 64
+"""Pages of notifications; a server has room for no fewer."""
+
+
+async def nothing(ctx: Context) -> None:
+    pass
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """An empty store in a database of its own."""
+    with own_database() as url:
+        yield url
+
+
+async def test_i4_a_transaction_of_somebody_that_has_signalled_a_run_stops_neither_the_others_nor_the_beat() -> None:
+    """Of a full batch one run is passed over until they commit; the rest goes on, and nobody waits for a lock."""
+    url, gate, begun = fresh_url(), asyncio.Event(), Counter[str]()
+
+    async def work(ctx: Context) -> None:
+        begun[ctx.run_id] += 1
+        await gate.wait()
+
+    app = Durable(url, [durable("flow").step("work", work).step("last", nothing)], lease=1)
+    faulty = make_faulty(app)
+    async with app, rival_of(url) as rival, app.worker(concurrency=MANY) as worker:
+        held, *others = [each.run_id for each in await app.start_many("flow", range(MANY))]
+        await eventually(lambda: len(begun) == MANY, within=PATIENCE)
+        async with rival.connection.transaction():
+            await rival.signal(held, "go", b"1")
+            gate.set()
+
+            async def all_others_have() -> bool:
+                return len(await app.list(status="completed", limit=MANY)) == len(others)
+
+            await eventually(all_others_have, within=PATIENCE)
+            before = await rival.value("SELECT beat_at FROM stepwell.workers")
+
+            async def has_beaten() -> bool:
+                return bool(await rival.value("SELECT beat_at > $1 FROM stepwell.workers", before))
+
+            await eventually(has_beaten, within=PATIENCE)
+            assert "busy" in faulty.verdicts_on(held)
+            assert await app.journal(held) == []
+        await app.result(held, timeout=PATIENCE)
+        assert {crashes for _, _, crashes in await rival.owners()} == {0}
+        assert [row.worker_id for row in await app._store.workers()] == [worker.worker_id]
+    assert set(begun.values()) == {1}
+
+
+@pytest.mark.parametrize("first", ["is committed", "is rolled back"])
+async def test_i10_a_start_waits_for_another_with_its_key_that_is_not_committed_yet(url: str, first: str) -> None:
+    async with keeper_of(url) as keeper, rival_of(url) as rival:
+        mine, theirs = [await keeper.new(key="key") for _ in range(2)]
+        transaction = rival.connection.transaction()
+        await transaction.start()
+        await rival.execute(statements(url)["add_runs"], *written(theirs))
+        starting = asyncio.create_task(keeper.store.start([mine]))
+        await rival.until_waiting()
+        await (transaction.commit() if first == "is committed" else transaction.rollback())
+        (started,) = await starting
+        assert started.run_id == (theirs if first == "is committed" else mine).run_id
+        assert await keeper.listed() == [started.run_id]
+
+
+async def test_i10_starts_of_the_same_keys_in_opposite_orders_are_in_no_deadlock(url: str) -> None:
+    """Somebody holds the key in the middle, so that both have written what they could when they go on."""
+    async with keeper_of(url) as keeper, rival_of(url) as rival:
+        runs = [[await keeper.new(key=key) for key in keys] for keys in ("amz", "zma")]
+        transaction = rival.connection.transaction()
+        await transaction.start()
+        await rival.execute(statements(url)["add_runs"], *written(await keeper.new(key="m")))
+        starting = [asyncio.create_task(keeper.store.start(some)) for some in runs]
+        await rival.until_waiting(2)
+        await transaction.rollback()
+        one, other = await asyncio.gather(*starting)
+        assert {each.run_id for each in one} == {each.run_id for each in other}
+        assert len(await keeper.listed()) == 3
+    assert await deadlocks_in(url) == 0
+
+
+def written(run: NewRun) -> list[Any]:
+    """What `add_runs` is given for a run."""
+    return columns([(run.run_id, run.lane, run.workflow, run.key, 0, None, None, run.value)], 8)
+
+
+async def test_i3_a_burial_that_waits_for_a_beat_to_be_committed_buries_nobody(url: str) -> None:
+    async with keeper_of(url) as keeper, rival_of(url) as rival:
+        lease = await keeper.leased()
+        await rival.execute("UPDATE stepwell.workers SET beat_at = 0")
+        async with rival.connection.transaction():
+            await rival.execute(statements(url)["beat"], "ann")
+            burying = asyncio.create_task(keeper.store.bury("ann", 60_000_000))
+            await rival.until_waiting()
+        assert await burying is None
+        assert await rival.owners() == [("ann", lease.token, 0)]
+        assert keeper.hearts["ann"].beat() == {lease.run_id: lease.token}
+
+
+async def test_i3_a_beat_that_waits_for_a_burial_to_be_committed_hears_of_it(url: str) -> None:
+    async with (
+        Proxy(url) as proxy,
+        keeper_of(url) as keeper,
+        keeper_of(proxy.url(url)) as other,
+        rival_of(url) as rival,
+    ):
+        lease = await keeper.leased()
+        await rival.execute("UPDATE stepwell.workers SET beat_at = 0")
+        commit = proxy.hold("COMMIT;")
+        burying = asyncio.create_task(other.store.bury("ann", 60_000_000))
+        await commit.reached()
+        beating = asyncio.create_task(asyncio.to_thread(keeper.hearts["ann"].beat))
+        claiming = asyncio.create_task(keeper.claim())
+        await rival.until_waiting(2)
+        commit.release()
+        assert await burying == 1
+        assert await beating is None
+        assert await claiming == []
+        assert [(token, crashes) for _, token, crashes in await rival.owners()] == [(lease.token + 1, 1)]
+
+
+async def talk_for_ever(talker: Rival, length: int) -> None:
+    while True:
+        await talker.execute("SELECT pg_notify('news', repeat('x', $1))", length)
+
+
+async def test_i7_commits_go_on_when_the_queue_of_notifications_is_full() -> None:
+    """Somebody listens, and hears nothing: the server keeps all that was said for them, until it has no room."""
+    with Server(fsync=False, settings={"max_notify_queue_pages": str(FULL_AT)}) as server:
+        async with rival_of(server.dsn) as deaf, rival_of(server.dsn) as talker:
+            await deaf.connection.add_listener("news", lambda *_: None)
+            async with deaf.connection.transaction():
+                for length in (7000, 0):
+                    with pytest.raises(asyncpg.ProgramLimitExceededError, match="NOTIFY queue"):
+                        await talk_for_ever(talker, length)
+                gate = Gate()
+                gate.let.set()
+                flow = durable("flow").step("work", gate.handler).wait_for_signal("wait", "go")
+                async with Durable(server.dsn, [flow]) as app, Durable(server.dsn) as other, app.worker():
+                    run_id = (await app.start("flow")).run_id
+                    await gate.entered()
+                    assert (await other.signal(run_id, "go", 7)).accepted
+                    assert (await other.result(run_id, timeout=PATIENCE))["wait"] == 7
+
+
+async def test_a_connection_for_notifications_that_is_given_up_half_made_is_closed(url: str) -> None:
+    async with Proxy(url) as proxy, keeper_of(proxy.url(url)) as keeper:
+        before = proxy.connections
+        listening = proxy.hold("LISTEN")
+        looking = asyncio.create_task(keeper.store.reader.changed())
+        await listening.reached()
+        looking.cancel()
+        await asyncio.wait({looking})
+        listening.release()
+        await eventually(lambda: proxy.connections == before, within=PATIENCE)

@@ -1,0 +1,107 @@
+"""A history of calls to stores and to the model beside them; whoever draws the calls is elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from tests.model.calls import WORKERS, Call, Calls
+from tests.model.model import ENDED, Model
+from tests.model.stores import Stores
+
+if TYPE_CHECKING:
+    from tests.model.calls import Draw
+    from tests.model.stores import Kept
+
+
+class History:
+    """Two workers and six runs to begin with; `reached` counts what was answered."""
+
+    def __init__(self, *kinds: str) -> None:
+        self.reached = Counter[str]()
+        self.stores = Stores(kinds)
+        self.model = Model(self.stores.clock.wall())
+        self.calls = Calls(self.model)
+        self.make(self.calls.enlist_this("ann"))
+        self.make(self.calls.enlist_this("bob"))
+        self.make(self.calls.start_these(0, [None, "k1", None, None]))
+        self.make(self.calls.start_these(1, [None, None]))
+
+    def end(self) -> None:
+        """Removes the stores."""
+        self.stores.end()
+
+    def call(self, what: str, draw: Draw) -> None:
+        """One call, and a look at everything after it."""
+        if what == "time_passes":
+            self.stores.clock.go_on(draw((1, 4, 11)))
+            self.model.now = self.stores.clock.wall()
+            return
+        drawn: Call | None = getattr(self.calls, what)(draw)
+        if drawn is not None:
+            answer = self.make(drawn)
+            told = answer if what.startswith("commit") else [bool(answer)]
+            self.reached.update(f"{what} {one}" for one in told)
+            self.look()
+
+    def two_calls(self, one: str, other: str, draw: Draw) -> None:
+        """Two calls that overlap; what they are answered is what one order of the two would be."""
+        drawn = [
+            self.calls.commit(draw, most=1) if what == "commit" else getattr(self.calls, what)(draw)
+            for what in (one, other)
+        ]
+        both: list[Call] = [call for call in drawn if call is not None]
+        answers = self.stores.ask(lambda kept: at_once(kept, both))
+        told = list(zip(both, answers, strict=True))
+        self._explain([(call, answer) for call, answer in told if answer != ["busy"]])
+        for call, answer in told:
+            if answer == ["busy"]:
+                self.make(call)
+                self.reached["busy"] += 1
+        self.reached[f"{one} with {other}"] += 1
+        self.look()
+
+    def make(self, call: Call) -> Any:
+        """The stores answer as the model does."""
+        expected = call.model(self.model)
+        assert self.stores.ask(call.store) == expected
+        return expected
+
+    def look(self) -> None:
+        """The stores hold what the model holds."""
+        runs = self.model.runs
+        seen = self.stores.ask(lambda kept: kept.seen(list(runs), WORKERS))
+        assert seen["journals"] == {run_id: list(enumerate(run.nodes, 1)) for run_id, run in runs.items()}
+        assert seen["mail"] == {
+            run_id: (run.mail, [(n, *letter) for n, letter in sorted(run.unread.items())])
+            for run_id, run in runs.items()
+            if run_id in seen["mail"]
+        }
+        assert seen["runs"] == {
+            run_id: (run.status, run.position, run.awaiting, None if run.worker else run.wake_at, run.new.key)
+            for run_id, run in runs.items()
+        }
+        assert seen["leased"] == {worker: self.model.leased(worker) for worker in WORKERS}
+        assert seen["workers"] == set(self.model.workers.items())
+        assert all(run.worker is None for run in runs.values() if run.status in ENDED)
+
+    def _explain(self, told: list[tuple[Call, Any]]) -> None:
+        """Goes on with the first order of the calls that explains the answers."""
+        touched = frozenset[str]().union(*(call.touches for call, _ in told))
+        for order in (told, told[::-1]):
+            for held in (frozenset[str](), touched):
+                tried = self.model.copy()
+                if all(_gives(tried, call, held) == answer for call, answer in order):
+                    self.model.runs, self.model.workers = tried.runs, tried.workers
+                    return
+        raise AssertionError(f"no order of the two calls gives {[answer for _, answer in told]}")
+
+
+def _gives(model: Model, call: Call, held: frozenset[str]) -> Any:
+    return call.model(model) if call.passing_over is None else call.passing_over(model, set(held))
+
+
+async def at_once(kept: Kept, calls: list[Call]) -> list[Any]:
+    """The answers to calls that overlap."""
+    return list(await asyncio.gather(*(call.store(kept) for call in calls)))

@@ -1,0 +1,188 @@
+"""What a store promises, in plain Python over a dict: no SQL, no transactions, one call after the other."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from stepwell.store.protocol import Advance, NewRun
+
+LOOK_AGAIN = 50_000
+ENDED = ("completed", "failed", "canceled")
+
+
+@dataclass
+class Run:
+    """A stored run with its journal and mailbox."""
+
+    new: NewRun
+    due_at: int | None
+    wake_at: int | None
+    status: str = "pending"
+    position: int = 0
+    worker: str | None = None
+    token: int = 0
+    mail: int = 0
+    crashes: int = 0
+    awaiting: str | None = None
+    parked_at: int | None = None
+    nodes: list[str] = field(default_factory=list)
+    unread: dict[int, tuple[str, bytes | None]] = field(default_factory=dict)
+    keys: set[str] = field(default_factory=set)
+
+    def free(self, now: int, *, crashed: bool = False) -> None:
+        """Whoever held it holds it no more."""
+        self.worker, self.token, self.due_at, self.crashes = None, self.token + 1, now, self.crashes + crashed
+
+    def post(self, name: str, value: bytes | None, now: int) -> None:
+        """A child of it has ended."""
+        if self.status not in ENDED:
+            self.mail += 1
+            self.unread[self.mail] = (name, value)
+            if self.worker is None and self.status == "suspended" and self.awaiting is None:
+                self.status, self.due_at = "running", now
+
+
+@dataclass
+class Model:
+    """The runs by id, in the order they were written, and the workers by id with their last beat."""
+
+    now: int
+    runs: dict[str, Run] = field(default_factory=dict)
+    workers: dict[str, int] = field(default_factory=dict)
+
+    def copy(self) -> Model:
+        """The same, to try what another order of calls would give."""
+        return copy.deepcopy(self)
+
+    def start(self, runs: list[NewRun]) -> list[tuple[str, str]]:
+        """The run of each: itself, or the first of its key."""
+        answers = []
+        for new in runs:
+            same = [run for run in self.runs.values() if new.key is not None and run.new.key == new.key]
+            if not same:
+                at = self.now + new.delay
+                self.runs[new.run_id] = Run(new, at, at if new.delay else None)
+            answers.append((same[0].new.run_id, same[0].status) if same else (new.run_id, "pending"))
+        return answers
+
+    def claim(
+        self, worker: str, lane: int, limit: int, suspects: int, *, passing_over: Collection[str] = ()
+    ) -> tuple[bool, Any, Any]:
+        """Whether the worker lives; the leases; and with none, how long until the next is due."""
+        if worker not in self.workers:
+            return False, [], None
+        free = [run for run in self.runs.values() if run.worker is None and run.due_at is not None]
+        waiting = sorted((run.due_at or 0, run.new.run_id) for run in free if run.new.lane == lane)
+        due = [self.runs[run_id] for at, run_id in waiting if at <= self.now and run_id not in passing_over]
+        chosen = [run for run in due if run.crashes > 1][: min(suspects, limit)]
+        chosen += [run for run in due if run.crashes < 2][: limit - len(chosen)]
+        for run in chosen:
+            run.worker, run.token = worker, run.token + 1
+            run.status = "running" if run.status == "pending" else run.status
+        held = any(at <= self.now and run_id in passing_over for at, run_id in waiting)
+        later = [LOOK_AGAIN] if held else [at - self.now for at, _ in waiting if at > self.now]
+        return True, {run.new.run_id: facts(run) for run in chosen}, 0 if chosen else min(later, default=None)
+
+    def commit(self, worker: str, advances: list[Advance]) -> list[str]:
+        """A verdict on each; those that are ok are applied, own changes before the mail between them."""
+        verdicts = [self._verdict(worker, one) for one in advances]
+        sound = [one for one, verdict in zip(advances, verdicts, strict=True) if verdict == "ok"]
+        for one in sound:
+            run = self.runs[one.run_id]
+            run.nodes += [row.node for row in one.rows]
+            run.position, run.crashes = one.position, 0 if one.rows else run.crashes
+            run.wake_at, run.awaiting, run.parked_at = one.wake_at, one.awaiting, one.parked_at
+            if not one.lean:
+                run.status, run.due_at, run.worker = one.status, one.due_at, None if one.release else worker
+            for n in one.consumed:
+                run.unread.pop(n, None)
+            for new in one.spawned:
+                self.runs[new.run_id] = Run(new, self.now, None)
+        for one in sound:
+            if one.post is not None:
+                self.runs[one.post.parent_id].post(one.post.parent_node, one.post.value, self.now)
+        return verdicts
+
+    def _verdict(self, worker: str, one: Advance) -> str:
+        run = self.runs[one.run_id]
+        if (run.worker, run.token) != (worker, one.token):
+            return "lost"
+        if one.rows and len(run.nodes) == one.seq + len(one.rows):
+            return "done"
+        if len(run.nodes) != one.seq:
+            return "lost"
+        return "ok" if one.seen in {None, run.mail} else "mail"
+
+    def deliver(self, run_id: str, name: str, value: bytes, key: str | None, *, waiting_only: bool) -> Any:
+        """Whether it was accepted, the status after it, and whether the run is due for it."""
+        run = self.runs[run_id]
+        wakes = run.awaiting == name
+        if key in run.keys:
+            return True, run.status, False
+        if run.status in ENDED or (waiting_only and not wakes):
+            return False, run.status, False
+        run.mail += 1
+        run.unread[run.mail] = (name, value)
+        run.keys |= set() if key is None else {key}
+        if wakes:
+            run.status = "running" if run.status == "suspended" else run.status
+            run.awaiting = run.wake_at = None
+            run.due_at = self.now if run.worker is None else run.due_at
+        return True, run.status, wakes and run.worker is None
+
+    def cancel(self, run_id: str) -> set[str]:
+        """The runs of the tree that had not ended."""
+        tree = [run_id]
+        for one in tree:
+            tree += [run.new.run_id for run in self.runs.values() if run.new.parent_id == one]
+        canceled = {one for one in tree if self.runs[one].status not in ENDED}
+        for run in map(self.runs.__getitem__, canceled):
+            run.free(self.now)
+            run.status, run.due_at, run.wake_at, run.awaiting, run.parked_at = "canceled", None, None, None, None
+        root = self.runs[run_id].new
+        if run_id in canceled and root.parent_id is not None:
+            self.runs[root.parent_id].post(root.parent_node or "", None, self.now)
+        return canceled
+
+    def leave(self, worker: str, *, silent_for: int | None = None, crashed: bool = False) -> int | None:
+        """How many runs were freed; None for a worker that is not there, or not silent for so long."""
+        beat = self.workers.get(worker)
+        if beat is None or (silent_for is not None and beat >= self.now - silent_for):
+            return None
+        del self.workers[worker]
+        held = [run for run in self.runs.values() if run.worker == worker]
+        for run in held:
+            run.free(self.now, crashed=crashed)
+        return len(held)
+
+    def give_back(self, worker: str, run_id: str, token: int, delay: int) -> None:
+        """The worker lets go of a run that it holds under that token."""
+        run = self.runs[run_id]
+        if (run.worker, run.token) == (worker, token):
+            run.free(self.now + delay)
+
+    def beat(self, worker: str) -> dict[str, int] | None:
+        """The runs that the worker holds; None when it was buried."""
+        if worker not in self.workers:
+            return None
+        self.workers[worker] = self.now
+        return self.leased(worker)
+
+    def retire(self, worker: str) -> None:
+        """The worker leaves."""
+        self.leave(worker)
+
+    def leased(self, worker: str) -> dict[str, int]:
+        """The runs that the worker holds, with their tokens."""
+        return {run_id: run.token for run_id, run in self.runs.items() if run.worker == worker}
+
+
+def facts(run: Run) -> tuple[Any, ...]:
+    """What a claim tells of a run."""
+    length, waits = len(run.nodes), (run.wake_at, run.awaiting, run.parked_at)
+    return run.token, length, run.mail, run.crashes, run.status, waits, run.new.parent_id, run.new.value

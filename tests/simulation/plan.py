@@ -17,7 +17,7 @@ from tests.simulation.designs import KINDS, Design, StepSpec, designs_from
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-LONG = 0.02
+LONG = 0.005
 """The share of histories with many runs; the others are short, with faults as dense."""
 RATES = {
     "away": 0.03,
@@ -151,7 +151,7 @@ def plan_of(seed: int, without: Iterable[str] = ()) -> Plan:
         theme=theme,
         designs=designs,
         inputs=tuple(inputs),
-        workers=chance.choice((1, 2, 2, 3)),
+        workers=chance.choice((1, 1, 2, 2, 3)),
         threads=1 if theme else chance.choice((1, 2, 32)),
         unit=unit,
         lease=0.6,

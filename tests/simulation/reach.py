@@ -89,7 +89,7 @@ def wanted() -> set[str]:
         *where,
         *simple,
         "fault kill at any await",
-        *(f"pair {one} + {other}" for one, other in combinations(sorted(FAULTS), 2)),
+        *(f"pair {one} + {other}" for one, other in combinations(sorted((*RATES, *EVENTS)), 2)),
     }
 
 

@@ -90,7 +90,7 @@ class History:
         assert all(run.worker is None for run in runs.values() if run.status in ENDED)
 
     def _explain(self, told: list[tuple[Call, Any]]) -> None:
-        """Goes on with the first order of the calls, each with what the other held or without, that gives the answers"""
+        """Goes on with the first order of the calls, each with or without what the other held."""
         touched = [call.touches | set(dict(answer[1]) if call.passing_over else ()) for call, answer in told]
         for order in itertools.permutations(range(len(told))):
             for meets in itertools.product((False, True), repeat=len(told)):

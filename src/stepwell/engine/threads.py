@@ -39,6 +39,7 @@ class Threads:
         self._loop = asyncio.get_running_loop()
         self._waiting: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
         self._ended: deque[tuple[Ticket, Any, BaseException | None]] = deque()
+        self._is_told = False
         self._running = 0
         self._idle = 0
         self._abandoned: list[Ticket] = []
@@ -98,13 +99,15 @@ class Threads:
         """Hands over to the event loop what the call gave or raised."""
         ticket.ended = True
         self._ended.append((ticket, result, error))
-        if len(self._ended) == 1:
+        if not self._is_told:  # looked at after the append: whoever is to hand over what came before takes this, too
+            self._is_told = True
             try:
                 self._loop.call_soon_threadsafe(self._hand_over)
             except RuntimeError:  # the loop was closed: nobody is left to be told
                 return
 
     def _hand_over(self) -> None:
+        self._is_told = False
         while self._ended:
             ticket, result, error = self._ended.popleft()
             if ticket.abandoned or ticket.future.done():

@@ -78,6 +78,9 @@ class Heartbeat:
         except StoreUnavailableError as error:
             _log.warning("The heartbeat finds no store: %s", error)
             return
+        except Exception:  # noqa: BLE001  a worker that beats no more, and says nothing, would be buried alive
+            _log.exception("The heartbeat failed; trying again.")
+            return
         self.succeeded_at = self._runtime.monotonic()
         self._tell(lambda: self._on_beat(leased, began))
 

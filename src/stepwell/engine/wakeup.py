@@ -53,6 +53,9 @@ class Wakeup:
             except StoreUnavailableError as error:
                 _log.warning("Cannot look for changes: %s", error)
                 pause = _AWAY_SECONDS
+            except Exception:  # noqa: BLE001  who looks no more, and says nothing, would leave all who wait waiting
+                _log.exception("Looking for changes failed; trying again.")
+                pause = _AWAY_SECONDS
             else:
                 pause = _BUSY_SECONDS if changed else min(pause * 2, _IDLE_SECONDS)
                 if changed:

@@ -166,7 +166,7 @@ class Durable:
         """Writes a run and makes it due, in one transaction; returns at once.
 
         The same workflow and `key` give the first run as it stands. Raises WorkflowNotRegisteredError, PayloadError
-        and StoreUnavailableError; then nothing was started.
+        and StoreUnavailableError; then nothing was started, or the answer was lost: with a `key` it is safe to repeat.
         """
         value = encode(input, "input", self._settings.max_value_bytes)
         return (await self._start(workflow, [value], [key], delay))[0]

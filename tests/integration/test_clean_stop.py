@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from stepwell import Durable
+from stepwell import Durable, durable
 from tests.postgres import fresh_url
 from tests.programs.gated import HandlersLog, workflows
 from tests.programs.processes import PATIENCE, ROOT, let
@@ -20,6 +22,8 @@ from tests.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from stepwell import Context
 
 CONCURRENCY = 2
 RUNS = 5
@@ -89,6 +93,31 @@ async def test_told_to_stop_it_gives_back_what_has_no_handler_and_keeps_the_rest
         async with app.worker():
             for run_id in runs:
                 await app.result(run_id, timeout=PATIENCE)
+
+
+async def test_told_to_stop_it_gives_back_what_waits_for_a_thread_and_begins_none_of_it(url: str) -> None:
+    begun: list[str] = []
+    let_go = threading.Event()
+
+    def work(ctx: Context) -> None:
+        begun.append(ctx.run_id)
+        let_go.wait(PATIENCE)
+
+    async with Durable(url, [durable("flow").step("work", work)]) as app:
+        here = app.worker(threads=1, concurrency=4, grace=PATIENCE)
+        await here.__aenter__()
+        runs = {one.run_id for one in await app.start_many("flow", [None] * 3)}
+
+        async def holds(wanted: set[str]) -> bool:
+            return await leased(app) == wanted
+
+        await eventually(lambda: len(begun) == 1, within=PATIENCE)
+        await eventually(lambda: holds(runs), within=PATIENCE)
+        leaving = asyncio.create_task(here.__aexit__(None, None, None))
+        await eventually(lambda: holds(set(begun)), within=PATIENCE)
+        let_go.set()
+        await leaving
+        assert len(begun) == 1
 
 
 async def test_told_to_stop_it_waits_for_a_handler_that_will_not_end_no_longer_than_its_grace(

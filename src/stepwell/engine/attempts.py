@@ -43,14 +43,14 @@ class Attempts:
         try:
             ending = await self._host.performer.perform(call, self._tools)
             return Attempt(call, now(), ending)
-        except ClosedError:
+        except (ClosedError, KeyboardInterrupt, GeneratorExit):
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is its failure
-            return Attempt(call, now(), None, error)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
+            return Attempt(call, now(), None, error)
+        except BaseException as error:  # noqa: BLE001  whatever a user's function raises is its failure
             return Attempt(call, now(), None, error)
 
     def begin(self, call: Call) -> None:

@@ -49,6 +49,7 @@ class Committer:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Waiting] = deque()
         self._large: deque[_Waiting] = deque()
+        self._under_way: list[_Waiting] = []
         self._flushing: asyncio.Task[None] | None = None
 
     def commit(self, advance: Advance) -> asyncio.Future[Verdict]:
@@ -64,18 +65,21 @@ class Committer:
         return answer
 
     async def close(self, seconds: float) -> None:
-        """Waits until nothing is on its way; what a store that is away does not take by then, it will never see."""
+        """Waits until nothing is on its way; what a store that is away does not take by then is lost."""
         if self._flushing is not None:
             flushing = self._flushing
             await asyncio.wait({flushing}, timeout=seconds)
             flushing.cancel()
             await asyncio.wait({flushing})
+        for one in (*self._under_way, *self._waiting, *self._large):
+            if not one.answer.done():
+                one.answer.set_result("lost")  # by us: nobody may wait for an answer that will never come
 
     async def _flush(self) -> None:
         try:
             while self._waiting or self._large:
-                batch = self._next_batch(self._waiting) or self._next_batch(self._large)
-                await self._commit(batch)
+                self._under_way = self._next_batch(self._waiting) or self._next_batch(self._large)
+                await self._commit(self._under_way)
         finally:
             self._flushing = None
 

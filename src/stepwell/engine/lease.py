@@ -62,8 +62,11 @@ class Heartbeat:
         await self._finished
 
     def _beat_if_fit(self) -> None:
-        if self._is_loop_running():
-            self._beat()
+        try:
+            if self._is_loop_running():
+                self._beat()
+        except Exception:  # noqa: BLE001  a worker that beats no more, and says nothing, would be buried alive
+            _log.exception("The heartbeat failed; trying again.")
 
     def _close(self) -> None:
         try:
@@ -78,9 +81,6 @@ class Heartbeat:
         except StoreUnavailableError as error:
             _log.warning("The heartbeat finds no store: %s", error)
             return
-        except Exception:  # noqa: BLE001  a worker that beats no more, and says nothing, would be buried alive
-            _log.exception("The heartbeat failed; trying again.")
-            return
         self.succeeded_at = self._runtime.monotonic()
         self._tell(lambda: self._on_beat(leased, began))
 
@@ -90,8 +90,9 @@ class Heartbeat:
         When it moves again the beat goes on, and tells whether the worker was buried meanwhile.
         """
         now = self._runtime.monotonic()
-        silent = 0.0 if self._asked_at is None else now - self._asked_at
-        if self._asked_at is None:
+        asked_at = self._asked_at
+        silent = 0.0 if asked_at is None else now - asked_at
+        if asked_at is None:
             self._asked_at = now
             self._tell(self._answer)
         if silent < self._blocked_after:

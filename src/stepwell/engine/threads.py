@@ -6,8 +6,11 @@ import asyncio
 import contextvars
 import queue
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from stepwell.engine.slots import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +64,16 @@ class Threads:
         ticket.abandoned = True
         if ticket.started is not None and not ticket.ended:
             self._abandoned.append(ticket)
+
+    def turn_away(self) -> None:
+        """Gives up, with a ClosedError, the calls that wait for a thread."""
+        with suppress(queue.Empty):
+            while True:
+                ticket = self._waiting.get_nowait()
+                if ticket is not None:
+                    ticket.abandoned = True
+                    if not ticket.future.done():
+                        ticket.future.set_exception(ClosedError())
 
     def close(self) -> None:
         """Ends the threads as they become free."""

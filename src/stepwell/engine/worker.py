@@ -95,6 +95,7 @@ class Worker:
     ) -> None:
         self._stopping = True
         self._slots.close()
+        self._threads.turn_away()
         self._tenure.is_stopping = True
         if self._renewal is not None:
             await asyncio.wait({self._renewal})
@@ -149,7 +150,10 @@ class Worker:
         """How many runs to claim: up to twice the concurrency is held, and refilled when a quarter of that is free."""
         most = 2 * self._concurrency
         free = most - self._tenure.held
-        if self._threads.is_full_of_stuck or (self._full and free * 4 < most and self._tenure.held > 0):
+        if self._threads.is_full_of_stuck:
+            self._threads.turn_away()  # to others: no thread may ever be free here again
+            return 0
+        if self._full and free * 4 < most and self._tenure.held > 0:
             return 0
         return min(free, _MOST_A_CLAIM)
 

@@ -92,10 +92,7 @@ class Bell:
         try:
             while self._asked.is_set():
                 self._asked.clear()
-                before = self._connection
-                connection = await self._connected()
-                if connection is before:  # else connecting has told them
-                    await self._notify(connection)
+                await self._notify(await self._connected())
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_GAP_SECONDS):
                         await asyncio.Event().wait()

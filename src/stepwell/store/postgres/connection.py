@@ -26,16 +26,17 @@ _STATEMENTS = 100
 _MOST = 8
 """How many connections a store has at once, besides those for beats and notifications."""
 CONNECT_SECONDS = 10.0
-_ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 10.0
 """An answer that takes longer was lost: half-open connections never tell."""
 _LONG_ANSWER_SECONDS = 30.0
 """The same where others' locks are waited for, or much is read."""
 _NAME = {"application_name": "stepwell"}
+_IDLE = "15s"
 _SETTINGS = {
     **_NAME,
     "default_transaction_isolation": "read committed",
     "enable_seqscan": "off",  # a plan made while a table was empty must not read all of it when it is large
-    "idle_in_transaction_session_timeout": "15s",  # whoever is stopped in the middle must not keep its locks
+    "idle_in_transaction_session_timeout": _IDLE,  # whoever is stopped in the middle must not keep its locks
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
     "tcp_keepalives_count": "3",  # nor who is gone without a word
@@ -133,7 +134,7 @@ class Connections:
 
     async def transact(self, work: Work[T], *, repeatable: bool = True, waits: bool = False) -> T:
         """As `run`, in one transaction; one that `waits` for others' locks leaves connections to those that do not."""
-        seconds = _LONG_ANSWER_SECONDS if waits else _ANSWER_SECONDS
+        seconds = _LONG_ANSWER_SECONDS if waits else ANSWER_SECONDS
         async with self._patience if waits else nullcontext():
             return await self._run(work, _in_transaction, seconds, repeatable=repeatable)
 
@@ -149,7 +150,7 @@ class Connections:
             await disconnect(connection)
 
     async def _run(
-        self, work: Work[T], around: Around, seconds: float = _ANSWER_SECONDS, *, repeatable: bool = True
+        self, work: Work[T], around: Around, seconds: float = ANSWER_SECONDS, *, repeatable: bool = True
     ) -> T:
         """Tries once again on a fresh connection when one was lost, if the work may be done twice."""
         async with self._room:
@@ -170,9 +171,10 @@ class Connections:
         try:
             with deadline(connection, seconds):
                 async with around(connection):
+                    await settle(self._location, connection)
                     result = await work(connection)
         except BaseException as error:
-            if isinstance(error, asyncpg.PostgresError) and not _is_spoilt(connection):
+            if isinstance(error, asyncpg.PostgresError) and not _is_spoilt(connection, error):
                 self._idle.append(connection)
             else:
                 connection.terminate()  # a call that was given up is still under way: its answer is nobody's
@@ -218,6 +220,12 @@ def within(location: Location) -> Around:
     return _in_transaction if location.pooled else _alone
 
 
+async def settle(location: Location, connection: Connection) -> None:
+    """What a session cannot keep behind a pooler, for this transaction: whoever is stopped in it loses its locks."""
+    if location.pooled:
+        await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE}'")
+
+
 def _alone(_connection: Connection) -> AbstractAsyncContextManager[None]:
     return nullcontext()
 
@@ -230,5 +238,5 @@ def _of_one_moment(connection: Connection) -> AbstractAsyncContextManager[object
     return connection.transaction(isolation="repeatable_read", readonly=True)
 
 
-def _is_spoilt(connection: Connection) -> bool:
-    return connection.is_closed() or connection.is_in_transaction()
+def _is_spoilt(connection: Connection, error: Exception) -> bool:
+    return connection.is_closed() or connection.is_in_transaction() or isinstance(error, _ALIVE_AGAIN)

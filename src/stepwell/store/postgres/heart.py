@@ -17,6 +17,7 @@ from stepwell.store.postgres.connection import (
     connect,
     deadline,
     disconnect,
+    settle,
     unavailable,
     within,
 )
@@ -83,6 +84,7 @@ class PostgresHeart:
                 self._connection = await connect(self._location)
             with deadline(self._connection, _ANSWER_SECONDS):
                 async with within(self._location)(self._connection):
+                    await settle(self._location, self._connection)
                     if await self._connection.fetchval(self._queries["beat"], self._worker_id) is None:
                         return None
                     return pairs(await self._connection.fetch(self._queries["held"], self._worker_id))

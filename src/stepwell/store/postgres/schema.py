@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from stepwell.errors import SchemaError
 from stepwell.store.migrate import migrations_of
-from stepwell.store.postgres.connection import DRIVER_ERRORS, Connection, connect, disconnect, unavailable
+from stepwell.store.postgres.connection import (
+    ANSWER_SECONDS,
+    DRIVER_ERRORS,
+    Connection,
+    connect,
+    deadline,
+    disconnect,
+    unavailable,
+)
 from stepwell.store.postgres.sql import in_schema
 
 if TYPE_CHECKING:
@@ -25,8 +33,9 @@ async def describe(location: Location, queries: Mapping[str, str]) -> tuple[int,
     """The stored schema version, and the names of the migrations it lacks."""
     connection = await connect(location)
     try:
-        async with connection.transaction(isolation="read_committed"):
-            return await _describe(connection, location, queries)
+        with deadline(connection, ANSWER_SECONDS):
+            async with connection.transaction(isolation="read_committed"):
+                return await _describe(connection, location, queries)
     except DRIVER_ERRORS as error:
         raise unavailable(location, error) from error
     finally:
@@ -37,8 +46,9 @@ async def migrate(location: Location, queries: Mapping[str, str]) -> None:
     """Creates or upgrades the tables, in one transaction; others that do it at once wait, and find it done."""
     connection = await connect(location)
     try:
-        async with connection.transaction(isolation="read_committed"):
-            version, missing = await _describe(connection, location, queries)
+        with deadline(connection, ANSWER_SECONDS):
+            async with connection.transaction(isolation="read_committed"):
+                version, missing = await _describe(connection, location, queries)
         if missing:
             async with connection.transaction(isolation="read_committed"):
                 lock = zlib.crc32(location.schema.encode()) & 0x7FFFFFFF

@@ -138,7 +138,7 @@ class PostgresStore:
         """Applies each advance whose run is still owned as it says; answers in order."""
         verdicts = await self._connections.run(lambda connection: commit(connection, self._q, worker_id, advances))
         for one in advances:
-            if one.ended or one.spawned or one.post is not None:
+            if one.ended or one.spawned or one.post is not None or (one.release and one.due_at is not None):
                 self._bell.ring()
                 break
         return verdicts

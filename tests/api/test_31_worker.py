@@ -116,7 +116,8 @@ async def test_two_workers_share_the_runs_and_call_each_handler_once(url: str) -
 
     async def work(ctx: Context) -> None:
         calls[ctx.run_id] += 1
-        await crowd.handler(ctx)
+        if calls.total() <= 2:  # one of each worker; later on one may hold more than the other, which must not wait
+            await crowd.handler(ctx)
 
     async with Durable(url, [durable("flow").step("work", work)]) as app:
         async with app.worker(concurrency=1), app.worker(concurrency=1):

@@ -28,11 +28,6 @@ def database(**settings: str) -> Iterator[str]:
         server.remove()
 
 
-def url_of(dsn: str, schema: str) -> str:
-    """The URL of the store in that schema."""
-    return f"{dsn}{'&' if '?' in dsn else '?'}schema={schema}"
-
-
 @contextlib.asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[Any]:
     """A connection of our own, without the store's settings."""

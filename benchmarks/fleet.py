@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.child import call_in_child, child, input_ended, say
-from benchmarks.database import connected, database, fresh_schema, url_of
+from benchmarks.database import connected, database, fresh_schema
 from benchmarks.figures import Figure, Line, ratios
 from stepwell import Durable, durable
 from stepwell.engine.runtime import SystemRuntime
 from stepwell.store.postgres.store import PostgresStore
 from stepwell.store.protocol import Definition, Lane, NewRun
+from tests.postgres import with_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,9 +105,9 @@ async def work(url: str, wait: float, concurrency: int) -> None:
 
 async def drained(dsn: str, workers: int, runs: int, wait: float, concurrency: int) -> float:
     """Steps a second of so many worker processes, from the moment the runs are due until the last one has ended."""
-    async with fresh_schema(dsn) as schema, Durable(url_of(dsn, schema), [workflow(wait)]) as app:
+    async with fresh_schema(dsn) as schema, Durable(with_schema(dsn, schema), [workflow(wait)]) as app:
         with contextlib.ExitStack() as stack:
-            options: dict[str, Any] = {"url": url_of(dsn, schema), "wait": wait, "concurrency": concurrency}
+            options: dict[str, Any] = {"url": with_schema(dsn, schema), "wait": wait, "concurrency": concurrency}
             fleet = [stack.enter_context(child("fleet:work", **options)) for _ in range(workers)]
             for worker in fleet:
                 worker.wait_for("ready")
@@ -125,7 +126,7 @@ async def claimed(dsn: str, claimers: int, due: int) -> float:
     """Runs leased a second by so many workers that do nothing but claim."""
     async with fresh_schema(dsn) as schema, contextlib.AsyncExitStack() as stack:
         runtime = SystemRuntime()
-        stores = [PostgresStore(url_of(dsn, schema), runtime) for _ in range(claimers)]
+        stores = [PostgresStore(with_schema(dsn, schema), runtime) for _ in range(claimers)]
         await stores[0].migrate()
         for store in stores:
             await store.open()

@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from benchmarks.child import call_in_child, child, input_ended, say
-from benchmarks.database import connected, database, fresh_schema, url_of
+from benchmarks.database import connected, database, fresh_schema
 from benchmarks.figures import Figure, Line, Note, quantile
 from stepwell import Durable, durable
 from tests.pooler import Pooler
-from tests.postgres import VARIABLE
+from tests.postgres import VARIABLE, with_schema
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -145,11 +145,11 @@ async def wake(url: str, runs: int) -> dict[str, list[float]]:
 async def _reached(dsn: str, schema: str, *, pooled: bool) -> AsyncIterator[str]:
     """The URL of the store, directly or through a pooler in transaction mode, which delivers no notification."""
     if not pooled:
-        yield url_of(dsn, schema)
+        yield with_schema(dsn, schema)
         return
     port = urlsplit(dsn).port or 5432
     async with Pooler(port, size=4 * IDLE_WORKERS) as pooler:
-        yield url_of(dsn.replace(f":{port}/", f":{pooler.port}/"), schema) + "&pooled=true"
+        yield with_schema(dsn.replace(f":{port}/", f":{pooler.port}/"), schema) + "&pooled=true"
 
 
 async def _measured(dsn: str, what: Callable[..., T], amount: float, *, pooled: bool) -> T:

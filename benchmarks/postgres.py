@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import secrets
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
-
 from benchmarks.child import call_in_child
+from benchmarks.database import connected, database, fresh_schema
 from benchmarks.drain import STEPS_PER_RUN, workflow
 from benchmarks.figures import Figure, Line, ratios
 from stepwell import Durable
-from tests.postgres import VARIABLE, Server
+from tests.postgres import with_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,16 +56,11 @@ FULL = Size(runs=4_000, rounds=9)
 
 def measure(size: Size) -> Iterator[Line]:
     """Ours and the raw limit by turns, each in a fresh process and a fresh schema."""
-    server = None if VARIABLE in os.environ else Server(fsync=True)
-    dsn = os.environ[VARIABLE] if server is None else server.dsn
-    try:
-        drained, limits = [], []
+    drained, limits = [], []
+    with database() as dsn:
         for _ in range(size.rounds):
             limits.append(call_in_child("postgres:fastest", dsn=dsn, steps=size.runs * STEPS_PER_RUN))
             drained.append(call_in_child("postgres:drain", dsn=dsn, runs=size.runs, concurrency=BATCH))
-    finally:
-        if server is not None:
-            server.remove()
     ours = [one["steps_per_second"] for one in drained]
     yield Figure(f"async handlers, concurrency {BATCH}", ours, "steps/s")
     yield Figure(f"  raw limit, batches of {BATCH}", limits, "steps/s")
@@ -78,9 +70,7 @@ def measure(size: Size) -> Iterator[Line]:
 
 async def fastest(dsn: str, steps: int) -> float:
     """Steps a second of one connection that does nothing else."""
-    connection = await asyncpg.connect(dsn)
-    schema = f"raw_{secrets.token_hex(6)}"
-    try:
+    async with fresh_schema(dsn) as schema, connected(dsn) as connection:
         await connection.execute(SCHEMA.format(schema, BATCH))
         ids = [run_id for (run_id,) in await connection.fetch(f"SELECT id FROM {schema}.runs")]
         sql = STEP.format(schema)
@@ -88,9 +78,6 @@ async def fastest(dsn: str, steps: int) -> float:
         for seq in range(1, steps // BATCH + 2):
             await connection.execute(sql, ids, [seq] * BATCH, ["step"] * BATCH, [b"1"] * BATCH, [seq] * BATCH)
         seconds = time.perf_counter() - began
-        await connection.execute(f"DROP SCHEMA {schema} CASCADE")
-    finally:
-        await connection.close()
     return (steps // BATCH + 1) * BATCH / seconds
 
 
@@ -102,19 +89,18 @@ async def drain(dsn: str, runs: int, concurrency: int) -> dict[str, Any]:
         if next(ended) == runs:
             loop.call_soon_threadsafe(done.set)
 
-    flow, schema = workflow(on_last), f"drain_{secrets.token_hex(6)}"
-    async with Durable(f"{dsn}{'&' if '?' in dsn else '?'}schema={schema}", [flow]) as app:
-        await app.start_many(flow, [{"number": number} for number in range(runs)])
-        began, cpu_began = time.perf_counter(), time.process_time()
-        async with app.worker(concurrency=concurrency):
-            await done.wait()
-            while await app.list(status="running", limit=1):
-                continue
-            seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
-    connection = await asyncpg.connect(dsn)
-    found = await connection.fetchval(f"SELECT count(*) FROM {schema}.journal WHERE status = 'completed'")
-    await connection.execute(f"DROP SCHEMA {schema} CASCADE")
-    await connection.close()
+    flow = workflow(on_last)
+    async with fresh_schema(dsn) as schema:
+        async with Durable(with_schema(dsn, schema), [flow]) as app:
+            await app.start_many(flow, [{"number": number} for number in range(runs)])
+            began, cpu_began = time.perf_counter(), time.process_time()
+            async with app.worker(concurrency=concurrency):
+                await done.wait()
+                while await app.list(status="running", limit=1):
+                    continue
+                seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
+        async with connected(dsn) as connection:
+            found = await connection.fetchval(f"SELECT count(*) FROM {schema}.journal WHERE status = 'completed'")
     steps = runs * STEPS_PER_RUN
     assert found == steps, f"{found} steps are stored as completed, not {steps}"
     return {"steps_per_second": steps / seconds, "cpu_micros": cpu_seconds / steps * 1e6}

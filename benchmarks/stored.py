@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from benchmarks import drain
 from benchmarks.child import call_in_child
-from benchmarks.database import connected, database, fresh_schema, url_of
+from benchmarks.database import connected, database, fresh_schema
 from benchmarks.figures import Figure, Line, quantile, ratios
 from stepwell import Durable
 from stepwell.engine.runtime import SystemRuntime
 from stepwell.store.postgres.store import PostgresStore
 from stepwell.store.protocol import Definition, Lane, NewRun
+from tests.postgres import with_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +95,7 @@ async def _measure(dsn: str, size: Size) -> tuple[dict[str, list[float]], dict[s
                         await connection.execute("CHECKPOINT")
                     options = {"dsn": dsn, "schema": schemas[name], "runs": size.runs}
                     speeds[name].append(await asyncio.to_thread(call_in_child, "stored:drained", **options))
-                urls = {name: url_of(dsn, schema) for name, schema in schemas.items()}
+                urls = {name: with_schema(dsn, schema) for name, schema in schemas.items()}
                 found = await asyncio.to_thread(call_in_child, "stored:claimed", urls=urls, claims=size.claims)
                 for name, times in found.items():
                     claims[name].append(times)
@@ -103,7 +104,7 @@ async def _measure(dsn: str, size: Size) -> tuple[dict[str, list[float]], dict[s
 
 async def fill(dsn: str, schema: str, stored: int) -> None:
     """Writes so many runs of the lane that will be drained."""
-    async with Durable(url_of(dsn, schema), [drain.workflow(lambda: None)]) as app:
+    async with Durable(with_schema(dsn, schema), [drain.workflow(lambda: None)]) as app:
         await app.start("drain", delay=1e9)  # its lane is the first
     async with connected(dsn) as connection:
         for first in range(1, stored + 1, SEED_AT_ONCE):
@@ -121,7 +122,7 @@ async def drained(dsn: str, schema: str, runs: int) -> float:
             loop.call_soon_threadsafe(done.set)
 
     flow = drain.workflow(on_last)
-    async with Durable(url_of(dsn, schema), [flow]) as app, connected(dsn) as connection:
+    async with Durable(with_schema(dsn, schema), [flow]) as app, connected(dsn) as connection:
         ids = [one.run_id for one in await app.start_many(flow, [{"number": number} for number in range(runs)])]
         began = time.perf_counter()
         async with app.worker(concurrency=drain.FULL_BATCH):

@@ -37,6 +37,7 @@ __all__ = [
     "execute",
     "fresh_url",
     "moved_store",
+    "with_schema",
 ]
 
 VARIABLE = "STEPWELL_TEST_PG"
@@ -70,8 +71,12 @@ def fresh_url() -> str:
     schema = f"test_{secrets.token_hex(6)}"
     if VARIABLE in os.environ:
         atexit.register(_drop, schema)
-    where = dsn()
-    return f"{where}{'&' if '?' in where else '?'}schema={schema}"
+    return with_schema(dsn(), schema)
+
+
+def with_schema(dsn: str, schema: str) -> str:
+    """The URL of the store in that schema of a database."""
+    return f"{dsn}{'&' if '?' in dsn else '?'}schema={schema}"
 
 
 def _drop(schema: str) -> None:

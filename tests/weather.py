@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import asyncpg
 
 from stepwell import Durable, StoreUnavailableError, durable
-from tests.postgres import Server
+from tests.postgres import Server, with_schema
 from tests.waiting import POLL_SECONDS, eventually
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def own_server() -> Server:
 
 def fresh_schema(dsn: str) -> str:
     """The URL of a store that nobody has used, on that server."""
-    return f"{dsn}{'&' if '?' in dsn else '?'}schema=weather_{secrets.token_hex(6)}"
+    return with_schema(dsn, f"weather_{secrets.token_hex(6)}")
 
 
 class Crossing:

@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+from stepwell.core.model import ENDED
 from stepwell.engine.runtime import SystemRuntime
-from stepwell.engine.views import RunStatus
 from stepwell.errors import DefinitionError
 from stepwell.testing.bench import MEMORY, Bench, StandstillError
 from stepwell.testing.calls import Call, shown_name, watched
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from stepwell.engine.views import Entry, ResumeResult, RunSnapshot
 
 _SECOND = 1_000_000
-_ENDED = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELED})
 
 
 class Harness:
@@ -161,7 +160,7 @@ class Harness:
         Raises RunFailedError, RunCanceledError, and StandstillError for a run that waits for what time does not bring.
         """
         await self.settle()
-        while (await self._snapshot(run_id)).status not in _ENDED:
+        while (await self._snapshot(run_id)).status not in ENDED:
             due = self._bench.next_due
             if due is None:
                 return await self.result(run_id)
@@ -176,8 +175,8 @@ class Harness:
         """
         await self.settle()
         snapshot = await self._snapshot(run_id)
-        if snapshot.status not in _ENDED:
-            waits = tuple(_waits(one) for one in (snapshot, *(snapshot.children or ())) if one.status not in _ENDED)
+        if snapshot.status not in ENDED:
+            waits = tuple(_waits(one) for one in (snapshot, *(snapshot.children or ())) if one.status not in ENDED)
             raise StandstillError(f"Run {run_id} has not ended: {'; '.join(waits)}.", waits)
         return await self.app.result(run_id)
 

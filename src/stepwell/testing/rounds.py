@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from stepwell.core.model import ENDED
 from stepwell.engine.views import RunStatus
 from stepwell.testing.calls import watched
 from stepwell.testing.life import Life
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from stepwell.testing.calls import Call
     from stepwell.workflow.builder import Workflow
 
-_ENDED = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELED})
 _MOST_TURNS = 10_000
 _LOOK_SECONDS = 0.001
 
@@ -114,7 +114,7 @@ class Round:
                 self._begin()
             elif self._bench.is_settled:
                 snapshot = await client.status(run_id)
-                if snapshot.status in _ENDED:
+                if snapshot.status in ENDED:
                     return None
                 if self._turns == _MOST_TURNS:
                     return f"it waited more than {_MOST_TURNS:,} times"

@@ -8,22 +8,18 @@ again, with longer and longer pauses, and no run is blamed for it.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from stepwell.errors import StoreUnavailableError
+from stepwell.engine.outage import persevere
 
 if TYPE_CHECKING:
     from stepwell.engine.runtime import Runtime
     from stepwell.store.protocol import Advance, Store, Verdict
 
-_log = logging.getLogger("stepwell")
 _RUNS = 256
 _BYTES = 1_000_000
 _LARGE = 64_000
-_FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 2.0
 _BUSY_PAUSE = 0.005
 
 
@@ -93,20 +89,17 @@ class Committer:
         return batch
 
     async def _commit(self, batch: list[_Waiting]) -> None:
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                verdicts = await self._store.commit(self._worker_id, [one.advance for one in batch])
-            except StoreUnavailableError as error:
-                _log.warning("%d runs wait with their outcomes, trying again in %.2f s: %s", len(batch), pause, error)
-                await self._runtime.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-            except Exception as error:  # noqa: BLE001  some row in the batch is at fault: find which
-                await self._halve(batch, error)
-                return
-            else:
-                self._answer(batch, verdicts)
-                return
+        advances = [one.advance for one in batch]
+        try:
+            verdicts = await persevere(
+                self._runtime,
+                f"{len(batch)} runs wait with their outcomes",
+                lambda: self._store.commit(self._worker_id, advances),
+            )
+        except Exception as error:  # noqa: BLE001  some row in the batch is at fault: find which
+            await self._halve(batch, error)
+        else:
+            self._answer(batch, verdicts)
 
     async def _halve(self, batch: list[_Waiting], error: Exception) -> None:
         if len(batch) == 1:

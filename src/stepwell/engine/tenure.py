@@ -11,6 +11,7 @@ from stepwell.engine import damage
 from stepwell.engine.advance import Drive
 from stepwell.engine.committer import Committer
 from stepwell.engine.lease import Heartbeat
+from stepwell.engine.outage import persevere
 from stepwell.errors import JournalError, StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ _log = logging.getLogger("stepwell")
 
 _UNREADABLE_MICROS = 60_000_000
 _STUMBLED_MICROS = 5_000_000
-_FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 2.0
 
 
 class Tenure:
@@ -143,6 +142,7 @@ class Tenure:
     async def stop(self, grace: float) -> None:
         """Lets handlers in flight end within `grace` seconds, cancels the rest, gives everything back."""
         self.is_stopping = True
+        until = self.runtime.monotonic() + grace
         await self._ended_within(grace)
         self.cancel(tuple(self._held))
         await self._ended_within(1.0)
@@ -150,7 +150,7 @@ class Tenure:
             self.performer.is_over = True
             self.cancel(tuple(self._held))
             await self._ended_within(1.0)
-        await self._committer.close(grace)
+        await self._committer.close(max(until - self.runtime.monotonic(), 1.0))
         if self.heartbeat is not None:
             await self.heartbeat.stop()
         try:
@@ -168,14 +168,8 @@ class Tenure:
 
     async def reload(self, lease: Lease) -> History:
         """The run's past as it is stored now; a store that is away is asked again, so that no outcome is dropped."""
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                return (await self._store.load([lease]))[lease.run_id]
-            except StoreUnavailableError as error:
-                _log.warning("Run %s cannot be read again, trying in %.2f s: %s", lease.run_id, pause, error)
-                await self.runtime.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+        who = f"Run {lease.run_id} must be read again"
+        return (await persevere(self.runtime, who, lambda: self._store.load([lease])))[lease.run_id]
 
     def child_lane(self, lease: Lease, workflow: str) -> int | None:
         """The lane of a child of this run; None when no such workflow is registered."""

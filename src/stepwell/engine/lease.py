@@ -131,18 +131,27 @@ class Judge:
         self._store = store
         self._lease = lease_micros
         self._seen: dict[str, tuple[int, float]] = {}
+        self.soonest = 0.0
+        """In how many seconds somebody of the last judgement may be dead, if he stays silent."""
 
     async def judge(self, own_ids: frozenset[str], fit_since: float) -> int:
         """Buries whoever is dead; how many runs that freed. `fit_since`: since when our own beats have succeeded."""
         rows = [row for row in await self._store.workers() if row.worker_id not in own_ids]
         self._seen = {row.worker_id: self._sight(row) for row in rows}
+        self.soonest = self._lease / 1_000_000
         freed = 0
         for row in rows:
-            if row.dead:
-                freed += await self._bury(row, None)
-            elif row.silent_for > self._lease and self._watched_for(row, fit_since) * 1_000_000 >= self._lease / 2:
-                freed += await self._bury(row, self._lease)
+            left = 0.0 if row.dead else self._left(row, fit_since)
+            if left <= 0:
+                freed += await self._bury(row, None if row.dead else self._lease)
+            else:
+                self.soonest = min(self.soonest, left)
         return freed
+
+    def _left(self, row: WorkerRow, fit_since: float) -> float:
+        """How many seconds more of silence he is allowed."""
+        silent = (self._lease - row.silent_for + 1) / 1_000_000
+        return max(silent, self._lease / 2_000_000 - self._watched_for(row, fit_since))
 
     def _sight(self, row: WorkerRow) -> tuple[int, float]:
         before = self._seen.get(row.worker_id)

@@ -29,6 +29,7 @@ _log = logging.getLogger("stepwell")
 _LONGEST_WAIT = 5.0
 _JUDGE_EVERY = 0.5
 _JUDGE_AT_LEAST_EVERY = 2.0
+_JUDGE_GAP = 0.01
 _AWAY_SECONDS = 0.5
 _MOST_A_CLAIM = 256
 
@@ -166,19 +167,20 @@ class Worker:
     async def _judge_on(self) -> None:
         often = min(_JUDGE_EVERY, self._settings.lease_seconds / 4)
         every = often if self._store.sees_death else min(_JUDGE_AT_LEAST_EVERY, self._settings.lease_seconds / 8)
-        judged_at = -every
+        judge_at = self._runtime.monotonic()
         while True:
             try:
-                if self._runtime.monotonic() - judged_at >= every:
-                    judged_at = self._runtime.monotonic()
+                if self._runtime.monotonic() >= judge_at:
+                    judge_at = self._runtime.monotonic() + every
                     if await self._judge.judge(frozenset({self._tenure.worker_id}), self._tenure.fit_since):
                         self._events.due()
+                    judge_at = min(judge_at, self._runtime.monotonic() + max(self._judge.soonest, _JUDGE_GAP))
                 await self._tenure.look_for_lost()
             except StoreUnavailableError as error:
                 _log.warning("Cannot look after the other workers: %s", error)
             except Exception:  # noqa: BLE001  as above: the dead must not stay unburied
                 _log.exception("Looking after the other workers failed; trying again.")
-            await self._runtime.sleep(min(often, every))
+            await self._runtime.sleep(min(often, max(judge_at - self._runtime.monotonic(), 0.0)))
 
     def _new_tenure(self) -> Tenure:
         tenure = Tenure(

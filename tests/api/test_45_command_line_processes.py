@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sqlite3
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -180,7 +181,7 @@ async def played(seconds: float, command: list[str], at_most: int, monkeypatch: 
                 os.kill(os.getpid(), signal.SIGTERM)
 
     with Stopping() as stopping:
-        assert await Supervisor(command, Settings(), stopping, tell).run(1, "Stopping.") == 0
+        assert await Supervisor(command, Settings(), stopping, tell).run(1, "Stopping.", WITHIN) == 0
     return told
 
 
@@ -196,3 +197,17 @@ async def test_a_process_that_lived_long_is_replaced_after_the_first_pause(monke
 
 async def test_a_process_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(await played(3600, ["/no/such/program"], 2, monkeypatch)) == 2
+
+
+async def test_a_process_that_never_hears_that_it_should_stop_is_killed_in_the_end() -> None:
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if line.endswith("started."):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    command = [sys.executable, "-c", "import time; time.sleep(3600)"]
+    with Stopping() as stopping:
+        assert await Supervisor(command, Settings(), stopping, tell).run(1, "Stopping.", 0.01) == 1
+    assert told[1:] == ["Stopping.", "Killed 1 that did not stop; others will go on with their runs."]

@@ -31,6 +31,8 @@ FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 LIVED_SECONDS = 60.0
 """A process that lived so long did not die of how it was started: the next pause is the first again."""
+STOP_SECONDS = 15.0
+"""What a process may take besides its handlers' grace, to give its runs back to a store that is slow or away."""
 
 
 class WorkerOptions(NamedTuple):
@@ -78,7 +80,7 @@ async def supervise(
         supervisor = Supervisor(options.command(settings), settings, stopping, tell)
         stopping.before_end = supervisor.kill
         tell(f"Working on {place} in {processes} processes: {workflows}. Ctrl-C to stop.")
-        code = await supervisor.run(processes, stopping_words(options.grace))
+        code = await supervisor.run(processes, stopping_words(options.grace), options.grace + STOP_SECONDS)
         tell("Stopped." if code == Exit.DONE else "Stopped, but not every process cleanly.")
     return code
 
@@ -96,14 +98,21 @@ class Supervisor:
         self._tell = tell
         self._alive: set[asyncio.subprocess.Process] = set()
 
-    async def run(self, processes: int, words: str) -> int:
-        """Keeps them alive until asked to stop, which it tells in these words; 0 if all have stopped cleanly."""
+    async def run(self, processes: int, words: str, seconds: float) -> int:
+        """Keeps them alive until asked to stop, which it tells in these words; 0 if all have stopped cleanly.
+
+        Who has not stopped after so many seconds is killed: a blocked event loop never hears that it should.
+        """
         with _pipe() as (held, let_go):
             async with asyncio.TaskGroup() as group:
                 places = [group.create_task(self._keep(held)) for _ in range(processes)]
                 await self._stopping.asked()
                 self._tell(words)
                 let_go()
+                _, late = await asyncio.wait(places, timeout=seconds)
+                if late:
+                    self.kill()
+                    self._tell(f"Killed {len(late)} that did not stop; others will go on with their runs.")
         return Exit.DONE if all(place.result() for place in places) else Exit.FAILED
 
     def kill(self) -> None:

@@ -49,11 +49,9 @@ class Rival:
         """The one value that such a statement gives."""
         return await self.connection.fetchval(in_schema(sql, self._schema), *given)
 
-    async def signal(self, run_id: str, name: str, value: bytes) -> None:
-        """What the store does for a signal to a run that does not wait, in whatever transaction this connection is."""
-        mail = await self.value("UPDATE stepwell.runs SET mail = mail + 1 WHERE id = $1 RETURNING mail", run_id)
-        letter = "INSERT INTO stepwell.mailbox (run_id, n, kind, name, value) VALUES ($1, $2, 'signal', $3, $4)"
-        await self.execute(letter, run_id, mail, name, value)
+    async def signal(self, run_id: str, name: str, value: bytes, *, waiting_only: bool = False) -> None:
+        """What the store does for a signal, in whatever transaction this connection is."""
+        await self.connection.fetch(queries(self._schema, NOW)["ring"], run_id, name, value, None, waiting_only)
 
     async def until_waiting(self, count: int = 1) -> None:
         """Waits until so many of the store's statements wait for a lock; meant for a database of the test's own."""

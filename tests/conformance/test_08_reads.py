@@ -10,9 +10,10 @@ from stepwell.errors import Failure
 from stepwell.store.protocol import Filter
 from tests.conformance.keeper import EVERY, OUTLINE, Keeper, advance, awaiting, ended, grown, parked, row, step
 from tests.moving_clock import NOON, SECOND, MovingClock
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from stepwell.store.protocol import Lease, Store
+    from stepwell.store.protocol import Lease, Reader, Store
 
 EVERYTHING = Filter(None, None, None, None, EVERY, None)
 BROKEN = Failure("step1", "ValueError", "no", "traceback")
@@ -143,9 +144,17 @@ async def test_what_is_leased_to_a_worker_is_told_with_its_tokens(keeper: Keeper
     assert await store.reader.leased("ann") == {}
 
 
-async def test_a_store_that_nobody_else_writes_says_so(keeper: Keeper, store: Store) -> None:
-    await store.reader.changed()
-    assert not await store.reader.changed()
+async def says(reader: Reader, changed: bool) -> None:  # noqa: FBT001  it is what it says
+    """Waits for that answer: in doubt, "changed" is always right."""
+
+    async def answer() -> bool:
+        return await reader.changed() == changed
+
+    await eventually(answer)
+
+
+async def test_a_store_that_nobody_else_writes_says_so(store: Store) -> None:
+    await says(store.reader, changed=False)
 
 
 async def test_what_another_process_writes_is_noticed(shared_keeper: Keeper) -> None:
@@ -153,10 +162,9 @@ async def test_what_another_process_writes_is_noticed(shared_keeper: Keeper) -> 
     other = shared_keeper.beside(MovingClock("another-process"))
     await other.open()
     try:
-        await reader.changed()
-        assert not await reader.changed()
+        await says(reader, changed=False)
         await other.start([await shared_keeper.new()])
-        assert await reader.changed()
-        assert not await reader.changed()
+        await says(reader, changed=True)
+        await says(reader, changed=False)
     finally:
         await other.close()

@@ -41,6 +41,7 @@ FINE_WITHOUT = {
     "add_rows": "part of extend and change",
     "fences": "part of extend and change",
     "take_mail": "part of change",
+    "find_addressee": "part of ring",
 }
 """Queries of SQLite's that PostgreSQL has no need of, and why."""
 OF_ITS_OWN = {"claim": "one round trip instead of six", "lock_family": "several may cancel at once"}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepwell import Context, Durable, StoreUnavailableError, Suspended, durable
+from stepwell import Context, Durable, Suspended, durable
 from tests.faulty import make_faulty
 from tests.gates import Gate
 from tests.postgres import dsn, fresh_url
@@ -51,22 +51,19 @@ def times_out(worker_id: str, advances: Sequence[Advance]) -> bool:
     return any(one.seen is not None and one.rows for one in advances)
 
 
-async def test_i6_a_run_does_not_park_beside_a_signal_that_is_being_committed(proxy: Proxy) -> None:
+async def test_i6_a_run_does_not_park_beside_a_signal_that_is_being_committed() -> None:
     """The signal holds the run's lock; the park is passed over until it is committed, and then refused."""
     gate, url = Gate(), fresh_url()
     flow = durable("flow").step("first", gate.handler).wait_for_signal("wait", "go")
     app = Durable(url, [flow])
     faulty = make_faulty(app)
-    async with app, Durable(proxy.url(url)) as other, app.worker():
+    async with app, rival_of(url) as rival, app.worker():
         run_id = (await app.start("flow")).run_id
         await gate.entered()
-        commit = proxy.hold("COMMIT;")
-        signalling = asyncio.create_task(other.signal(run_id, "go", 7))
-        await commit.reached()
-        gate.let.set()
-        await eventually(lambda: "busy" in faulty.verdicts_on(run_id), within=PATIENCE)
-        commit.release()
-        assert (await signalling).accepted
+        async with rival.connection.transaction():
+            await rival.signal(run_id, "go", b"7")
+            gate.let.set()
+            await eventually(lambda: "busy" in faulty.verdicts_on(run_id), within=PATIENCE)
         assert (await app.result(run_id, timeout=PATIENCE))["wait"] == 7
     assert [verdict for verdict in faulty.verdicts_on(run_id) if verdict != "busy"] == ["mail", "ok"]
     assert len(faulty.claims_of(run_id)) == 1
@@ -184,29 +181,23 @@ async def test_i4_runs_whose_claim_is_answered_to_nobody_go_on_without_blame(
 
 
 @pytest.mark.parametrize("resume", ["is committed", "is rolled back"])
-async def test_i6_a_resume_that_is_being_committed_at_the_deadline_is_used_or_undone(proxy: Proxy, resume: str) -> None:
+async def test_i6_a_resume_that_is_being_committed_at_the_deadline_is_used_or_undone(resume: str) -> None:
     """The timeout is passed over as long as the resume holds the run, and is then refused, or taken."""
     url = fresh_url()
     app = Durable(url, [durable("flow").wait_for_signal("wait", "go", timeout=0.05, default=TIMED_OUT)])
     faulty = make_faulty(app)
-    async with app, Durable(proxy.url(url)) as other:
+    async with app, rival_of(url) as rival:
         timeout = faulty.stop_before("commit", times_out)
         run_id = (await app.start("flow")).run_id
         async with app.worker():
             await timeout.reached()
-            commit = proxy.hold("COMMIT;")
-            resuming = asyncio.create_task(other.resume(run_id, "go", 7))
-            await commit.reached()
+            transaction = rival.connection.transaction()
+            await transaction.start()
+            await rival.signal(run_id, "go", b"7", waiting_only=True)
             assert await timeout.released() == ["busy"]
-            if resume == "is committed":
-                commit.release()
-                assert (await resuming).accepted
-                assert await app.result(run_id, timeout=PATIENCE) == {"wait": 7}
-            else:
-                proxy.cut()
-                with pytest.raises(StoreUnavailableError):
-                    await resuming
-                assert await app.result(run_id, timeout=PATIENCE) == {"wait": TIMED_OUT}
+            await (transaction.commit() if resume == "is committed" else transaction.rollback())
+            payload = 7 if resume == "is committed" else TIMED_OUT
+            assert await app.result(run_id, timeout=PATIENCE) == {"wait": payload}
     assert ("mail" in faulty.verdicts_on(run_id)) == (resume == "is committed")
 
 
@@ -217,26 +208,27 @@ async def test_i6_of_two_resumes_whose_transactions_overlap_one_is_accepted_and_
 
     with own_database() as url:
         async with (
-            Proxy(url) as proxy,
             Durable(url, [durable("flow").step("talk", talk)]) as app,
-            Durable(proxy.url(url)) as other,
+            Durable(url) as other,
             rival_of(url) as rival,
             app.worker(),
         ):
             run_id = (await app.start("flow")).run_id
             await until_status(app, run_id, "suspended")
-            commit = proxy.hold("COMMIT;")
-            first = asyncio.create_task(other.resume(run_id, "talk", "a"))
-            await commit.reached()
-            second = asyncio.create_task(app.resume(run_id, "talk", "b"))
-            await rival.until_waiting()
-            commit.release()
-            assert ((await first).accepted, (await second).accepted) == (True, False)
+            async with rival.connection.transaction():
+                await rival.execute("SELECT 1 FROM stepwell.runs WHERE id = $1 FOR NO KEY UPDATE", run_id)
+                asked = [
+                    asyncio.create_task(each.resume(run_id, "talk", name)) for each, name in ((app, "a"), (other, "b"))
+                ]
+                await rival.until_waiting(2)
+            answers = [(await each).accepted for each in asked]
+            assert sorted(answers) == [False, True]
+            heard = "ab"[answers.index(True)]
 
             async def suspended_again() -> bool:
                 snapshot = await app.status(run_id)
-                return snapshot.status == "suspended" and snapshot.results == {"talk": ["a"]}
+                return snapshot.status == "suspended" and snapshot.results == {"talk": [heard]}
 
             await eventually(suspended_again, within=PATIENCE)
             assert (await app.resume(run_id, "talk", "c")).accepted
-            assert await app.result(run_id, timeout=PATIENCE) == {"talk": ["a", "c"]}
+            assert await app.result(run_id, timeout=PATIENCE) == {"talk": [heard, "c"]}

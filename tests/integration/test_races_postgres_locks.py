@@ -111,6 +111,25 @@ def written(run: NewRun) -> list[Any]:
     return columns([(run.run_id, run.lane, run.workflow, run.key, 0, None, None, run.value)], 8)
 
 
+@pytest.mark.parametrize(("ending", "crashes"), [("retires", 0), ("is buried", 1)])
+async def test_i4_a_run_that_was_locked_when_its_worker_ended_is_freed_later_and_not_blamed(
+    url: str, ending: str, crashes: int
+) -> None:
+    async with keeper_of(url) as keeper, rival_of(url) as rival:
+        held, other = [await keeper.leased() for _ in range(2)]
+        async with rival.connection.transaction():
+            await rival.signal(held.run_id, "go", b"1")
+            if ending == "retires":
+                await keeper.store.retire("ann")
+            else:
+                assert await keeper.store.bury("ann", None) == 1
+            assert [row.dead for row in await keeper.store.workers()] == [True]
+        assert await keeper.store.bury("ann", None) == 1
+        assert await keeper.store.workers() == []
+        blamed = {lease.run_id: lease.crashes for lease in await keeper.claim("bob")}
+    assert blamed == {held.run_id: 0, other.run_id: crashes}
+
+
 async def test_i3_a_burial_that_waits_for_a_beat_to_be_committed_buries_nobody(url: str) -> None:
     async with keeper_of(url) as keeper, rival_of(url) as rival:
         lease = await keeper.leased()

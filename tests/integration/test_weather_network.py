@@ -69,8 +69,8 @@ async def test_half_open_connections_are_given_up_and_cost_no_run_and_no_second_
 
 CALLS: dict[str, tuple[str, Callable[[Durable, str], Awaitable[Any]]]] = {
     "start": (".inputs (run_id, value)", lambda app, _: app.start("crossing", {"key": "lost"}, key="lost")),
-    "signal": ("COMMIT", lambda app, run_id: app.signal(run_id, "word", "lost", key="lost")),
-    "resume": ("COMMIT", lambda app, run_id: app.resume(run_id, "word", "lost", key="lost")),
+    "signal": (".mailbox (run_id, n,", lambda app, run_id: app.signal(run_id, "word", "lost", key="lost")),
+    "resume": (".mailbox (run_id, n,", lambda app, run_id: app.resume(run_id, "word", "lost", key="lost")),
 }
 """For each call the statement that does it, and the call."""
 

@@ -19,10 +19,9 @@ from stepwell.store.postgres.connection import (
     DRIVER_ERRORS,
     Connection,
     connect,
-    deadline,
     disconnect,
+    turn,
     unavailable,
-    within,
 )
 
 if TYPE_CHECKING:
@@ -92,7 +91,9 @@ class Bell:
         try:
             while self._asked.is_set():
                 self._asked.clear()
-                await self._notify(await self._connected())
+                connection, has_told = await self._connected()
+                if not has_told:
+                    await self._notify(connection)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_GAP_SECONDS):
                         await asyncio.Event().wait()
@@ -104,11 +105,14 @@ class Bell:
         finally:
             self._ringing = None
 
-    async def _connected(self) -> Connection:
-        """The connection, made anew if need be: what was said meanwhile went unheard, so that it is time to look."""
+    async def _connected(self) -> tuple[Connection, bool]:
+        """The connection, and whether it was made just now, and the others were notified.
+
+        What was said before went unheard, so that it is time to look.
+        """
         async with self._connecting:
             if self._connection is not None and not self._connection.is_closed():
-                return self._connection
+                return self._connection, False
             connection = await connect(self._location, synchronous_commit="off")
             self._hears = False
             try:
@@ -123,11 +127,11 @@ class Bell:
                 raise
             self._connection = connection
             self._heard.set()
-            return connection
+            return connection, True
 
     async def _notify(self, connection: Connection) -> None:
-        with suppress(ProgramLimitExceededError), deadline(connection, _SEND_SECONDS):  # a full queue: others will look
-            async with within(self._location)(connection):
+        with suppress(ProgramLimitExceededError):  # a full queue: others will look
+            async with turn(self._location, connection, _SEND_SECONDS):
                 await connection.execute("SELECT pg_notify($1, '')", self._channel)
 
     def _hear(self, *notification: object) -> None:

@@ -1,9 +1,9 @@
-"""PostgreSQL connections: how a URL is read, how work is run on one and tried again, and what its errors mean."""
+"""PostgreSQL connections: how work is run on one and tried again, and what its errors mean."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import asyncpg
@@ -12,7 +12,7 @@ from asyncpg.connect_utils import SessionAttribute
 from stepwell.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from stepwell.store.postgres.location import Location
@@ -120,9 +120,16 @@ class Connections:
         self._patience = asyncio.Semaphore(_MOST // 2)
         self._closed = False
 
-    async def run(self, work: Work[T]) -> T:
-        """What the work gives; it may be done twice."""
-        return await self._run(work, within(self._location))
+    async def run(
+        self, work: Work[T], around: Around | None = None, *, repeatable: bool = True, waits: bool = False
+    ) -> T:
+        """What the work gives, which may be done twice if it is `repeatable`; `around`: as of `turn`.
+
+        What `waits` for others' locks leaves connections to those that do not.
+        """
+        seconds = _LONG_ANSWER_SECONDS if waits else ANSWER_SECONDS
+        async with self._patience if waits else nullcontext():
+            return await self._run(work, around, seconds, repeatable=repeatable)
 
     async def fetch(self, sql: str, *given: object) -> list[asyncpg.Record]:
         """The rows that one statement gives; it may be done twice."""
@@ -131,12 +138,6 @@ class Connections:
             return await connection.fetch(sql, *given)
 
         return await self.run(work)
-
-    async def transact(self, work: Work[T], *, repeatable: bool = True, waits: bool = False) -> T:
-        """As `run`, in one transaction; one that `waits` for others' locks leaves connections to those that do not."""
-        seconds = _LONG_ANSWER_SECONDS if waits else ANSWER_SECONDS
-        async with self._patience if waits else nullcontext():
-            return await self._run(work, _in_transaction, seconds, repeatable=repeatable)
 
     async def look(self, work: Work[T]) -> T:
         """As `run`, where all that is read is of one moment."""
@@ -149,9 +150,7 @@ class Connections:
         for connection in idle:
             await disconnect(connection)
 
-    async def _run(
-        self, work: Work[T], around: Around, seconds: float = ANSWER_SECONDS, *, repeatable: bool = True
-    ) -> T:
+    async def _run(self, work: Work[T], around: Around | None, seconds: float, *, repeatable: bool = True) -> T:
         """Tries once again on a fresh connection when one was lost, if the work may be done twice."""
         async with self._room:
             try:
@@ -166,13 +165,11 @@ class Connections:
             except DRIVER_ERRORS as error:
                 raise self._translated(error) from error
 
-    async def _try(self, work: Work[T], around: Around, seconds: float, *, fresh: bool) -> T:
+    async def _try(self, work: Work[T], around: Around | None, seconds: float, *, fresh: bool) -> T:
         connection = await self._take(fresh=fresh)
         try:
-            with deadline(connection, seconds):
-                async with around(connection):
-                    await settle(self._location, connection)
-                    result = await work(connection)
+            async with turn(self._location, connection, seconds, around):
+                result = await work(connection)
         except BaseException as error:
             if isinstance(error, asyncpg.PostgresError) and not _is_spoilt(connection, error):
                 self._idle.append(connection)
@@ -200,8 +197,29 @@ class Connections:
         return error if is_data_error(error) else unavailable(self._location, error)
 
 
+@asynccontextmanager
+async def turn(
+    location: Location, connection: Connection, seconds: float, around: Around | None = None
+) -> AsyncIterator[None]:
+    """Statements within a time and a transaction; without one given, in none, but through a pooler.
+
+    There one has the server to oneself for a transaction only, and it keeps none of a session's settings: whoever is
+    stopped in the middle must lose its locks there, too.
+    """
+    with _deadline(connection, seconds):
+        async with (around or (in_transaction if location.pooled else _alone))(connection):
+            if location.pooled:
+                await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE}'")
+            yield
+
+
+def in_transaction(connection: Connection) -> AbstractAsyncContextManager[object]:
+    """A transaction that sees what is committed at each statement."""
+    return connection.transaction(isolation="read_committed")
+
+
 @contextmanager
-def deadline(connection: Connection, seconds: float) -> Iterator[None]:
+def _deadline(connection: Connection, seconds: float) -> Iterator[None]:
     """Ends the connection after so many seconds, and so whatever waits on it: a rollback, too, that nobody answers."""
     loop = asyncio.get_running_loop()
     timer = loop.call_later(seconds, connection.terminate)
@@ -215,23 +233,8 @@ def deadline(connection: Connection, seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
-def within(location: Location) -> Around:
-    """What statements run in: through a pooler one has the server to oneself for a transaction, else for as long."""
-    return _in_transaction if location.pooled else _alone
-
-
-async def settle(location: Location, connection: Connection) -> None:
-    """What a session cannot keep behind a pooler, for this transaction: whoever is stopped in it loses its locks."""
-    if location.pooled:
-        await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE}'")
-
-
 def _alone(_connection: Connection) -> AbstractAsyncContextManager[None]:
     return nullcontext()
-
-
-def _in_transaction(connection: Connection) -> AbstractAsyncContextManager[object]:
-    return connection.transaction(isolation="read_committed")
 
 
 def _of_one_moment(connection: Connection) -> AbstractAsyncContextManager[object]:

@@ -15,11 +15,9 @@ from stepwell.store.postgres.connection import (
     DRIVER_ERRORS,
     Connection,
     connect,
-    deadline,
     disconnect,
-    settle,
+    turn,
     unavailable,
-    within,
 )
 from stepwell.store.postgres.sql import pairs
 
@@ -82,12 +80,10 @@ class PostgresHeart:
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await connect(self._location)
-            with deadline(self._connection, _ANSWER_SECONDS):
-                async with within(self._location)(self._connection):
-                    await settle(self._location, self._connection)
-                    if await self._connection.fetchval(self._queries["beat"], self._worker_id) is None:
-                        return None
-                    return pairs(await self._connection.fetch(self._queries["held"], self._worker_id))
+            async with turn(self._location, self._connection, _ANSWER_SECONDS):
+                if await self._connection.fetchval(self._queries["beat"], self._worker_id) is None:
+                    return None
+                return pairs(await self._connection.fetch(self._queries["held"], self._worker_id))
         except DRIVER_ERRORS as error:
             if self._connection is not None:
                 self._connection.terminate()

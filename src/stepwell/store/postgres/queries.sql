@@ -287,23 +287,36 @@ RETURNING mail
 -- A letter in a run's mailbox.
 INSERT INTO stepwell.mailbox (run_id, n, kind, name, value, error, key) VALUES ($1, $2, $3, $4, $5, $6, $7)
 
--- name: find_addressee
--- The run a signal is for, locked: of those who wait for the lock, each sees what the one before it did.
-SELECT status, awaiting, worker, mail FROM stepwell.runs WHERE id = $1 FOR NO KEY UPDATE
-
 -- name: has_mail_key
 -- Whether the run ever accepted this key.
 SELECT 1 FROM stepwell.mailbox WHERE run_id = $1 AND key = $2
 
 -- name: ring
--- Counts a signal's letter; a run that waits for it is due, and waits no more.
-UPDATE stepwell.runs
-SET mail = mail + 1, updated_at = {now},
-    due_at = CASE WHEN $2::boolean AND worker IS NULL THEN {now} ELSE due_at END,
-    status = CASE WHEN $2::boolean AND status = 'suspended' THEN 'running' ELSE status END,
-    awaiting = CASE WHEN $2::boolean THEN NULL ELSE awaiting END,
-    wake_at = CASE WHEN $2::boolean THEN NULL ELSE wake_at END
-WHERE id = $1
+-- A signal's letter, in one statement: locks the run, so that of those who wait for the lock each sees what the one
+-- before it did, writes the letter unless the run ever accepted its key, and counts it; a run that waits for it is due,
+-- and waits no more. No row: there is no such run.
+WITH clock AS MATERIALIZED (SELECT {now} AS now),
+addressee AS MATERIALIZED (
+    SELECT id, status, worker, mail, awaiting IS NOT DISTINCT FROM $2 AS wakes
+    FROM stepwell.runs WHERE id = $1 FOR NO KEY UPDATE
+),
+written AS (
+    INSERT INTO stepwell.mailbox (run_id, n, kind, name, value, key)
+    SELECT id, mail + 1, 'signal', $2, $3, $4 FROM addressee
+    WHERE status NOT IN ('completed', 'failed', 'canceled') AND (wakes OR NOT $5::boolean)
+    ON CONFLICT (run_id, key) WHERE key IS NOT NULL DO NOTHING
+    RETURNING run_id
+),
+counted AS (
+    UPDATE stepwell.runs AS r
+    SET mail = r.mail + 1, updated_at = clock.now,
+        due_at = CASE WHEN a.wakes AND r.worker IS NULL THEN clock.now ELSE r.due_at END,
+        status = CASE WHEN a.wakes AND r.status = 'suspended' THEN 'running' ELSE r.status END,
+        awaiting = CASE WHEN a.wakes THEN NULL ELSE r.awaiting END,
+        wake_at = CASE WHEN a.wakes THEN NULL ELSE r.wake_at END
+    FROM addressee AS a, written AS w, clock WHERE r.id = a.id
+)
+SELECT status, wakes, worker IS NULL, EXISTS (SELECT 1 FROM written) FROM addressee
 
 -- name: find_tree
 -- The run and its descendants that have not ended, the root first; each once, even if rows name each other as parents.
@@ -373,6 +386,7 @@ DELETE FROM stepwell.workers WHERE id = $1 AND beat_at < {now} - $2::bigint RETU
 UPDATE stepwell.runs SET worker = NULL, token = token + 1, due_at = clock.now, updated_at = clock.now
 FROM (SELECT {now} AS now) AS clock
 WHERE id = ANY(ARRAY(SELECT id FROM stepwell.runs WHERE worker = $1 FOR NO KEY UPDATE SKIP LOCKED))
+RETURNING 1
 
 -- name: give_back
 -- Gives back some runs of a worker, each only under the token it is leased with.

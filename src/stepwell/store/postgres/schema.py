@@ -13,8 +13,9 @@ from stepwell.store.postgres.connection import (
     DRIVER_ERRORS,
     Connection,
     connect,
-    deadline,
     disconnect,
+    in_transaction,
+    turn,
     unavailable,
 )
 from stepwell.store.postgres.sql import in_schema
@@ -33,9 +34,8 @@ async def describe(location: Location, queries: Mapping[str, str]) -> tuple[int,
     """The stored schema version, and the names of the migrations it lacks."""
     connection = await connect(location)
     try:
-        with deadline(connection, ANSWER_SECONDS):
-            async with connection.transaction(isolation="read_committed"):
-                return await _describe(connection, location, queries)
+        async with turn(location, connection, ANSWER_SECONDS, in_transaction):
+            return await _describe(connection, location, queries)
     except DRIVER_ERRORS as error:
         raise unavailable(location, error) from error
     finally:
@@ -46,11 +46,10 @@ async def migrate(location: Location, queries: Mapping[str, str]) -> None:
     """Creates or upgrades the tables, in one transaction; others that do it at once wait, and find it done."""
     connection = await connect(location)
     try:
-        with deadline(connection, ANSWER_SECONDS):
-            async with connection.transaction(isolation="read_committed"):
-                version, missing = await _describe(connection, location, queries)
+        async with turn(location, connection, ANSWER_SECONDS, in_transaction):
+            version, missing = await _describe(connection, location, queries)
         if missing:
-            async with connection.transaction(isolation="read_committed"):
+            async with in_transaction(connection):
                 lock = zlib.crc32(location.schema.encode()) & 0x7FFFFFFF
                 await connection.execute("SELECT pg_advisory_xact_lock($1::integer, $2::integer)", _LOCKS, lock)
                 await _upgrade(connection, location, queries)

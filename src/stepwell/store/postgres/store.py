@@ -6,14 +6,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepwell.core.model import ENDED, Status
 from stepwell.errors import Failure
 from stepwell.store.codec import encode_failure
 from stepwell.store.migrate import migrations_of
 from stepwell.store.postgres import schema
 from stepwell.store.postgres.bell import Bell
 from stepwell.store.postgres.commit import commit
-from stepwell.store.postgres.connection import Connection, Connections
+from stepwell.store.postgres.connection import Connection, Connections, in_transaction
 from stepwell.store.postgres.heart import Host, PostgresHeart
 from stepwell.store.postgres.location import location_of
 from stepwell.store.postgres.reader import PostgresReader
@@ -34,6 +33,8 @@ from stepwell.store.protocol import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from stepwell.core.model import Status
 
 
 class PostgresStore:
@@ -151,22 +152,18 @@ class PostgresStore:
             return None
 
         async def work(connection: Connection) -> Delivered | None:
-            found = await connection.fetchrow(self._q["find_addressee"], run_id)
+            found = await connection.fetchrow(self._q["ring"], run_id, name, value, key, waiting_only)
             if found is None:
                 return None
-            stored, awaiting, worker, mail = found
+            stored, wakes, parked, written = found
             status: Status = stored
-            if key is not None and await connection.fetchval(self._q["has_mail_key"], run_id, key):
-                return Delivered(accepted=True, status=status, woken=False)
-            wakes = awaiting == name
-            if status in ENDED or (waiting_only and not wakes):
-                return Delivered(accepted=False, status=status, woken=False)
-            await connection.execute(self._q["add_mail"], run_id, mail + 1, "signal", name, value, None, key)
-            await connection.execute(self._q["ring"], run_id, wakes)
+            if not written:
+                known = key is not None and await connection.fetchval(self._q["has_mail_key"], run_id, key)
+                return Delivered(accepted=bool(known), status=status, woken=False)
             status = "running" if wakes and status == "suspended" else status
-            return Delivered(accepted=True, status=status, woken=wakes and worker is None)
+            return Delivered(accepted=True, status=status, woken=wakes and parked)
 
-        delivered = await self._connections.transact(work, repeatable=key is not None, waits=True)
+        delivered = await self._connections.run(work, repeatable=key is not None, waits=True)
         if delivered is not None and delivered.woken:
             self._bell.ring()
         return delivered
@@ -177,8 +174,8 @@ class PostgresStore:
             return None
         while True:
             try:
-                canceled = await self._connections.transact(
-                    lambda connection: self._cancel(connection, run_id), waits=True
+                canceled = await self._connections.run(
+                    lambda connection: self._cancel(connection, run_id), in_transaction, waits=True
                 )
             except _GrownError:
                 continue
@@ -199,7 +196,7 @@ class PostgresStore:
             await connection.execute(self._q["dismiss"], worker_id)
             await connection.execute(self._q["free"], worker_id)
 
-        await self._connections.transact(work)
+        await self._connections.run(work, in_transaction)
         self._bell.ring()
 
     async def give_back(self, worker_id: str, tokens: Mapping[str, int], delay: int = 0) -> None:
@@ -223,10 +220,11 @@ class PostgresStore:
                 gone = await connection.fetchval(self._q["dismiss_silent"], worker_id, silent_for)
                 if gone is None:
                     return None
-            freed = len(await connection.fetch(self._q["free_crashed"], worker_id))
+            # who is not registered has left or was buried: what was locked at that moment, and stayed, is not to blame
+            freed = len(await connection.fetch(self._q["free_crashed" if gone else "free"], worker_id))
             return freed if gone or freed else None
 
-        freed = await self._connections.transact(work)
+        freed = await self._connections.run(work, in_transaction)
         if freed:
             self._bell.ring()
         return freed
@@ -238,7 +236,7 @@ class PostgresStore:
             orphans = await connection.fetch(self._q["sweep_orphans"])
             return len(orphans) + len(await connection.fetch(self._q["sweep_stranded"]))
 
-        woken = await self._connections.transact(work)
+        woken = await self._connections.run(work, in_transaction)
         if woken:
             self._bell.ring()
         return woken

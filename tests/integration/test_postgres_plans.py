@@ -78,7 +78,6 @@ READ_NOTHING_THAT_GROWS = {
     "add_runs",
     "beat",
     "dismiss",
-    "dismiss_silent",
     "enlist",
     "find_lane",
 }

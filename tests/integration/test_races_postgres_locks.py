@@ -144,25 +144,28 @@ async def test_i3_a_burial_that_waits_for_a_beat_to_be_committed_buries_nobody(u
 
 
 async def test_i3_a_beat_that_waits_for_a_burial_to_be_committed_hears_of_it(url: str) -> None:
-    async with (
-        Proxy(url) as proxy,
-        keeper_of(url) as keeper,
-        keeper_of(proxy.url(url)) as other,
-        rival_of(url) as rival,
-    ):
+    async with keeper_of(url) as keeper, rival_of(url) as rival:
         lease = await keeper.leased()
         await rival.execute("UPDATE stepwell.workers SET beat_at = 0")
-        commit = proxy.hold("COMMIT;")
-        burying = asyncio.create_task(other.store.bury("ann", 60_000_000))
-        await commit.reached()
-        beating = asyncio.create_task(asyncio.to_thread(keeper.hearts["ann"].beat))
-        claiming = asyncio.create_task(keeper.claim())
-        await rival.until_waiting(2)
-        commit.release()
-        assert await burying == 1
+        async with rival.connection.transaction():
+            await rival.fetch(statements(url)["free_crashed"], "ann", 60_000_000)
+            beating = asyncio.create_task(asyncio.to_thread(keeper.hearts["ann"].beat))
+            claiming = asyncio.create_task(keeper.claim())
+            await rival.until_waiting(2)
         assert await beating is None
         assert await claiming == []
         assert [(token, crashes) for _, token, crashes in await rival.owners()] == [(lease.token + 1, 1)]
+
+
+async def test_i4_a_judge_that_stops_in_the_middle_of_a_burial_keeps_nobody_else_from_it(url: str) -> None:
+    async with Proxy(url) as proxy, keeper_of(url) as keeper, keeper_of(proxy.url(url)) as stopped:
+        await keeper.leased()
+        last = proxy.hold("crashes = crashes + 1")
+        burying = asyncio.create_task(stopped.store.bury("ann", None))
+        await last.reached()
+        assert await asyncio.wait_for(keeper.store.bury("ann", None), PATIENCE) == 1
+        last.release()
+        assert await burying is None
 
 
 async def talk_for_ever(talker: Rival, length: int) -> None:

@@ -77,18 +77,25 @@ class PostgresHeart:
             self._ended.set()
 
     async def _beat(self) -> dict[str, int] | None:
+        """Beats; on a fresh connection when the one it had is lost, so that it is no beat late for that."""
         try:
-            if self._connection is None or self._connection.is_closed():
-                self._connection = await connect(self._location)
-            async with turn(self._location, self._connection, _ANSWER_SECONDS):
-                if await self._connection.fetchval(self._queries["beat"], self._worker_id) is None:
-                    return None
-                return pairs(await self._connection.fetch(self._queries["held"], self._worker_id))
+            if self._connection is not None and not self._connection.is_closed():
+                try:
+                    return await self._beat_on(self._connection)
+                except DRIVER_ERRORS:
+                    self._connection.terminate()
+            self._connection = await connect(self._location)
+            return await self._beat_on(self._connection)
         except DRIVER_ERRORS as error:
             if self._connection is not None:
                 self._connection.terminate()
-                self._connection = None
             raise unavailable(self._location, error) from error
+
+    async def _beat_on(self, connection: Connection) -> dict[str, int] | None:
+        async with turn(self._location, connection, _ANSWER_SECONDS):
+            if await connection.fetchval(self._queries["beat"], self._worker_id) is None:
+                return None
+            return pairs(await connection.fetch(self._queries["held"], self._worker_id))
 
     async def _close(self) -> None:
         if self._connection is not None:

@@ -1,4 +1,4 @@
-"""The PostgreSQL store: every verb of the protocol as one transaction, on one connection of a few."""
+"""The PostgreSQL store: each verb on one connection of a few, mostly in one statement."""
 
 from __future__ import annotations
 
@@ -190,13 +190,13 @@ class PostgresStore:
         return PostgresHeart(self._location, self._q, self._host, worker_id)
 
     async def retire(self, worker_id: str) -> None:
-        """Removes a worker and frees what it still holds, without blame."""
+        """Removes a worker and frees what it still holds, without blame.
 
-        async def work(connection: Connection) -> None:
-            await connection.execute(self._q["dismiss"], worker_id)
-            await connection.execute(self._q["free"], worker_id)
-
-        await self._connections.run(work, in_transaction)
+        Two statements: the second sees what a claim has leased that the first one waited for. Whoever dies between them
+        leaves runs of a worker that is not registered, which the next judge frees.
+        """
+        await self._connections.fetch(self._q["dismiss"], worker_id)
+        await self._connections.fetch(self._q["free"], worker_id)
         self._bell.ring()
 
     async def give_back(self, worker_id: str, tokens: Mapping[str, int], delay: int = 0) -> None:
@@ -212,31 +212,19 @@ class PostgresStore:
 
     async def bury(self, worker_id: str, silent_for: int | None) -> int | None:
         """Removes a dead worker and frees its runs, counting the crash; None when it lives, or was buried already."""
-
-        async def work(connection: Connection) -> int | None:
-            if silent_for is None:
-                gone = await connection.fetchval(self._q["dismiss"], worker_id)
-            else:
-                gone = await connection.fetchval(self._q["dismiss_silent"], worker_id, silent_for)
-                if gone is None:
-                    return None
+        ((gone, freed),) = await self._connections.fetch(self._q["free_crashed"], worker_id, silent_for)
+        if not gone and silent_for is None:
             # who is not registered has left or was buried: what was locked at that moment, and stayed, is not to blame
-            freed = len(await connection.fetch(self._q["free_crashed" if gone else "free"], worker_id))
-            return freed if gone or freed else None
-
-        freed = await self._connections.run(work, in_transaction)
+            freed = len(await self._connections.fetch(self._q["free"], worker_id))
         if freed:
             self._bell.ring()
-        return freed
+        return freed if gone or freed else None
 
     async def sweep(self) -> int:
         """Makes due every run that should move but that nothing would move; how many."""
-
-        async def work(connection: Connection) -> int:
-            orphans = await connection.fetch(self._q["sweep_orphans"])
-            return len(orphans) + len(await connection.fetch(self._q["sweep_stranded"]))
-
-        woken = await self._connections.run(work, in_transaction)
+        orphans = await self._connections.fetch(self._q["sweep_orphans"])
+        stranded = await self._connections.fetch(self._q["sweep_stranded"])
+        woken = len(orphans) + len(stranded)
         if woken:
             self._bell.ring()
         return woken

@@ -10,8 +10,10 @@ SEEDS   ?= 1000
 FIRST   ?= 0
 RUNS    ?= 300
 
+COVERING := api conformance integration model simulation testing
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-postgres test lint format types contracts check bench red simulate torture torture-postgres docs-diagram golden pins clean
+.PHONY: help setup demo demo-postgres test lint format types contracts check bench red coverage simulate torture torture-postgres docs-diagram golden pins clean
 
 help: ## list what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +64,12 @@ bench: setup ## measure, beside the raw limit of the database
 
 red: setup ## break the engine on purpose, once per invariant, and see its test fail
 	@$(BIN)/python scripts/red.py
+
+coverage: setup ## count the lines and branches of the core and the engine that no test takes
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -n $(XDIST) $(addprefix tests/,$(COVERING))
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --fail-under=100 --include='src/stepwell/core/*,src/stepwell/engine/*'
 
 simulate: setup ## play seeded histories in virtual time (SEEDS=1000, from FIRST=0 on), and count what they reach
 	@$(BIN)/python -m tests.simulation $(FIRST) --count $(SEEDS)

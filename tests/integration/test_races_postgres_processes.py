@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SHORT_LEASE_SECONDS = 1.0
 """Where it does no harm if a living worker should be buried because the machine is busy."""
 LEASE_SECONDS = 2.0
-BLOCKED_SECONDS = 1.5 * LEASE_SECONDS
+BLOCKED_SECONDS = 2 * LEASE_SECONDS
 HEALTHY = 99
 MAX_CRASHES = 5
 SUSPECTED_AFTER = 2

@@ -51,10 +51,8 @@ def crashed(state: RunState, piece: Work, now: int) -> Record:
 
 def failure_of(state: RunState) -> Failure:
     """Why the run fails: the first node or entry that failed for good."""
-    row = state.failed
-    if row is None or row.error is None:
-        return Failure("", "Unknown", "the journal names no failure")
-    return row.error
+    error = None if state.failed is None else state.failed.error
+    return error or Failure("", "Unknown", "the journal names no failure")
 
 
 def results_left(state: RunState) -> dict[str, bytes]:
@@ -62,11 +60,6 @@ def results_left(state: RunState) -> dict[str, bytes]:
     if state.at_end or not isinstance(state.node, Parallel):
         return state.results
     return {**state.results, **completed(state.node, state)}
-
-
-def undone_name(row: JournalRow) -> str:
-    """The name under which a compensated row is told to the user."""
-    return Work(row.node, row.item).name
 
 
 def _undo(call: Call, tools: Tools) -> Generator[Invoke, Any, Done]:

@@ -65,8 +65,9 @@ class WaitUntil(NamedTuple):
 
 
 class SpawnWith(NamedTuple):
-    """A script's end: the child is to be started with this input."""
+    """A script's end: a child of that workflow is to be started with this input."""
 
+    workflow: str
     value: bytes
 
 

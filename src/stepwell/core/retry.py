@@ -19,7 +19,6 @@ from stepwell.core.model import ASKED, JournalRow, RowStatus, RunState, Spawned
 from stepwell.core.nodes.sleep import until
 from stepwell.core.work import Work, asks, progress_of
 from stepwell.errors import Failure, PayloadError
-from stepwell.workflow.nodes import ChildWorkflow
 from stepwell.workflow.policy import Abort, Policy, Retry, types_of
 
 _ATTEMPTS = frozenset({"retrying", "suspended"})
@@ -42,9 +41,7 @@ def settled(state: RunState, call: Call, ending: Ending, now: int) -> Decision |
             return None if holds else Record(_row(state, call, "skipped", started_at, now))
         case WaitUntil(wake_at):
             return until(state, Work(call.node, kind="sleep"), started_at, wake_at, now)
-        case SpawnWith(value):
-            child = call.subject
-            workflow = child.workflow if isinstance(child, ChildWorkflow) else ""
+        case SpawnWith(workflow, value):  # pragma: no branch  mypy proves that there is no other ending
             return Spawn(Spawned(workflow, value, call.node), started_at)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stepwell.core.decisions import Answer, Call, Decision, Invoke, Park, Script, Tools, Wait
+from stepwell.core.decisions import Answer, Call, Decision, Invoke, Park, Script, Tools
 from stepwell.core.model import JournalRow, Kind, Phase, Progress, RunState
 from stepwell.errors import Failure
 
@@ -73,9 +73,7 @@ def call_for(
 
 
 def unless_waiting(state: RunState, work: Work, now: int) -> Decision | None:
-    """What to do instead of a call: wait for the attempt that is in flight, or for the next one's time."""
-    if (work.node, work.item, work.phase) in state.in_flight:
-        return Wait(None)
+    """What to do instead of a call: wait for the next attempt's time."""
     retry_at = progress_of(state, work).retry_at
     if retry_at is not None and retry_at > now:
         return Park(since=None, wake_at=retry_at)

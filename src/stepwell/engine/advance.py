@@ -102,7 +102,7 @@ class Drive:
                 elif len(moves) == 1 and not self.state.in_flight:
                     going = await self._do(move)
                 else:
-                    going = await self._begin(moves)
+                    going = await self._begin([each for each in moves if type(each) is Call])
         except ClosedError:
             await self._release()
         except RefusedError as error:
@@ -125,17 +125,16 @@ class Drive:
                 return True
         return await self._settle(over)
 
-    async def _begin(self, moves: tuple[Decision, ...]) -> bool:
+    async def _begin(self, calls: list[Call]) -> bool:
         """Begins calls beside each other, once what precedes them is committed."""
         if self._pending and not await self._flush():
             return False
         in_flight = self.state.in_flight
         if self._host.is_stopping:
             return await self._wait(None) if in_flight else await self._release()
-        for call in moves:
-            if type(call) is Call:
-                in_flight.add(call.identity)
-                self._attempts.begin(call)
+        for call in calls:
+            in_flight.add(call.identity)
+            self._attempts.begin(call)
         return True
 
     async def _carry_out(self, move: Decision) -> bool:  # noqa: PLR0911  one return a decision
@@ -164,7 +163,7 @@ class Drive:
             case Fail(failure):
                 turn(self.state, "failed")
                 return await self._end(self._post(None, failure))
-            case Call():
+            case Call():  # pragma: no cover  the loop above takes calls for itself
                 return await self._do(move)
 
     async def _settle(self, over: Attempt) -> bool:
@@ -193,11 +192,12 @@ class Drive:
     async def _wait(self, until: int | None) -> bool:
         """Waits for an attempt in flight to end, or for the instant; then takes in what has ended."""
         timeout = None if until is None else max(0.0, (until - self._now()) / 1_000_000)
+        going = True
         for over in await self._attempts.ended(timeout):
             self.state.in_flight.discard(over.call.identity)
-            if not isinstance(over.error, ClosedError) and not await self._settle(over):
-                return False
-        return True
+            if not isinstance(over.error, ClosedError):
+                going = await self._settle(over) and going
+        return going
 
     async def _flush(self) -> bool:
         """Commits what is pending; the run stays here."""
@@ -241,11 +241,6 @@ class Drive:
     async def _spawn(self, spawn: Spawn) -> bool:
         child = spawn.child
         lane = self._host.child_lane(self._lease, child.workflow)
-        if lane is None:
-            piece = face_of(self.state.node).work(self.state.node, self.state)
-            failure = ("WorkflowNotRegistered", f'no workflow "{child.workflow}" is registered at this worker')
-            row = outcome(self.state, piece, started_at=spawn.since, now=self._now(), failure=failure)
-            return await self._carry_out(Record(row))
         advance = self._advance()
         advance.release = True
         advance.status = "suspended"
@@ -302,8 +297,8 @@ class Drive:
         failure = (type(cause).__name__, f"the store refused the outcome: {failure_of(cause, '').message}")
         row = outcome(self.state, piece, started_at=self._now(), now=self._now(), failure=failure)
         self._host.raised(cause)
-        if await self._carry_out(Record(row)):
-            await self.run()
+        self._take_in(Record(row))
+        await self.run()
 
     async def _look_into_mailbox(self) -> None:
         history = await self._host.reload(self._lease)

@@ -26,19 +26,18 @@ class Alarm:
         """Called before looking: what rings from now on is not lost."""
         self._rung = False
 
-    async def wait(self, seconds: float | None) -> bool:
+    async def wait(self, seconds: float) -> bool:
         """Waits to be rung, at most so long; whether it was."""
         if self._rung:
             return True
         loop = asyncio.get_running_loop()
         self._waiter = waiter = loop.create_future()
-        timer = None if seconds is None else loop.call_later(seconds, _time_out, waiter)
+        timer = loop.call_later(seconds, _time_out, waiter)
         try:
             await waiter
         finally:
             self._waiter = None
-            if timer is not None:
-                timer.cancel()
+            timer.cancel()
         return self._rung
 
 

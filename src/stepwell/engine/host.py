@@ -35,8 +35,8 @@ class Host(Protocol):
     async def reload(self, lease: Lease) -> History:
         """The run's past as it is stored now."""
 
-    def child_lane(self, lease: Lease, workflow: str) -> int | None:
-        """The lane of a child of this run; None when no such workflow is registered."""
+    def child_lane(self, lease: Lease, workflow: str) -> int:
+        """The lane of a child of this run."""
 
     def told(self, advance: Advance) -> None:
         """Hears of an advance that was committed."""

@@ -51,11 +51,9 @@ class Lanes:
         """The plan of a lane that this app asked for."""
         return self._plans[lane]
 
-    def child(self, parent_lane: int, workflow: str) -> int | None:
-        """The lane of a child workflow in its parent's queue; None when it is not registered."""
-        if workflow not in self._registry:
-            return None
-        return self._numbers.get(_lane(self._queues[parent_lane], self._registry.get_plan(workflow)))
+    def child(self, parent_lane: int, workflow: str) -> int:
+        """The lane of a child workflow in its parent's queue; a worker knows the children of all that it knows."""
+        return self._numbers[_lane(self._queues[parent_lane], self._registry.get_plan(workflow))]
 
 
 def _lane(queue: str, plan: Plan) -> Lane:

@@ -15,14 +15,8 @@ class Slots:
 
     def __init__(self, limit: int) -> None:
         self._free = limit
-        self._limit = limit
         self._closed = False
         self._waiting: deque[asyncio.Future[None]] = deque()
-
-    @property
-    def taken(self) -> int:
-        """How many are in use."""
-        return self._limit - self._free
 
     def take_free(self) -> bool:
         """Takes a slot if one is free."""
@@ -32,12 +26,9 @@ class Slots:
         return False
 
     async def take(self) -> None:
-        """Waits for a slot and takes it; raises ClosedError."""
+        """Waits for a slot, when none is free, and takes it; raises ClosedError."""
         if self._closed:
             raise ClosedError
-        if self._free > 0 and not self._waiting:
-            self._free -= 1
-            return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:

@@ -171,8 +171,8 @@ class Tenure:
         who = f"Run {lease.run_id} must be read again"
         return (await persevere(self.runtime, who, lambda: self._store.load([lease])))[lease.run_id]
 
-    def child_lane(self, lease: Lease, workflow: str) -> int | None:
-        """The lane of a child of this run; None when no such workflow is registered."""
+    def child_lane(self, lease: Lease, workflow: str) -> int:
+        """The lane of a child of this run."""
         return self._lanes.child(lease.lane, workflow)
 
     def told(self, advance: Advance) -> None:

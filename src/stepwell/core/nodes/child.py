@@ -31,10 +31,11 @@ def moves(node: ChildWorkflow, state: RunState, now: int) -> tuple[Decision, ...
             return (Record(row, consumed=(mail.n,)),)
     if state.parked is not None:
         return (Park(since, wake_at=None, suspended=True),)
-    if node.map_input is None:
+    mapper = node.map_input
+    if mapper is None:
         return (Spawn(Spawned(node.workflow, state.input, node.name), now),)
     waiting = unless_waiting(state, piece, now)
-    return (waiting or call_for(state, piece, _map_input, node.policy, subject=node),)
+    return (waiting or call_for(state, piece, _map_input, node.policy, subject=(node, mapper)),)
 
 
 def results(node: ChildWorkflow, state: RunState, row: JournalRow) -> dict[str, bytes] | None:
@@ -48,10 +49,7 @@ def compensator(node: ChildWorkflow, state: RunState, item: str) -> Function | N
 
 
 def _map_input(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:
-    node: ChildWorkflow = call.subject
-    mapped = yield Invoke(node.map_input or _whole, (tools.context(call),))
-    return SpawnWith(tools.encode(mapped, f"input.{node.name}"))
-
-
-def _whole(value: Any) -> Any:
-    return value
+    node: ChildWorkflow
+    node, mapper = call.subject
+    mapped = yield Invoke(mapper, (tools.context(call),))
+    return SpawnWith(node.workflow, tools.encode(mapped, f"input.{node.name}"))

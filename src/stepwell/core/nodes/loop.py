@@ -20,10 +20,10 @@ _END = b"end"
 
 
 class _Next(NamedTuple):
-    """What an iteration begins with: its input (None: to be mapped), and when."""
+    """What an iteration begins with: its input, which the first one may map, and when."""
 
     iteration: int
-    value: bytes | None
+    value: bytes
     at: int
 
 
@@ -55,18 +55,18 @@ def compensator(node: Loop, state: RunState, item: str) -> Function | None:
 def _next(node: Loop, state: RunState) -> _Next:
     last = state.last
     if last is None or last.item == "" or last.detail is None:
-        return _Next(1, None if node.map_input else state.input, 0)
+        return _Next(1, state.input, 0)
     _, at, value = last.detail.split(b" ", 2)
     return _Next((iteration_of(last.item) or 0) + 1, state.input if value == b"-" else value, int(at))
 
 
 def _iterate(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:
     node: Loop
-    value: bytes | None
+    value: bytes
     node, value = call.subject
     iteration = call.iteration or 1
-    if value is None:
-        mapped = yield Invoke(node.map_input or _identity, (tools.context(call),))
+    if iteration == 1 and node.map_input is not None:
+        mapped = yield Invoke(node.map_input, (tools.context(call),))
         value = tools.encode(mapped, f"input.{node.name}")
     result = yield Invoke(node.handler, (tools.decode(value), tools.context(call)), handler=True)
     if isinstance(result, Suspended):
@@ -88,7 +88,3 @@ def _iterate(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:
         at = wake_at(pause, tools.now(), f"the pause of {node.name}")
     unchanged = node.map_input is None and node.feedback is None
     return Done(encoded, b"next %d %b" % (at, b"-" if unchanged else value))
-
-
-def _identity(value: Any) -> Any:
-    return value

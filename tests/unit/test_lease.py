@@ -1,0 +1,73 @@
+"""The beat of a worker whose store, or whose event loop, does what nobody foresaw."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+from stepwell.engine.lease import Heartbeat
+from stepwell.engine.runtime import SystemRuntime
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+PATIENCE = 20
+LEASE_SECONDS = 0.1
+
+
+class Heart:
+    """Fails its first beats with an error that no store is meant to raise."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self._failures = failures
+        self.beaten = threading.Event()
+        self.closed = threading.Event()
+
+    def beat(self) -> dict[str, int] | None:
+        """Fails, or beats."""
+        if self._failures:
+            self._failures -= 1
+            raise ValueError("the heart stumbled")
+        self.beaten.set()
+        return {}
+
+    def close(self) -> None:
+        """Beats no more."""
+        self.closed.set()
+
+
+def started(heart: Heart, hear: Callable[[dict[str, int] | None], None]) -> Heartbeat:
+    beat = Heartbeat(SystemRuntime(), heart, LEASE_SECONDS, lambda leased, _: hear(leased), lambda: PATIENCE)
+    beat.start()
+    return beat
+
+
+async def test_i4_a_beat_that_fails_for_an_unknown_reason_is_logged_and_the_next_one_is_made(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Else the others would bury a worker that lives and goes on."""
+    heard = list[dict[str, int] | None]()
+    beat = started(Heart(failures=1), heard.append)
+    await eventually(lambda: heard)
+    await beat.stop()
+    (complaint,) = (record for record in caplog.records if "heartbeat failed" in record.message)
+    assert "the heart stumbled" in str(complaint.exc_info)
+
+
+def test_a_beat_ends_with_the_event_loop_that_it_speaks_for() -> None:
+    """Else a worker whose loop is gone would seem alive, and keep its runs for ever."""
+
+    async def begin() -> None:
+        started(heart, lambda _: None)
+
+    heart, loop = Heart(), asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(begin())
+        assert heart.beaten.wait(PATIENCE)
+    finally:
+        loop.close()
+    assert heart.closed.wait(PATIENCE)

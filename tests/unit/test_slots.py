@@ -1,0 +1,34 @@
+"""Slots of a worker that stops: nothing begins in them any more, and nobody waits for one for ever."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from stepwell.engine.slots import ClosedError, Slots
+
+PATIENCE = 20
+
+
+async def test_no_handler_begins_once_the_slots_are_closed_however_many_are_free() -> None:
+    slots = Slots(1)
+    slots.close()
+    assert not slots.take_free()
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(ClosedError):
+            await slots.take()
+
+
+async def test_closing_turns_away_who_waits_although_another_was_cancelled_while_it_waited() -> None:
+    slots = Slots(1)
+    assert slots.take_free()
+    canceled, waiting = (asyncio.create_task(slots.take()) for _ in range(2))
+    await asyncio.sleep(0)
+    canceled.cancel()
+    slots.close()
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(ClosedError):
+            await waiting
+        with pytest.raises(asyncio.CancelledError):
+            await canceled

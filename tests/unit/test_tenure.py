@@ -1,0 +1,89 @@
+"""A worker's hold on its runs when one of them, or the worker itself, is beyond hope: the others go on."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from stepwell import Context, Durable, durable
+from tests.faulty import PATIENCE, FaultyStore, make_faulty
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+A_MINUTE = 60_000_000
+
+
+async def nothing(ctx: Context) -> None:
+    pass
+
+
+def returned(faulty: FaultyStore) -> list[tuple[set[str], int]]:
+    """The runs that were given back, and for how long."""
+    return [(set(tokens), delay) for verb, (_, tokens, delay), _ in faulty.answers if verb == "give_back"]
+
+
+async def test_i4_a_run_whose_drive_cannot_be_built_waits_a_minute_and_the_others_of_its_claim_go_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Durable("sqlite://", [durable("broken").step("work", nothing), durable("sound").step("work", nothing)])
+    faulty = make_faulty(app)
+    async with app:
+        broken, sound = await app.start("broken"), await app.start("sound")
+        lane = await app._lanes.of("durable", app.workflow("broken").close())
+        plan_of = app._lanes.plan
+
+        def plan(number: int) -> Any:
+            if number == lane:
+                raise LookupError("no plan for it")
+            return plan_of(number)
+
+        monkeypatch.setattr(app._lanes, "plan", plan)
+        async with app.worker():
+            assert await app.result(sound.run_id, timeout=PATIENCE) == {"work": None}
+            await eventually(lambda: returned(faulty), within=PATIENCE)
+        assert (await app.status(broken.run_id)).status == "running"
+        assert await app.journal(broken.run_id) == []
+    assert returned(faulty) == [({broken.run_id}, A_MINUTE)]
+    assert f"Run {broken.run_id} cannot be continued" in caplog.text
+    assert "no plan for it" in caplog.text
+
+
+async def test_i4_a_damaged_run_that_cannot_even_be_failed_waits_a_minute_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "store.db"
+    app = Durable(f"sqlite:///{path}", [durable("flow").step("work", nothing)])
+    faulty = make_faulty(app)
+
+    async def schema() -> Any:
+        raise ValueError("no such version")
+
+    async with app:
+        damaged = await app.start("flow")
+        with closing(sqlite3.connect(path, timeout=PATIENCE)) as connection, connection:
+            connection.execute("DELETE FROM stepwell_inputs")
+        sound = await app.start("flow")
+        monkeypatch.setattr(faulty, "schema", schema)
+        async with app.worker():
+            assert await app.result(sound.run_id, timeout=PATIENCE) == {"work": None}
+            await eventually(lambda: returned(faulty), within=PATIENCE)
+    assert returned(faulty) == [({damaged.run_id}, A_MINUTE)]
+    assert faulty.verdicts_on(damaged.run_id) == []
+    assert f"Run {damaged.run_id} cannot even be failed" in caplog.text
+    assert "no such version" in caplog.text
+
+
+async def test_a_worker_on_a_store_in_memory_that_was_buried_goes_on_under_a_new_id() -> None:
+    """It has no beat to tell it, nor one to end: its next claim is how it finds out."""
+    async with Durable("sqlite://", [durable("flow").step("work", nothing)]) as app, app.worker() as worker:
+        old_id = worker.worker_id
+        assert await app._store.bury(old_id, None) == 0
+        started = await app.start("flow")
+        assert await app.result(started.run_id, timeout=PATIENCE) == {"work": None}
+        assert worker.worker_id != old_id
+        assert [row.worker_id for row in await app._store.workers()] == [worker.worker_id]

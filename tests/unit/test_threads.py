@@ -1,0 +1,86 @@
+"""Calls of plain handlers that nobody waits for any more, and what they may not take with them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+from stepwell import durable
+from stepwell.engine.runtime import SystemRuntime
+from stepwell.engine.slots import ClosedError
+from stepwell.engine.threads import Threads
+from tests.api.runs import InMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepwell import Context
+
+PATIENCE = 20
+
+
+class Threadless(SystemRuntime):
+    """Starts no thread: what waits for one waits for ever."""
+
+    def start_thread(self, target: Callable[[], None], name: str) -> Any:
+        """Is never granted."""
+
+
+async def test_all_who_wait_for_a_thread_are_turned_away_though_one_gave_up_and_the_threads_were_told_to_end() -> None:
+    threads = Threads(Threadless(), 1)
+    gone, first = threads.start(int), threads.start(int)
+    threads.close()
+    last = threads.start(int)
+    gone.future.cancel()
+    threads.abandon(gone)
+    threads.turn_away()
+    for ticket in (first, last):
+        assert isinstance(ticket.future.exception(), ClosedError)
+
+
+async def test_i3_a_call_that_was_given_up_before_a_thread_took_it_is_never_made() -> None:
+    """Its run may be another worker's by then, which makes the call itself."""
+    threads, let, made = Threads(SystemRuntime(), 1), threading.Event(), list[str]()
+    try:
+        threads.start(let.wait)
+        given_up = threads.start(lambda: made.append("given up"))
+        last = threads.start(lambda: made.append("last"))
+        threads.abandon(given_up)
+        let.set()
+        async with asyncio.timeout(PATIENCE):
+            await last.future
+    finally:
+        let.set()
+        threads.close()
+    assert made == ["last"]
+
+
+def test_a_call_that_ends_after_its_event_loop_was_closed_does_not_take_its_thread_with_it() -> None:
+    async def begin() -> Threads:
+        threads = Threads(SystemRuntime(), 1)
+        threads.start(let.wait)
+        return threads
+
+    let, made = threading.Event(), threading.Event()
+    loop = asyncio.new_event_loop()
+    try:
+        threads = loop.run_until_complete(begin())
+    finally:
+        loop.close()
+        let.set()
+    threads.start(made.set)
+    assert made.wait(PATIENCE)
+    threads.close()
+
+
+async def test_a_plain_handler_that_raises_stop_iteration_fails_its_step_by_that_name() -> None:
+    """No future takes a StopIteration: the run would wait for its handler for ever."""
+
+    def charge(ctx: Context) -> Any:
+        return next(iter(()))
+
+    async with asyncio.timeout(PATIENCE):
+        failure = (await InMemory()(durable("order").step("charge", charge, max_retries=0))).failure
+    assert (failure.type, failure.message) == ("RuntimeError", "a handler raised StopIteration")
+    assert "return next(iter(()))" in (failure.traceback or "")

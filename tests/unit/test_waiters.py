@@ -1,0 +1,36 @@
+"""Several who wait for one run: each for itself, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from stepwell import Durable, durable
+from tests.gates import PATIENCE, Gate
+
+
+async def test_i4_who_waits_for_a_run_still_gets_its_result_when_another_who_did_ran_out_of_time() -> None:
+    gate = Gate()
+    async with Durable("sqlite://", [durable("flow").step("work", gate.handler)]) as app, app.worker():
+        started = await app.start("flow")
+        patient = asyncio.create_task(app.result(started.run_id, timeout=PATIENCE))
+        await gate.entered()
+        with pytest.raises(TimeoutError):
+            await app.result(started.run_id, timeout=0.01)
+        gate.let.set()
+        assert await patient == {"work": "work"}
+
+
+@pytest.mark.parametrize("told_first", [True, False])
+async def test_i4_who_is_cancelled_as_the_run_ends_keeps_no_other_from_its_result(*, told_first: bool) -> None:
+    gate = Gate()
+    async with Durable("sqlite://", [durable("flow").step("work", gate.handler)]) as app, app.worker():
+        started = await app.start("flow")
+        leaving, staying = (asyncio.create_task(app.result(started.run_id, timeout=PATIENCE)) for _ in range(2))
+        await gate.entered()
+        gate.let.set()
+        app._events.on_ended.insert(0 if not told_first else len(app._events.on_ended), lambda _: leaving.cancel())
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        assert await staying == {"work": "work"}

@@ -171,6 +171,7 @@ VALUES = {
     "no end of brackets": ("[" * 100_000, "nested too deeply"),
     "no file": ("@missing.json", "INPUT: cannot read missing.json: No such file or directory."),
     "a folder": ("@.", "INPUT: cannot read .: Is a directory."),
+    "a file without an end": ("@/dev/zero", "INPUT from /dev/zero is longer than"),
     "no name of a file": ("@", "INPUT: cannot read a file without a name"),
     "a file that is not JSON": ("@bad.json", "INPUT from bad.json is not JSON: Expecting value at line 2, column 8."),
     "a file that is not UTF-8": ("@latin.json", "INPUT from latin.json is not UTF-8: byte 2 is 0xe4."),

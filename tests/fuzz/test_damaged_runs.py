@@ -157,6 +157,19 @@ async def test_what_another_version_may_have_written_is_left_alone_and_status_sa
             assert await app.result(run_id, timeout=PATIENCE) == RESULTS
 
 
+@pytest.mark.parametrize("count", ["token", "crashes", "mail"])
+async def test_a_count_that_cannot_grow_stops_nobody_and_its_run_can_be_canceled(copy: Copy, count: str) -> None:
+    run_id = copy.edit("half", DUE + f"UPDATE stepwell_runs SET {count} = {2**63 - 1} WHERE id = '{{id}}'")
+    async with Durable(copy.url, workflows()) as app:
+        async with app.worker() as worker:
+            for healthy in copy.healthy:
+                assert await app.result(healthy, timeout=PATIENCE) == PLAIN
+            assert await app._store.bury(worker.worker_id, None) is not None
+        await app.cancel(run_id)
+        (status,) = [run.status for run in await app.list(limit=1000) if run.run_id == run_id]
+        assert status in {"completed", "failed", "canceled"}
+
+
 async def test_a_run_of_a_status_of_another_version_is_left_alone_and_holds_nobody_up(copy: Copy) -> None:
     run_id = copy.edit("half", DUE + "UPDATE stepwell_runs SET status = 'of 2040' WHERE id = '{id}'")
     async with Durable(copy.url, workflows()) as app, app.worker():

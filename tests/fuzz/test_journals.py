@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 VICTIMS = [*STATES, "kid"]
 ITSELF = "the run's own id"
-NUMBERS = [-(2**62), -1, 0, 1, 2, 99, 2**62]
+NUMBERS = [-(2**63), -(2**62), -1, 0, 1, 2, 99, 2**62, 2**63 - 1]
 GARBAGE = [b"", b"\xff", b"\0", b'"cut of', b"nul", b'1,"x":2', b"{}}", b"[" * 5_000, b"1e999"]
 WORDS = ["", "nonsense", "first", "both", "sea", "#1", "#x", "x", "go", "\0", "'"]
 STATUSES = [*map(str, RunStatus), "retrying", "skipped", "zombie", ""]
@@ -39,7 +39,16 @@ JOURNAL: dict[str, list[Any]] = {
     "attempt": NUMBERS,
     "status": STATUSES,
     "value": [None, *GARBAGE],
-    "detail": [None, *GARBAGE, b"next", b"next x 1", b"next 1 ", b"air"],
+    "detail": [
+        None,
+        *GARBAGE,
+        b"next",
+        b"next x 1",
+        b"next 1 ",
+        b"next 99999999999999999999999999 -",
+        b"next " + b"9" * 5_000 + b" -",
+        b"air",
+    ],
     "error": [None, *GARBAGE, b'{"node":1}', b'{"node":"n","type":"t","message":"m"}'],
     "retry_at": [None, *NUMBERS],
     "started_at": NUMBERS,
@@ -52,9 +61,9 @@ RUNS: dict[str, list[Any]] = {
     "status": STATUSES,
     "position": NUMBERS,
     "worker": ["ghost", ""],
-    "token": NUMBERS[:-1],
+    "token": NUMBERS,
     "seq": [*range(8), *NUMBERS],
-    "mail": [-1, 0, 1, 99, 2**62],
+    "mail": NUMBERS,
     "crashes": NUMBERS,
     "due_at": [None, *NUMBERS],
     "wake_at": [None, *NUMBERS],

@@ -18,6 +18,8 @@ else:
     _ParamType = click.ParamType  # a generic class only since click 8.4
 
 LONGEST_SECONDS = 100 * 366 * 86_400
+LONGEST_VALUE = 64_000_000
+"""Bytes that are read of a file or of stdin: whatever never ends must not fill the memory."""
 EXCERPT = 40
 """Characters of a bad value that are shown around the place where it is bad."""
 
@@ -79,14 +81,18 @@ def _read(what: str, given: str) -> tuple[str, str]:
     """What to call the value in a message, and its text."""
     try:
         if given == "-":
-            where, raw = f"{what} from stdin", sys.stdin.buffer.read()
+            where, raw = f"{what} from stdin", sys.stdin.buffer.read(LONGEST_VALUE + 1)
         elif given.startswith("@"):
-            where, raw = f"{what} from {given[1:]}", Path(given[1:]).read_bytes()
+            where = f"{what} from {given[1:]}"
+            with Path(given[1:]).open("rb") as file:
+                raw = file.read(LONGEST_VALUE + 1)
         else:
             return what, given
     except OSError as error:
         why = error.strerror or str(error)
         raise CommandError("usage", f"{what}: cannot read {given[1:] or 'a file without a name'}: {why}.") from None
+    if len(raw) > LONGEST_VALUE:
+        raise CommandError("usage", f"{where} is longer than {LONGEST_VALUE:,} bytes; pass a reference to it instead.")
     try:
         return where, raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -13,7 +13,7 @@ from stepwell.workflow.nodes import Loop, Parallel, Route, Step
 if TYPE_CHECKING:
     from stepwell.core.model import JournalRow, RunState
 
-_FOLLOWS_AN_ITERATION = re.compile(rb"end|next -?[0-9]+ .+", re.DOTALL)
+_FOLLOWS_AN_ITERATION = re.compile(rb"end|next -?[0-9]{1,18} .+", re.DOTALL)
 
 
 def misfit_of(state: RunState, row: JournalRow) -> str | None:

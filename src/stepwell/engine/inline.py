@@ -61,7 +61,7 @@ class _InlineHost:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self._threads = runtime.threads(_THREADS)
-        self.performer = Performer(runtime, Slots(_CONCURRENCY), self._threads, _STEP_TIMEOUT_MICROS)
+        self.performer = Performer(Slots(_CONCURRENCY), self._threads, _STEP_TIMEOUT_MICROS)
         self._rows: list[JournalRow] = []
         self._last: Advance | None = None
         self._raised: BaseException | None = None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """One call in a thread; `started` once a thread took it, in monotonic seconds."""
+    """One call in a thread; `started` once a thread took it, in the loop's seconds."""
 
     call: Callable[[], Any]
     future: asyncio.Future[Any]
@@ -102,7 +102,7 @@ class Threads:
 
     def _call(self, ticket: Ticket) -> tuple[Any, BaseException | None]:
         """Makes the call: what it gave, or what it raised."""
-        ticket.started = self._runtime.monotonic()
+        ticket.started = self._loop.time()
         try:
             return ticket.context.run(ticket.call), None
         except BaseException as raised:  # noqa: BLE001  a handler may raise anything, and it is its failure

@@ -73,7 +73,7 @@ class Worker:
     async def __aenter__(self) -> Self:
         self._slots = Slots(self._concurrency)
         self._threads = self._runtime.threads(self._thread_limit)
-        self._performer = Performer(self._runtime, self._slots, self._threads, self._settings.step_timeout_micros)
+        self._performer = Performer(self._slots, self._threads, self._settings.step_timeout_micros)
         lanes = await self._lanes.of_queues(self._queues)
         self._turn = int(self._runtime.draw() * len(lanes))  # or all workers would begin with the same one
         self._judge = Judge(self._runtime, self._store, self._settings.lease_micros)

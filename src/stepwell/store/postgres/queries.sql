@@ -3,6 +3,8 @@
 -- some joins are LATERAL with a LIMIT or an OFFSET: these are only ever answered row by row, through an index. For
 -- EXISTS, IN or a plain join the whole table may be hashed: with many runs due, each claim would read all there are.
 
+-- A count goes no further than its column: one that was edited by hand must not stop the claim of all other runs.
+
 -- name: has_schema
 -- Whether the tables were ever made; asked of the catalog's rows, since its cache may not have heard of another's.
 SELECT EXISTS (
@@ -84,7 +86,7 @@ others AS MATERIALIZED (
 chosen AS MATERIALIZED (SELECT id FROM suspects UNION ALL SELECT id FROM others),
 leased AS (
     UPDATE stepwell.runs AS r
-    SET worker = $1, token = r.token + 1, status = CASE r.status WHEN 'pending' THEN 'running' ELSE r.status END,
+    SET worker = $1, token = least(r.token, 2147483646) + 1, status = CASE r.status WHEN 'pending' THEN 'running' ELSE r.status END,
         updated_at = (SELECT now FROM clock)
     WHERE r.id = ANY(ARRAY(SELECT id FROM chosen))
     RETURNING r.id, r.due_at, r.token, r.seq, r.mail, r.crashes, r.lane, r.status, r.wake_at, r.awaiting,
@@ -277,7 +279,7 @@ SELECT verdict FROM judged ORDER BY at
 -- name: post
 -- The end of a child reaches its parent, unless that has ended; it is due if it is parked for a child.
 UPDATE stepwell.runs
-SET mail = mail + 1, updated_at = {now},
+SET mail = least(mail, 2147483646) + 1, updated_at = {now},
     due_at = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN {now} ELSE due_at END,
     status = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN 'running' ELSE status END
 WHERE id = $1 AND status NOT IN ('completed', 'failed', 'canceled')
@@ -302,14 +304,14 @@ addressee AS MATERIALIZED (
 ),
 written AS (
     INSERT INTO stepwell.mailbox (run_id, n, kind, name, value, key)
-    SELECT id, mail + 1, 'signal', $2, $3, $4 FROM addressee
+    SELECT id, least(mail, 2147483646) + 1, 'signal', $2, $3, $4 FROM addressee
     WHERE status NOT IN ('completed', 'failed', 'canceled') AND (wakes OR NOT $5::boolean)
     ON CONFLICT (run_id, key) WHERE key IS NOT NULL DO NOTHING
     RETURNING run_id
 ),
 counted AS (
     UPDATE stepwell.runs AS r
-    SET mail = r.mail + 1, updated_at = clock.now,
+    SET mail = least(r.mail, 2147483646) + 1, updated_at = clock.now,
         due_at = CASE WHEN a.wakes AND r.worker IS NULL THEN clock.now ELSE r.due_at END,
         status = CASE WHEN a.wakes AND r.status = 'suspended' THEN 'running' ELSE r.status END,
         awaiting = CASE WHEN a.wakes THEN NULL ELSE r.awaiting END,
@@ -339,7 +341,7 @@ SELECT id FROM stepwell.runs WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY U
 -- name: cancel
 -- Ends runs; whoever holds one can write no more.
 UPDATE stepwell.runs
-SET status = 'canceled', worker = NULL, token = token + 1, due_at = NULL, wake_at = NULL, awaiting = NULL,
+SET status = 'canceled', worker = NULL, token = least(token, 2147483646) + 1, due_at = NULL, wake_at = NULL, awaiting = NULL,
     parked_at = NULL, finished_at = clock.now, updated_at = clock.now
 FROM (SELECT {now} AS now) AS clock
 WHERE id = ANY($1::uuid[])
@@ -379,7 +381,7 @@ DELETE FROM stepwell.workers WHERE id = $1 RETURNING 1
 
 -- name: free
 -- Gives back the runs of a worker that left; one that another transaction holds is found by whoever looks next.
-UPDATE stepwell.runs SET worker = NULL, token = token + 1, due_at = clock.now, updated_at = clock.now
+UPDATE stepwell.runs SET worker = NULL, token = least(token, 2147483646) + 1, due_at = clock.now, updated_at = clock.now
 FROM (SELECT {now} AS now) AS clock
 WHERE id = ANY(ARRAY(SELECT id FROM stepwell.runs WHERE worker = $1 FOR NO KEY UPDATE SKIP LOCKED))
 RETURNING 1
@@ -387,7 +389,7 @@ RETURNING 1
 -- name: give_back
 -- Gives back some runs of a worker, each only under the token it is leased with.
 UPDATE stepwell.runs AS r
-SET worker = NULL, token = r.token + 1, due_at = clock.now + $4::bigint, updated_at = clock.now
+SET worker = NULL, token = least(r.token, 2147483646) + 1, due_at = clock.now + $4::bigint, updated_at = clock.now
 FROM (SELECT {now} AS now) AS clock
 WHERE r.id IN (
     SELECT held.id
@@ -408,7 +410,7 @@ held AS MATERIALIZED (
 ),
 freed AS (
     UPDATE stepwell.runs
-    SET worker = NULL, token = token + 1, due_at = clock.now, updated_at = clock.now, crashes = crashes + 1
+    SET worker = NULL, token = least(token, 2147483646) + 1, due_at = clock.now, updated_at = clock.now, crashes = least(crashes, 2147483646) + 1
     FROM (SELECT {now} AS now) AS clock
     WHERE id = ANY(ARRAY(SELECT id FROM held))
     RETURNING 1
@@ -417,7 +419,7 @@ SELECT EXISTS (SELECT 1 FROM gone), (SELECT count(*) FROM freed)
 
 -- name: sweep_orphans
 -- Frees runs whose worker is not registered.
-UPDATE stepwell.runs SET worker = NULL, token = token + 1, due_at = clock.now, updated_at = clock.now
+UPDATE stepwell.runs SET worker = NULL, token = least(token, 2147483646) + 1, due_at = clock.now, updated_at = clock.now
 FROM (SELECT {now} AS now) AS clock
 WHERE id = ANY(ARRAY(
     SELECT id FROM stepwell.runs AS r

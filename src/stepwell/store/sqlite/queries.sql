@@ -1,3 +1,6 @@
+-- A count goes no further than 2^62 + 1: one that was edited by hand must not become a REAL, which the column refuses,
+-- and with it the claim of all other runs.
+
 -- name: has_schema
 -- Whether the tables were ever made.
 SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'stepwell_schema'
@@ -57,7 +60,7 @@ SELECT json_group_array(ref) FROM (
 -- name: lease
 -- Gives runs to a worker; what they wait for stays, until a commit changes it.
 UPDATE stepwell_runs
-SET worker = :worker, token = token + 1, status = CASE status WHEN 'pending' THEN 'running' ELSE status END,
+SET worker = :worker, token = min(token, 1 << 62) + 1, status = CASE status WHEN 'pending' THEN 'running' ELSE status END,
     updated_at = :now
 WHERE ref IN (SELECT value FROM json_each(:refs))
 
@@ -136,7 +139,7 @@ UPDATE stepwell_mailbox SET taken = 1, value = NULL, error = NULL WHERE ref = ? 
 -- name: post
 -- The end of a child reaches its parent, unless that has ended; it is due if it is parked for a child.
 UPDATE stepwell_runs
-SET mail = mail + 1, updated_at = :now,
+SET mail = min(mail, 1 << 62) + 1, updated_at = :now,
     due_at = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN :now ELSE due_at END,
     status = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN 'running' ELSE status END
 WHERE id = :parent_id AND status NOT IN ('completed', 'failed', 'canceled')
@@ -159,7 +162,7 @@ SELECT 1 FROM stepwell_mailbox WHERE ref = ? AND key = ?
 -- name: ring
 -- Counts a signal's letter; a run that waits for it is due, and waits no more.
 UPDATE stepwell_runs
-SET mail = mail + 1, updated_at = :now,
+SET mail = min(mail, 1 << 62) + 1, updated_at = :now,
     due_at = CASE WHEN :wakes AND worker IS NULL THEN :now ELSE due_at END,
     status = CASE WHEN :wakes AND status = 'suspended' THEN 'running' ELSE status END,
     awaiting = CASE WHEN :wakes THEN NULL ELSE awaiting END,
@@ -183,7 +186,7 @@ SELECT parent_id, parent_node FROM stepwell_runs WHERE id = ?
 -- name: cancel
 -- Ends runs; whoever holds one can write no more.
 UPDATE stepwell_runs
-SET status = 'canceled', worker = NULL, token = token + 1, due_at = NULL, wake_at = NULL, awaiting = NULL,
+SET status = 'canceled', worker = NULL, token = min(token, 1 << 62) + 1, due_at = NULL, wake_at = NULL, awaiting = NULL,
     parked_at = NULL, finished_at = :now, updated_at = :now
 WHERE id IN (SELECT value FROM json_each(:ids))
 
@@ -214,21 +217,21 @@ DELETE FROM stepwell_workers WHERE id = :id AND beat_at < :silent_since
 
 -- name: free
 -- Gives back the runs of a worker that left.
-UPDATE stepwell_runs SET worker = NULL, token = token + 1, due_at = :now, updated_at = :now WHERE worker = :worker
+UPDATE stepwell_runs SET worker = NULL, token = min(token, 1 << 62) + 1, due_at = :now, updated_at = :now WHERE worker = :worker
 
 -- name: give_back
 -- Gives back some runs of a worker.
-UPDATE stepwell_runs SET worker = NULL, token = token + 1, due_at = :now + :delay, updated_at = :now
+UPDATE stepwell_runs SET worker = NULL, token = min(token, 1 << 62) + 1, due_at = :now + :delay, updated_at = :now
 WHERE worker = :worker AND token = (SELECT value FROM json_each(:tokens) AS given WHERE given.key = stepwell_runs.id)
 
 -- name: free_crashed
 -- Gives back the runs of a worker that died during them.
-UPDATE stepwell_runs SET worker = NULL, token = token + 1, due_at = :now, updated_at = :now, crashes = crashes + 1
+UPDATE stepwell_runs SET worker = NULL, token = min(token, 1 << 62) + 1, due_at = :now, updated_at = :now, crashes = min(crashes, 1 << 62) + 1
 WHERE worker = :worker
 
 -- name: sweep_orphans
 -- Frees runs whose worker is not registered.
-UPDATE stepwell_runs SET worker = NULL, token = token + 1, due_at = :now, updated_at = :now
+UPDATE stepwell_runs SET worker = NULL, token = min(token, 1 << 62) + 1, due_at = :now, updated_at = :now
 WHERE worker IS NOT NULL AND worker NOT IN (SELECT id FROM stepwell_workers)
 
 -- name: sweep_stranded

@@ -201,7 +201,14 @@ class SqliteStore:
             wakes = awaiting == name
             if status in ENDED or (waiting_only and not wakes):
                 return Delivered(accepted=False, status=status, woken=False)
-            letter = {"ref": ref, "n": mail + 1, "kind": "signal", "name": name, "value": value, "error": None}
+            letter = {
+                "ref": ref,
+                "n": min(mail, 1 << 62) + 1,
+                "kind": "signal",
+                "name": name,
+                "value": value,
+                "error": None,
+            }
             connection.execute(Q["add_mail"], {**letter, "key": key})
             connection.execute(Q["ring"], {"ref": ref, "now": self._clock.wall(), "wakes": wakes})
             status = "running" if wakes and status == "suspended" else status

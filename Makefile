@@ -10,8 +10,6 @@ SEEDS   ?= 1000
 FIRST   ?= 0
 RUNS    ?= 300
 
-COVERING := api conformance integration model simulation testing
-
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-postgres test lint format types contracts check bench red coverage simulate torture torture-postgres docs-diagram golden pins clean
 
@@ -67,7 +65,8 @@ red: setup ## break the engine on purpose, once per invariant, and see its test 
 
 coverage: setup ## count the lines and branches of the core and the engine that no test takes
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -n $(XDIST) $(addprefix tests/,$(COVERING))
+	@$(BIN)/coverage run -m pytest -n $(XDIST) -k "not ten_thousand_histories"
+	@$(BIN)/coverage run -m tests.simulation $(FIRST) --count $(SEEDS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=100 --include='src/stepwell/core/*,src/stepwell/engine/*'
 

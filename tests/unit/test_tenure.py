@@ -24,7 +24,7 @@ async def nothing(ctx: Context) -> None:
 
 def returned(faulty: FaultyStore) -> list[tuple[set[str], int]]:
     """The runs that were given back, and for how long."""
-    return [(set(tokens), delay) for verb, (_, tokens, delay), _ in faulty.answers if verb == "give_back"]
+    return [(set(tokens), delay) for _, (_, tokens, delay), _ in faulty._of("give_back")]
 
 
 async def test_i4_a_run_whose_drive_cannot_be_built_waits_a_minute_and_the_others_of_its_claim_go_on(

@@ -15,11 +15,11 @@ OUTLINE = b'[{"name": "count", "kind": "loop"}]'
 @pytest.mark.parametrize("position", [-1, 2])
 def test_a_list_with_a_run_that_stands_outside_its_workflow_names_that_run(position: int) -> None:
     run = RunRow("run-7", None, "flow", "running", position, None, None, None, 1, 1, None, OUTLINE)
-    with pytest.raises(JournalError, match=f"run-7.*node {position} of 1"):
+    with pytest.raises(JournalError, match=rf"run-7.*node {position} of 1"):
         listed(Page([run], {}))
 
 
 def test_a_journal_with_a_row_of_no_iteration_names_that_row() -> None:
-    row = JournalRow(1, 1, "count", "#x", "do", 0, "loop", 1, "completed", b"1", None, None, None, 1, 1, "ann")
-    with pytest.raises(JournalError, match="run-7.*row 1 is of '#x', which is no iteration"):
+    row = JournalRow(1, 1, "count", "#x", "do", 0, "step", 1, "completed", b"1", None, None, None, 1, 1, "ann")
+    with pytest.raises(JournalError, match=r"run-7.*row 1 is of '#x', which is no iteration"):
         entries_of("run-7", [row])

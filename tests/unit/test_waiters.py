@@ -29,8 +29,12 @@ async def test_i4_who_is_cancelled_as_the_run_ends_keeps_no_other_from_its_resul
         started = await app.start("flow")
         leaving, staying = (asyncio.create_task(app.result(started.run_id, timeout=PATIENCE)) for _ in range(2))
         await gate.entered()
+
+        def leave(run_id: str) -> None:
+            leaving.cancel()
+
         gate.let.set()
-        app._events.on_ended.insert(0 if not told_first else len(app._events.on_ended), lambda _: leaving.cancel())
+        app._events.on_ended.insert(1 if told_first else 0, leave)
         with pytest.raises(asyncio.CancelledError):
             await leaving
         assert await staying == {"work": "work"}

@@ -163,9 +163,6 @@ class _Rest:
             while True:
                 try:
                     value = yield waits_for
-                except GeneratorExit:
-                    coroutine.close()
-                    raise
                 except BaseException as error:
                     if self._performer.is_over and isinstance(error, asyncio.CancelledError):
                         coroutine.close()  # it swallowed the first cancellation: nothing else would ever end it

@@ -58,8 +58,6 @@ class Waiters:
         if status in {"pending", "running"}:
             return
         for future in self._waiting.pop(run_id, []):
-            if future.done():
-                continue
             if status is None:
                 future.set_exception(RunNotFoundError(run_id))
             else:

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stepwell.errors import DefinitionError
+from stepwell.testing.checks import check_mapping, check_names
 from stepwell.testing.handlers import Name, changed, names_in
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Watcher(Protocol):
 def watched(workflows: Iterable[Workflow], fakes: Mapping[str, Any], watcher: Watcher) -> list[Workflow]:
     """Copies of the workflows, with the fakes in their places and the watcher around every function."""
     workflows = list(workflows)
+    check_mapping("fakes", fakes)
     check_names("fakes", fakes, workflows)
 
     def change(name: Name, function: Function) -> Function:
@@ -68,16 +69,6 @@ def watched(workflows: Iterable[Workflow], fakes: Mapping[str, Any], watcher: Wa
         return _watched(name.shown, fake or function, watcher)
 
     return [changed(workflow, change) for workflow in workflows]
-
-
-def check_names(option: str, given: Iterable[str], workflows: Iterable[Workflow]) -> None:
-    """Raises DefinitionError for a name that no handler or compensator of the workflows goes by."""
-    known = [name for workflow in workflows for name in names_in(workflow)]
-    every = {one for name in known for one in name.all}
-    for name in given:
-        if name not in every:
-            shown = ", ".join(dict.fromkeys(one.shown for one in known)) or "none"
-            raise DefinitionError(f'{option}: no handler "{name}". Known: {shown}.')
 
 
 def shown_name(name: str, workflows: Iterable[Workflow]) -> set[str]:

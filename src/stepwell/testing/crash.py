@@ -8,18 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.errors import DefinitionError
 from stepwell.testing.bench import MEMORY, Bench, StandstillError
-from stepwell.testing.calls import check_names
+from stepwell.testing.checks import (
+    check_count,
+    check_function,
+    check_mapping,
+    check_names,
+    check_signals,
+    workflows_of,
+)
 from stepwell.testing.harness import first_instant
 from stepwell.testing.life import lives
 from stepwell.testing.report import CrashReport, judged
-from stepwell.testing.rounds import Play, Round
+from stepwell.testing.rounds import Play, Round, view_before
 from stepwell.workflow.durations import Duration, micros
 from stepwell.workflow.policy import Abort
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from stepwell.testing.rounds import End
+    from stepwell.testing.ends import End
     from stepwell.workflow.builder import Workflow
 
 
@@ -27,7 +34,7 @@ async def crash_everywhere(
     workflow: Workflow,
     input: Any = None,
     *,
-    workflows: Iterable[Workflow] = (),
+    workflows: Iterable[Workflow] | Workflow = (),
     fakes: Mapping[str, Any] | None = None,
     signals: Mapping[str, Any] | None = None,
     failing: str | None = None,
@@ -46,29 +53,48 @@ async def crash_everywhere(
     written; another worker buries the dead one and takes over. `workflows` are those of its children. `fakes` are as in
     `Harness`, `signals` payloads by name, delivered whenever a run waits for one. The handler `failing` gives up, so
     that places in the compensation are reached, too. `probe()` tells what the handlers did outside, as JSON; `reset()`
-    makes the outside new before each run. `url`: a store of its own. Raises StandstillError when the undisturbed run
-    does not end.
+    makes the outside new before each run, and once more for the probe to see what is there before any. `url`: a store
+    of its own. Raises StandstillError when the undisturbed run does not end, DefinitionError for a mistake.
     """
-    every = tuple({one.name: one for one in (workflow, *workflows)}.values())
-    given = dict(fakes or {})
-    if failing is not None:
-        check_names("failing", [failing], every)
-        given[failing] = Abort("failing, as crash_everywhere was asked")
+    every = tuple({one.name: one for one in workflows_of([workflow, *workflows_of(workflows)])}.values())
+    given = _fakes(fakes, failing, every)
+    check_signals(signals or {}, every)
+    check_count("awaits", awaits)
+    _check_outside(probe, reset)
     play = Play(workflow, every, input, given, signals or {}, probe, reset, awaits, options)
-    if probe is not None and reset is None:
-        raise DefinitionError("crash_everywhere: a probe needs a reset, since the workflow is run many times.")
     began = time.perf_counter()
     benches = _Benches(url, seed, micros(patience, "patience") / 1_000_000)
     ends: dict[str, End] = {}
     async with benches:
         with lives():
-            undisturbed = [await benches.round(play, None) for _ in range(2)]
-            stuck = undisturbed[0].stuck
-            if stuck is not None:
-                raise StandstillError(f"The undisturbed run does not end: {stuck}.", (stuck,))
+            before = await view_before(play)
+            undisturbed = [await _undisturbed(benches, play) for _ in range(2)]
             for place in undisturbed[0].places:
                 ends[place] = await benches.round(play, place)
-    return judged(workflow.name, undisturbed, ends, has_probe=probe is not None, seconds=time.perf_counter() - began)
+    return judged(workflow.name, before, undisturbed, ends, seconds=time.perf_counter() - began)
+
+
+async def _undisturbed(benches: _Benches, play: Play) -> End:
+    end = await benches.round(play, None)
+    if end.stuck is not None:
+        raise StandstillError(f"The undisturbed run does not end: {end.stuck}.", (end.stuck,))
+    return end
+
+
+def _fakes(fakes: Mapping[str, Any] | None, failing: str | None, workflows: tuple[Workflow, ...]) -> dict[str, Any]:
+    """The fakes, with one for the handler that gives up."""
+    check_mapping("fakes", fakes or {})
+    if failing is None:
+        return dict(fakes or {})
+    check_names("failing", [failing], workflows)
+    return {**(fakes or {}), failing: Abort("failing, as crash_everywhere was asked")}
+
+
+def _check_outside(probe: object, reset: object) -> None:
+    check_function("probe", probe)
+    check_function("reset", reset)
+    if probe is not None and reset is None:
+        raise DefinitionError("crash_everywhere: a probe needs a reset, since the workflow is run many times.")
 
 
 class _Benches:

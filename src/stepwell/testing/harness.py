@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from stepwell.core.model import ENDED
 from stepwell.engine.runtime import SystemRuntime
-from stepwell.errors import DefinitionError
+from stepwell.errors import DefinitionError, DurableError
 from stepwell.testing.bench import MEMORY, Bench, StandstillError
 from stepwell.testing.calls import Call, shown_name, watched
-from stepwell.workflow.builder import Workflow
+from stepwell.testing.checks import workflows_of
 from stepwell.workflow.durations import Duration, instant, micros
 
 if TYPE_CHECKING:
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
     from stepwell.app import Durable
     from stepwell.engine.views import Entry, ResumeResult, RunSnapshot
+    from stepwell.workflow.builder import Workflow
 
 _SECOND = 1_000_000
+T = TypeVar("T")
 
 
 class Harness:
@@ -44,7 +46,7 @@ class Harness:
         concurrency: int = 100,
         **options: Any,
     ) -> None:
-        self._originals = [workflows] if isinstance(workflows, Workflow) else list(workflows)
+        self._originals = workflows_of(workflows)
         self._calls: list[Call] = []
         self._copies = watched(self._originals, fakes or {}, _Recorder(self._calls))
         self._url = url
@@ -53,17 +55,19 @@ class Harness:
         self._patience = micros(patience, "patience") / _SECOND
         self._concurrency = concurrency
         self._options = options
-        self._bench: Bench
+        self._app: Durable | None = None
+        self._last: Bench | None = None
         self._entered: AsyncExitStack
-        self.app: Durable
-        """The app, for what the harness has no word for; `settle()` afterwards."""
 
     async def __aenter__(self) -> Self:
-        self._bench = bench = Bench(self._url, seed=self._seed, begins=self._begins, patience=self._patience)
+        if self._app is not None:
+            raise DurableError("This Harness is entered already. Make another one.")
+        self._last = bench = Bench(self._url, seed=self._seed, begins=self._begins, patience=self._patience)
         async with AsyncExitStack() as stack:
+            stack.callback(self._is_left)
             await stack.enter_async_context(bench)
-            self.app = await stack.enter_async_context(bench.app(self._copies, bench.call, **self._options))
-            await stack.enter_async_context(self.app.worker(concurrency=self._concurrency, grace=0))
+            self._app = await stack.enter_async_context(bench.app(self._copies, bench.call, **self._options))
+            await stack.enter_async_context(self._app.worker(concurrency=self._concurrency, grace=0))
             await self.settle()
             self._entered = stack.pop_all()
         return self
@@ -72,6 +76,18 @@ class Harness:
         self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
     ) -> None:
         await self._entered.aclose()
+
+    def _is_left(self) -> None:
+        self._app = None
+
+    @property
+    def app(self) -> Durable:
+        """The app, for what the harness has no word for; `settle()` afterwards."""
+        return _entered(self._app)
+
+    @property
+    def _bench(self) -> Bench:
+        return _entered(self._last)
 
     @property
     def now(self) -> datetime:
@@ -182,6 +198,13 @@ class Harness:
 
     async def _snapshot(self, run_id: str) -> RunSnapshot:
         return await self.app.status(run_id)
+
+
+def _entered(inside: T | None) -> T:
+    """What is there once the harness was entered."""
+    if inside is None:
+        raise DurableError("This Harness is not entered. Use it inside `async with Harness(…) as harness:`.")
+    return inside
 
 
 class _Recorder:

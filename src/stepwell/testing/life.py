@@ -74,14 +74,11 @@ class Life:
                 return
             await asyncio.wait(tuple(self._belongings), timeout=_ROUND_SECONDS)
 
-    def hold(self, work: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
-        """The coroutine, which goes on only while this life does."""
-        return _held(self, work)
-
-    def owns(self, one: asyncio.Task[Any]) -> None:
-        """Remembers what began in it."""
+    def owns(self, one: asyncio.Task[Any], work: Coroutine[Any, Any, Any]) -> None:
+        """Remembers what began in it; the work of one that was cancelled before its first step is closed unbegun."""
         self._belongings.add(one)
         one.add_done_callback(self._forget)
+        one.add_done_callback(lambda _: work.close())
 
     def _forget(self, one: asyncio.Task[Any]) -> None:
         self._belongings.discard(one)
@@ -95,6 +92,7 @@ class Life:
 
 
 async def _held(life: Life, work: Coroutine[Any, Any, Any]) -> Any:
+    """The coroutine, which goes on only while this life does."""
     return await _Held(life, work)
 
 
@@ -142,10 +140,10 @@ def lives() -> Iterator[None]:
     def make(here: asyncio.AbstractEventLoop, work: Any, **options: Any) -> Any:
         context: contextvars.Context | None = options.get("context")
         life = _LIFE.get() if context is None else context.get(_LIFE)
-        held = work if life is None else life.hold(work)
+        held = work if life is None else _held(life, work)
         made = asyncio.Task(held, loop=here, **options) if before is None else before(here, held, **options)
         if life is not None:
-            life.owns(made)
+            life.owns(made, work)
         return made
 
     loop.set_task_factory(make)

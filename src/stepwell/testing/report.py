@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from stepwell.testing.rounds import End
+    from stepwell.testing.ends import End
 
 _WIDTH = 80
 _SHOWN = 5
 _VALUE = 300
+_ENDS = ("alike", "compensated", "otherwise", "stuck", "missed")
+_UNSEEN = "what the failed runs left behind could not be looked at; that they were compensated is what the journal says"
+_HELD = (
+    "nobody is blamed for a stuck place: a lock, semaphore or pooled connection that the dead handler held in this "
+    "process stays held here; a real death would have let go of it"
+)
 _COUNTS = re.compile(r" (#\d+|\((attempt|entered again).*\))")
 
 
@@ -23,9 +29,10 @@ _COUNTS = re.compile(r" (#\d+|\((attempt|entered again).*\))")
 class CrashPoint:
     """One place where the process died, and what became of the run.
 
-    `ended`: `alike` (as the undisturbed run), `compensated` (it failed, and all it had done was undone), `otherwise`,
-    or `missed` (it never came to the place). `ran_twice`: the pieces of work whose function was called again for the
-    same attempt. `differences`: how the end differs from the undisturbed one, in words.
+    `ended`: `alike` (as the undisturbed run), `compensated` (it failed, and the outside is as before the run),
+    `otherwise`, `stuck` (it did not end), or `missed` (it never came to the place). `ran_twice`: the pieces of work
+    whose function was called again for the same attempt. `differences`: how the end differs from the undisturbed one,
+    in words.
     """
 
     place: str
@@ -81,7 +88,7 @@ class CrashReport:
 
     def _head(self) -> Iterable[str]:
         found = Counter(point.ended for point in self.points)
-        told = [f"{found[ended]} {ended}" for ended in ("alike", "compensated", "otherwise", "missed") if found[ended]]
+        told = [f"{found[ended]} {ended}" for ended in _ENDS if found[ended]]
         head = f"{self.workflow}: {len(self.points)} crash points; undisturbed, it "
         yield from _wrapped(head + _has(self.status), "", "  ")
         yield f"  ended: {', '.join(told)}"
@@ -97,10 +104,13 @@ class CrashReport:
 
     def _harm(self) -> Iterable[str]:
         told = set(self.not_idempotent.values())
-        rest = [point for point in self.harmful if point not in told]
+        rest = [point for point in self._that("otherwise") if point not in told]
         yield from _listed("ended otherwise, too" if told else "ended otherwise", rest, differences=not told)
-        compensated = [point for point in self.points if point.ended == "compensated"]
-        yield from _listed("failed, and were compensated", compensated, differences=True)
+        yield from _listed("stuck", self._that("stuck"), differences=True)
+        yield from _listed("failed, and were compensated", self._that("compensated"), differences=True)
+
+    def _that(self, ended: str) -> list[CrashPoint]:
+        return [point for point in self.points if point.ended == ended]
 
     def _twice(self) -> Iterable[str]:
         if self.ran_twice:
@@ -113,36 +123,55 @@ class CrashReport:
 
 
 def judged(
-    workflow: str, undisturbed: list[End], ends: Mapping[str, End], *, has_probe: bool, seconds: float
+    workflow: str, before: str | None, undisturbed: list[End], ends: Mapping[str, End], *, seconds: float
 ) -> CrashReport:
-    """The report: each end against the undisturbed one, as far as two undisturbed ones are alike."""
+    """The report: each end against the undisturbed one, as far as two undisturbed ones are alike.
+
+    `before` is what the probe saw when nothing had happened; None: there is no probe.
+    """
     first, second = undisturbed
     unsteady = {name for name, value in first.results.items() if second.results.get(name) != value}
     notes = [f"{name} was not compared: its result differs without a crash, too" for name in sorted(unsteady)]
-    sees = has_probe and first.view == second.view
-    if not has_probe:
+    if before is None:
         notes.append("no probe was given: what the handlers did outside was not compared")
-    elif not sees:
+    elif first.view != second.view:
+        before = None
         seen = f"{_short(first.view)} and {_short(second.view)}"
         notes.append(f"the probe's view was not compared: two undisturbed runs gave {seen}")
     if first.failure != second.failure:
         notes.append(f"the failure was not compared: {first.failure} and {second.failure}")
     points = tuple(
-        _point(place, end, first, unsteady, sees=sees, steady=first.failure == second.failure)
+        _point(place, end, first, unsteady, before=before, steady=first.failure == second.failure)
         for place, end in ends.items()
     )
+    found = {point.ended for point in points}
+    notes += [_UNSEEN] * (before is None and "compensated" in found) + [_HELD] * ("stuck" in found)
     twice = Counter(piece for point in points for piece in point.ran_twice)
     return CrashReport(workflow, first.status, points, _culprits(points), dict(twice), tuple(notes), seconds)
 
 
-def _point(place: str, end: End, whole: End, unsteady: set[str], *, sees: bool, steady: bool) -> CrashPoint:
+def _point(place: str, end: End, whole: End, unsteady: set[str], *, before: str | None, steady: bool) -> CrashPoint:
     twice = tuple(piece for piece, times in end.pieces.items() if times > max(1, whole.pieces[piece]))
+    if end.stuck is not None:
+        return CrashPoint(place, "stuck", twice, (end.stuck,))
     if not end.has_died:
         return CrashPoint(place, "missed", twice, ())
-    if end.stuck is not None:
-        return CrashPoint(place, "otherwise", twice, (f"it did not end: {end.stuck}",))
-    if end.status == "failed" and whole.status == "completed" and not end.undone_badly:
-        return CrashPoint(place, "compensated", twice, (f"it failed: {end.failure}",))
+    if end.status == "failed" and whole.status == "completed":
+        left = _left_behind(end, before)
+        return CrashPoint(place, "otherwise" if left else "compensated", twice, (f"it failed: {end.failure}", *left))
+    found = _differences(end, whole, unsteady, sees=before is not None, steady=steady)
+    return CrashPoint(place, "otherwise" if found else "alike", twice, tuple(found))
+
+
+def _left_behind(end: End, before: str | None) -> list[str]:
+    """What a run that failed did not undo, in words."""
+    found = [f"not undone: {', '.join(end.not_undone)}"] if end.not_undone else []
+    if before is not None and end.view != before:
+        found.append(f"it left {_short(end.view)} behind; before the run there was {_short(before)}")
+    return found
+
+
+def _differences(end: End, whole: End, unsteady: set[str], *, sees: bool, steady: bool) -> list[str]:
     found = []
     if end.status != whole.status:
         found.append(f"it {_has(end.status)}{f' ({end.failure})' if end.failure else ''}")
@@ -158,12 +187,15 @@ def _point(place: str, end: End, whole: End, unsteady: set[str], *, sees: bool, 
         found.append(f"could not be undone: {', '.join(end.undone_badly) or 'nothing'}")
     if sees and end.view != whole.view:
         found.append(f"the probe saw {_short(end.view)} instead of {_short(whole.view)}")
-    return CrashPoint(place, "otherwise" if found else "alike", twice, tuple(found))
+    return found
 
 
 def _culprits(points: Iterable[CrashPoint]) -> dict[str, CrashPoint]:
-    """Who was called twice where harm was done: whoever was the only one somewhere, else all who may have been."""
-    harmful = [point for point in points if not point.ok and point.ran_twice]
+    """Who was called twice where harm was done: whoever was the only one somewhere, else all who may have been.
+
+    A place that got stuck tells nothing: what the dead held in this process, a real death would have let go.
+    """
+    harmful = [point for point in points if point.ended == "otherwise" and point.ran_twice]
     suspects = [(tuple(dict.fromkeys(_handler(piece) for piece in point.ran_twice)), point) for point in harmful]
     found: dict[str, CrashPoint] = {}
     for names, point in suspects:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.model import ENDED
 from stepwell.engine.views import RunStatus
 from stepwell.testing.calls import watched
+from stepwell.testing.ends import end_of, text_of
 from stepwell.testing.life import Life
 from stepwell.testing.points import AFTER, BEFORE, FIRST_LINE, LAST_LINE, WAIT, Paths, commit_of, piece_of
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stepwell.store.protocol import Advance
     from stepwell.testing.bench import Bench
     from stepwell.testing.calls import Call
+    from stepwell.testing.ends import End
     from stepwell.workflow.builder import Workflow
 
 _MOST_TURNS = 10_000
@@ -45,21 +46,22 @@ class Play:
     awaits: int
     options: Mapping[str, Any]
 
+    async def make_new(self) -> None:
+        """Makes the outside new."""
+        if self.reset is not None:
+            await _awaited(self.reset())
 
-@dataclass(slots=True)
-class End:
-    """How a round ended: texts of JSON, without ids, so that rounds can be compared."""
+    async def view(self, paths: Paths) -> str:
+        """What the probe sees of the outside."""
+        return "" if self.probe is None else text_of(await _awaited(self.probe()), paths)
 
-    status: str
-    results: dict[str, str]
-    failure: str | None
-    undone: tuple[str, ...]
-    undone_badly: tuple[str, ...]
-    view: str
-    stuck: str | None = None
-    places: list[str] = field(default_factory=list)
-    pieces: Counter[str] = field(default_factory=Counter)
-    has_died: bool = False
+
+async def view_before(play: Play) -> str | None:
+    """What the probe sees of an outside in which nothing happened yet; None: there is no probe."""
+    if play.probe is None:
+        return None
+    await play.make_new()
+    return await play.view(Paths())
 
 
 class Round:
@@ -77,6 +79,7 @@ class Round:
         self._nodes = {one.name: tuple(node.name for node in one.nodes) for one in play.workflows}
         self._workflow_of: dict[str, str] = {}
         self._threads: list[Call] = []
+        self._calls: list[Call] = []
         self._lives: list[Life] = []
         self._stop = asyncio.Event()
         self._app: Durable | None = None
@@ -86,8 +89,7 @@ class Round:
 
     async def play(self) -> End:
         """Plays it to its end, and clears away what the dead left."""
-        if self._play.reset is not None:
-            await _awaited(self._play.reset())
+        await self._play.make_new()
         client = self._bench.app(self._workflows(None), self._through_client, **self._options)
         await client.__aenter__()
         try:
@@ -125,7 +127,15 @@ class Round:
                 if self._app is not None and not self._bench.held:
                     self._app._events.due()
                 if not await self._bench.news():
-                    return f"nothing happened for {self._bench.patience:g} real seconds"
+                    return f"nothing happened for {self._bench.patience:g} real seconds{await self._where(client)}"
+
+    async def _where(self, client: Durable) -> str:
+        """Which handlers of this life do not end; without one, at which nodes something else does not."""
+        flying = [self.paths.of(call.run_id) + call.name for call in self._calls if not call.is_over]
+        if flying:
+            return f", in flight: {', '.join(dict.fromkeys(flying))}"
+        held = [await client.status(run_id) for run_id in self._bench.held]
+        return "".join(f" at {one.current_node} of {one.workflow_name}" for one in held)
 
     async def _let_pass(self, client: Durable) -> bool:
         """Delivers a signal that is waited for, or lets time pass until the next timer; False: neither is there."""
@@ -142,6 +152,7 @@ class Round:
     def _begin(self) -> None:
         """A new worker process takes over."""
         life = Life(self._bench.changed.set)
+        self._calls.clear()
         self._lives.append(life)
         app = self._bench.app(self._workflows(life), partial(self._through, life), **self._options)
         self._living = life.begin(self._live(app))
@@ -168,28 +179,11 @@ class Round:
             await self._living
 
     async def _ended(self, client: Durable, run_id: str, stuck: str | None) -> End:
-        snapshot = await client.status(run_id)
-        undone = [entry for entry in await client.journal(run_id) if entry.kind == "compensate"]
-        bad = tuple(entry.node for entry in undone if entry.status == "failed")
-        return End(
-            status=str(snapshot.status),
-            results={name: self._text(value) for name, value in (snapshot.results or {}).items()},
-            failure=None if snapshot.error is None else self.paths.without_ids(str(snapshot.error)),
-            undone=tuple(entry.node for entry in undone if entry.status == "completed"),
-            undone_badly=bad,
-            view=await self._view(),
-            stuck=stuck,
-            places=list(self.places),
-            pieces=self.pieces,
-            has_died=self.has_died,
-        )
-
-    async def _view(self) -> str:
-        probe = self._play.probe
-        return "" if probe is None else self._text(await _awaited(probe()))
-
-    def _text(self, value: Any) -> str:
-        return self.paths.without_ids(json.dumps(value, sort_keys=True, ensure_ascii=False, default=repr))
+        end = await end_of(client, run_id, {one.name: one for one in self._play.workflows}, self.paths)
+        end.view = await self._play.view(self.paths)
+        end.stuck, end.has_died = stuck, self.has_died
+        end.places, end.pieces = list(self.places), self.pieces
+        return end
 
     def _workflows(self, life: Life | None) -> list[Workflow]:
         return watched(self._play.workflows, self._play.fakes, _Eye(self, life))
@@ -242,6 +236,7 @@ class Round:
         if self._is_here(FIRST_LINE.format(piece)):
             return True
         self.pieces[piece] += 1
+        self._calls.append(call)
         return False
 
     def waits(self, call: Call, times: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,26 @@ async def test_a_run_that_time_does_not_end_is_told_by_what_it_waits_for() -> No
             await harness.run_until_end(run_id)
 
     assert stood.value.waiting == ('asking is at answer, waiting for the signal "said"',)
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+async def test_an_attempts_own_time_is_real(kind: str) -> None:
+    let = threading.Event()
+
+    async def hang(ctx: Context) -> None:
+        await asyncio.Event().wait()
+
+    def block(ctx: Context) -> None:
+        let.wait()
+
+    flow = durable("flow").step("slow", hang if kind == "async" else block, timeout=0.05, max_retries=0)
+    try:
+        async with Harness([flow]) as harness:
+            run_id = await harness.start(flow)
+            with pytest.raises(RunFailedError, match=r"ran longer than 0\.05 s"):
+                await harness.result(run_id)
+    finally:
+        let.set()
 
 
 async def test_retries_wait_for_time_to_pass() -> None:

@@ -1,4 +1,4 @@
-"""A step that kills its worker, among healthy runs that share it: it fails alone, and they all complete."""
+"""A step or a compensator that kills its worker: it fails alone and for good, and all else goes on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from stepwell import RunFailedError
 from tests.programs import processes
+from tests.programs.gated import HandlersLog
 from tests.programs.processes import PATIENCE
 from tests.waiting import eventually
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 HEALTHY = 99
 MAX_CRASHES = 5
+FEW_CRASHES = 2
 MOST_WORKERS = 12
 
 
@@ -51,3 +53,33 @@ async def test_i4_of_a_poison_step_among_healthy_runs_the_poison_fails_alone(tmp
     assert len(kills) == MAX_CRASHES
     work = [line.run_id for line in worker.log.lines("begin") if line.step == "work"]
     assert len(work) > HEALTHY
+
+
+async def test_i4_a_compensator_that_kills_its_worker_fails_for_good_and_the_others_undo_their_work(
+    tmp_path: Path,
+) -> None:
+    async with processes.client(tmp_path) as app:
+        run_id = (await app.start("regret")).run_id
+        deaths = 0
+
+        async def ended_or_died() -> bool:
+            return worker.ended or (await app.status(run_id)).status == "failed"
+
+        while (await app.status(run_id)).status != "failed":
+            assert deaths < MOST_WORKERS
+            async with processes.gated_worker(tmp_path, max_crashes=FEW_CRASHES) as worker:
+                await eventually(ended_or_died, within=PATIENCE)
+                deaths += worker.ended
+        with pytest.raises(RunFailedError) as caught:
+            await app.result(run_id, timeout=PATIENCE)
+        undone = [entry for entry in await app.journal(run_id) if entry.kind == "compensate"]
+    assert deaths == FEW_CRASHES
+    assert caught.value.error.node == "fail"
+    assert [(entry.node, entry.status) for entry in undone] == [
+        ("last", "completed"),
+        ("kill", "failed"),
+        ("first", "completed"),
+    ]
+    assert undone[1].error is not None
+    assert undone[1].error.type == "CrashLimit"
+    assert [line.step for line in HandlersLog(tmp_path).lines("undo")] == ["last", *["kill"] * FEW_CRASHES, "first"]

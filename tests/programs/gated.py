@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepwell import Durable, durable
+from stepwell import Abort, Durable, durable
 
 if TYPE_CHECKING:
     from stepwell import Context, Workflow
@@ -60,6 +60,7 @@ class HandlersLog:
 def workflows(folder: Path) -> list[Workflow]:
     """`gated`: first, work (waits to be let), last. `poison`: first (undone in the end), kill (its own process).
 
+    `regret`: first and last (undone in the end), kill (its own process, when it is undone), then a step that fails.
     `asleep` and `nap` rest for an hour and for two seconds between first and last.
     """
     log = HandlersLog(folder)
@@ -85,9 +86,21 @@ def workflows(folder: Path) -> list[Workflow]:
     async def forget(ctx: Context) -> None:
         log.write("undo", ctx)
 
+    async def kill_undoing(ctx: Context) -> None:
+        log.write("undo", ctx)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    async def fail(ctx: Context) -> None:
+        raise Abort(ctx.step)
+
     return [
         durable("gated").step("first", note).step("work", work, max_retries=0).step("last", note),
         durable("poison").step("first", note, compensate=forget).step("kill", kill).step("last", note),
+        durable("regret")
+        .step("first", note, compensate=forget)
+        .step("kill", note, compensate=kill_undoing)
+        .step("last", note, compensate=forget)
+        .step("fail", fail),
         durable("asleep").step("first", note).sleep("rest", 3600).step("last", note),
         durable("nap").step("first", note).sleep("rest", 2).step("last", note),
     ]

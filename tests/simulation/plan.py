@@ -44,6 +44,10 @@ EVENTS = {
     "recover": 0.5,
 }
 """What befalls a worker process from outside, by weight; a kill at any await is counted in turns of its event loop."""
+COMPENSATORS = "~"
+"""What stands in an input for a step's name when all compensators of the run kill their workers."""
+UNDONE_IN_VAIN = 0.5
+"""The share of histories with such inputs, of those without another poison where a run may be given up for crashes."""
 CANCELS, EARLY = "cancels", "early letters"
 NEVER = 1_000_000
 ALL_KINDS = (*RATES, *EVENTS, CANCELS, EARLY)
@@ -135,6 +139,9 @@ def plan_of(seed: int, without: Iterable[str] = ()) -> Plan:
     events = {kind: weight for kind, weight in EVENTS.items() if chance.random() < 0.6}
     if theme:
         events, rates, max_crashes = {}, THEMES[theme].rates, THEMES[theme].max_crashes
+    elif not poisoned and max_crashes != NEVER and random.Random(f"poison {seed}").random() < UNDONE_IN_VAIN:
+        for _, given in inputs:
+            given["poison"] = COMPENSATORS
     turns = chance.choice((60.0, 200.0, 600.0)) if "kill at any await" in events else 0.0
     manner = Manner(
         looks_every=chance.uniform(0.05, 0.2),

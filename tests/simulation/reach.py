@@ -30,6 +30,7 @@ _WHERE = {
     "kills after": ("claim", "commit", "load", "define", "enlist", "retire", "workers", "bury", "leased"),
     "breaks": ("claim", "load", "workers", "leased"),
     "refuses": ("do", "undo"),
+    "poison": ("do", "undo"),
 }
 _ENTRIES = {
     "step": ("completed", "failed", "skipped", "retrying", "suspended"),

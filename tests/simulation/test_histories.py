@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.simulation import loop
 from tests.simulation.batch import play_batch
 from tests.simulation.digests import FILE, trace_digest
+from tests.simulation.loop import LivelockError, VirtualLoop, end_all, pause
 from tests.simulation.plan import plan_of
 from tests.simulation.reach import missing
 from tests.simulation.regressions import Regression, command, plan_digest, regressions
@@ -100,6 +102,30 @@ def test_a_seed_is_the_same_history_twice_in_one_process() -> None:
 
     assert first.story == second.story
     assert (first.seconds, first.met) == (second.seconds, second.met)
+
+
+@pytest.mark.parametrize("seconds", [0, 1e-6])
+def test_what_spins_for_ever_is_broken_off(seconds: float) -> None:
+    """Whether virtual time stands still meanwhile, or hardly moves."""
+
+    async def spin() -> None:
+        while True:
+            await pause(seconds)
+
+    spinning = VirtualLoop()
+    with pytest.raises(LivelockError, match=r"no end after [\d,]+ turns"):
+        spinning.run_until_complete(spin())
+    spinning.run_until_complete(end_all([]))
+    spinning.close()
+
+
+def test_a_history_without_an_end_is_a_violation_of_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "MOST_TURNS", 200)
+
+    batch = play_batch(7, 1)
+
+    assert [*batch.failed] == [7]
+    assert batch.failed[7][0].startswith("raised: LivelockError: no end after 200 turns")
 
 
 def test_a_failing_history_is_made_smaller_until_only_what_it_needs_is_left() -> None:

@@ -16,9 +16,9 @@ from tests.simulation.check import violations
 from tests.simulation.client import Client, tell
 from tests.simulation.faults import BrokenDriverError, FaultyStore, Shared, Weather
 from tests.simulation.handlers import Builder
-from tests.simulation.loop import CURRENT, Process, VirtualLoop, end_all
+from tests.simulation.loop import CURRENT, LivelockError, Process, VirtualLoop, end_all
 from tests.simulation.memory import empty_store
-from tests.simulation.plan import plan_of
+from tests.simulation.plan import COMPENSATORS, plan_of
 from tests.simulation.story import Line, Story, digest, ending
 from tests.simulation.virtual import Host, VirtualRuntime
 from tests.simulation.watch import Watch
@@ -130,8 +130,9 @@ class World:
             self.open[process, ctx.run_id] += 1
             self.watch.seen["decision wait"] += self.open[process, ctx.run_id] > 1
         self.watch.seen[f"call {phase}"] += 1
-        if phase == "do" and process is not None and ctx.input.get("poison") == ctx.step and not self.over:
-            self.weather.met["poison"] += 1
+        poison = {"do": ctx.step, "undo": COMPENSATORS}.get(phase)
+        if poison and process is not None and ctx.input.get("poison") == poison and not self.over:
+            self.weather.met[f"poison, {phase}"] += 1
             process.die()
         return token
 
@@ -290,6 +291,15 @@ class World:
             self.plan, story, found, seconds, watch.looks, met, drawn, watch.seen, watch.transitions, self.trace or []
         )
 
+    async def break_off(self) -> list[str]:
+        """Ends a history that comes to no end by itself; what was found wrong in it so far."""
+        found = [*self.watch.found, *self.faults]
+        asyncio.get_running_loop().set_exception_handler(None)
+        self.over = True
+        self._clear_up()
+        await end_all(self.processes)
+        return found
+
     def _clear_up(self) -> None:
         self.weather.stormy = False
         for process in self.processes:
@@ -305,19 +315,19 @@ class World:
             self.weather.met["unhandled " + type(error).__name__] += 1
 
 
-async def _play(plan: Plan, *, traced: bool) -> Ended:
-    return await World(plan, traced=traced).play()
-
-
 def play(seed: int, without: Iterable[str] = (), *, traced: bool = False) -> Ended:
     """One history of this seed without these elements of its plan, always the same."""
     log, faults, loop = logging.getLogger("stepwell"), _Faults(), VirtualLoop()
+    world = World(plan_of(seed, without), traced=traced)
     propagate, level = log.propagate, log.level
     log.propagate = False
     log.setLevel(logging.ERROR)
     log.addHandler(faults)
     try:
-        ended = loop.run_until_complete(_play(plan_of(seed, without), traced=traced))
+        ended = loop.run_until_complete(world.play())
+    except LivelockError as error:
+        found = loop.break_off(world.break_off())
+        raise LivelockError("; ".join([str(error), *found[:3]])) from error
     finally:
         loop.close()
         log.removeHandler(faults)

@@ -41,7 +41,6 @@ async def test_a_pause_may_last_until_an_instant(runner: Runner) -> None:
     times = Times()
     instant = datetime.now(UTC) + timedelta(seconds=0.3)
     await runner(durable("order").loop("poll", times.handle, max_iterations=3, pause=instant))
-    assert times.seen[0] < instant
     assert instant - timedelta(milliseconds=10) <= times.seen[1] <= times.seen[2]
 
 

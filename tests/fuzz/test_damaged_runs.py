@@ -157,6 +157,13 @@ async def test_what_another_version_may_have_written_is_left_alone_and_status_sa
             assert await app.result(run_id, timeout=PATIENCE) == RESULTS
 
 
+async def test_a_run_that_is_said_to_wait_for_a_signal_elsewhere_names_it(copy: Copy) -> None:
+    run_id = copy.edit("half", "UPDATE stepwell_runs SET awaiting = 'nothing' WHERE id = '{id}'")
+    async with Durable(copy.url) as app:
+        with pytest.raises(JournalError, match="waits for signal 'nothing'; its node does not"):
+            await app.status(run_id)
+
+
 @pytest.mark.parametrize("count", ["token", "crashes", "mail"])
 async def test_a_count_that_cannot_grow_stops_nobody_and_its_run_can_be_canceled(copy: Copy, count: str) -> None:
     run_id = copy.edit("half", DUE + f"UPDATE stepwell_runs SET {count} = {2**63 - 1} WHERE id = '{{id}}'")

@@ -160,7 +160,7 @@ async def test_i3_a_beat_that_waits_for_a_burial_to_be_committed_hears_of_it(url
 async def test_i4_a_judge_that_stops_in_the_middle_of_a_burial_keeps_nobody_else_from_it(url: str) -> None:
     async with Proxy(url) as proxy, keeper_of(url) as keeper, keeper_of(proxy.url(url)) as stopped:
         await keeper.leased()
-        last = proxy.hold("crashes = crashes + 1")
+        last = proxy.hold("crashes = least(")
         burying = asyncio.create_task(stopped.store.bury("ann", None))
         await last.reached()
         assert await asyncio.wait_for(keeper.store.bury("ann", None), PATIENCE) == 1

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stepwell import Durable, RunNotFoundError
+from stepwell import Durable, RunNotFoundError, durable
 from stepwell.engine.tenure import Tenure
+from tests.gates import Gate
 from tests.postgres import Server
 from tests.standby import Standby
 from tests.waiting import eventually
@@ -118,6 +119,29 @@ async def test_i7_a_standby_that_lacks_the_last_commits_has_no_hole_in_any_journ
         for run_id in after:
             with pytest.raises(RunNotFoundError):
                 await app.status(run_id)
+
+
+async def test_i1_what_a_worker_remembers_and_the_standby_lacks_is_not_built_upon(
+    primary: Server, standby: Standby, url: str
+) -> None:
+    """The standby knows that the run is leased to it, and none of the steps that were stored since."""
+    one, other = Gate(), Gate()
+    names = ["first", "second", "third", "last"]
+    flow = durable("flow")
+    for name in names:
+        flow = flow.step(name, (other if name == "third" else one).handler)
+    async with Durable(url, [flow]) as app, app.worker():
+        run_id = (await app.start("flow")).run_id
+        await one.entered()
+        await has_followed(standby, primary, url)
+        await asyncio.to_thread(standby.cut_off)
+        one.let.set()
+        await other.entered()
+        await asyncio.to_thread(primary.stop, signal.SIGQUIT)
+        await asyncio.to_thread(standby.promote)
+        other.let.set()
+        await ended(app, [run_id])
+        assert [entry.node for entry in await app.journal(run_id)] == names
 
 
 async def test_i1_a_worker_that_claims_again_what_it_holds_drives_it_once(

@@ -14,7 +14,7 @@ from tests.faulty import PATIENCE, make_faulty
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from stepwell import RunSnapshot, Workflow
@@ -187,12 +187,26 @@ async def test_i8_results_of_a_child_that_are_too_large_together_fail_the_node_t
     assert offspring.status == "completed"
 
 
-async def test_i9_a_run_that_is_canceled_elsewhere_before_its_last_step_is_stored_decides_nothing_more(
-    tmp_path: Path,
-) -> None:
+def waiting_at_once(begun: list[str]) -> Workflow:
     """A wait that times out at once rests on the absence of mail, and on the step before it being stored."""
-    flow = durable("flow").step("work", lambda ctx: 1).wait_for_signal("wait", "go", timeout=0, default=TIMED_OUT)
-    app = Durable(file_url(tmp_path), [flow])
+    return durable("flow").step("work", lambda ctx: 1).wait_for_signal("wait", "go", timeout=0, default=TIMED_OUT)
+
+
+def branching(begun: list[str]) -> Workflow:
+    """The entries of a parallel begin once the step before them is stored."""
+
+    def begin(ctx: Context) -> None:
+        begun.append(ctx.step)
+
+    return durable("flow").step("work", lambda ctx: 1).parallel("both", {"air": begin, "sea": begin})
+
+
+@pytest.mark.parametrize("made", [waiting_at_once, branching])
+async def test_i9_a_run_that_is_canceled_elsewhere_before_its_last_step_is_stored_decides_nothing_more(
+    tmp_path: Path, made: Callable[[list[str]], Workflow]
+) -> None:
+    begun: list[str] = []
+    app = Durable(file_url(tmp_path), [made(begun)])
     faulty = make_faulty(app)
     async with app, Durable(file_url(tmp_path)) as other, app.worker() as worker:
         recording = faulty.stop_before("commit", records)
@@ -203,3 +217,4 @@ async def test_i9_a_run_that_is_canceled_elsewhere_before_its_last_step_is_store
         await eventually(lambda: worker._tenure.held == 0, within=PATIENCE)
         assert faulty.verdicts_on(run_id) == ["lost"]
         assert await app.journal(run_id) == []
+    assert begun == []

@@ -78,6 +78,22 @@ async def test_i4_a_damaged_run_that_cannot_even_be_failed_waits_a_minute_and_th
     assert "no such version" in caplog.text
 
 
+async def test_i9_a_damaged_run_that_is_canceled_while_it_is_being_failed_stays_canceled(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    app = Durable(f"sqlite:///{path}", [durable("flow").step("work", nothing)])
+    faulty = make_faulty(app)
+    async with app, Durable(f"sqlite:///{path}") as other:
+        damaged = await app.start("flow")
+        with closing(sqlite3.connect(path, timeout=PATIENCE)) as connection, connection:
+            connection.execute("UPDATE stepwell_inputs SET value = x'ff'")
+        failing = faulty.stop_before("commit")
+        async with app.worker():
+            await failing.reached()
+            await other.cancel(damaged.run_id)
+            assert await failing.released() == ["lost"]
+        assert [run.status for run in await other.list()] == ["canceled"]
+
+
 async def test_a_worker_on_a_store_in_memory_that_was_buried_goes_on_under_a_new_id() -> None:
     """It has no beat to tell it, nor one to end: its next claim is how it finds out."""
     async with Durable("sqlite://", [durable("flow").step("work", nothing)]) as app, app.worker() as worker:

@@ -35,6 +35,7 @@ PATIENCE = 30
 ROUNDS = int(os.environ.get("STEPWELL_RACE_ROUNDS", "30"))
 SEED = 20_260
 WIDTH = 3
+MANY = 200
 """Children of each run of a tree, on three levels."""
 
 
@@ -179,6 +180,21 @@ async def test_i9_somebodys_transaction_that_locks_a_tree_downwards_is_in_no_dea
         assert sorted(await canceling or []) == sorted(ids([root, child]))
         assert await statuses(keeper) == {"canceled"}
     assert await deadlocks_in(url) == 0
+
+
+async def test_i9_a_cancel_that_waits_for_the_first_run_of_a_tree_holds_none_of_the_others(url: str) -> None:
+    """All that lock several runs do so by their ids, so that none of two that meet holds what the other waits for."""
+    async with keeper_of(url) as keeper, rival_of(url) as rival, rival_of(url) as third:
+        root = await keeper.start()
+        leaves = [await keeper.new(parent_id=root, parent_node="child") for _ in range(MANY)]
+        await keeper.store.start(leaves)
+        async with rival.connection.transaction():
+            await rival.execute("SELECT 1 FROM stepwell.runs WHERE id = $1 FOR NO KEY UPDATE", root)
+            canceling = asyncio.create_task(keeper.store.cancel(root))
+            await rival.until_waiting()
+            free = await third.fetch("SELECT id FROM stepwell.runs FOR NO KEY UPDATE SKIP LOCKED")
+        assert len(free) == MANY
+        assert len(await canceling or []) == 1 + MANY
 
 
 async def test_i9_cancels_batches_and_signals_on_one_tree_are_in_no_deadlock(url: str) -> None:

@@ -36,6 +36,16 @@ PATIENCE = 30
 """Seconds a test waits for a point that must be reached."""
 
 
+def parks(worker_id: str, advances: Sequence[Advance]) -> bool:
+    """A batch in which a run begins to wait for a signal."""
+    return any(one.awaiting is not None for one in advances)
+
+
+def times_out(worker_id: str, advances: Sequence[Advance]) -> bool:
+    """A batch with an outcome that rests on the absence of mail."""
+    return any(one.seen is not None and one.rows for one in advances)
+
+
 def _always(*arguments: Any) -> bool:
     return True
 

@@ -91,7 +91,7 @@ async def undo(ctx: Context) -> None:
     """A compensator that does nothing."""
 
 
-async def until_status(app: Durable, run_id: str, status: str) -> RunSnapshot:
+async def until_status(app: Durable, run_id: str, status: str, *, within: float = PATIENCE) -> RunSnapshot:
     """Wait until the run has that status; the snapshot that shows it."""
 
     async def reached() -> RunSnapshot | None:
@@ -99,7 +99,7 @@ async def until_status(app: Durable, run_id: str, status: str) -> RunSnapshot:
         return snapshot if snapshot.status == status else None
 
     reached.__qualname__ = f"status {status} of run {run_id}"
-    return await eventually(reached, within=PATIENCE)
+    return await eventually(reached, within=within)
 
 
 async def until_asleep(app: Durable, run_id: str) -> RunSnapshot:

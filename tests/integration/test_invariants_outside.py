@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Context, Durable, RunFailedError, Suspended, durable
-from tests.faulty import FaultyStore, make_faulty
+from tests.faulty import FaultyStore, make_faulty, parks
 from tests.gates import Gate
 from tests.waiting import eventually
 
@@ -65,11 +65,6 @@ def changes(run_id: str) -> Callable[[str, Sequence[Advance]], bool]:
 def records_one(worker_id: str, advances: Sequence[Advance]) -> bool:
     """Matches the next batch with an entry of the node "one"."""
     return any(row.node == "one" for one in advances for row in one.rows)
-
-
-def parks(worker_id: str, advances: Sequence[Advance]) -> bool:
-    """Matches the next batch in which a run begins to wait for a signal."""
-    return any(one.awaiting is not None for one in advances)
 
 
 async def at_rest(app: Durable, run_id: str, node: str | None = None) -> RunSnapshot:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Context, Durable, Suspended, durable
-from tests.faulty import make_faulty
+from tests.api.running_fixtures import until_status
+from tests.faulty import make_faulty, times_out
 from tests.gates import Gate
 from tests.postgres import dsn, fresh_url
 from tests.proxy import Proxy
@@ -19,9 +20,8 @@ from tests.rival import own_database, rival_of, statements
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
 
-    from stepwell.store.protocol import Advance
 
 PATIENCE = 30
 LEASE_SECONDS = 1.0
@@ -37,18 +37,6 @@ async def proxy() -> AsyncIterator[Proxy]:
     """A proxy before the tests' server."""
     async with Proxy(dsn()) as proxy:
         yield proxy
-
-
-async def until_status(app: Durable, run_id: str, status: str) -> None:
-    async def reached() -> bool:
-        return (await app.status(run_id)).status == status
-
-    await eventually(reached, within=PATIENCE)
-
-
-def times_out(worker_id: str, advances: Sequence[Advance]) -> bool:
-    """A batch with an outcome that rests on the absence of mail."""
-    return any(one.seen is not None and one.rows for one in advances)
 
 
 async def test_i6_a_run_does_not_park_beside_a_signal_that_is_being_committed() -> None:
@@ -86,7 +74,7 @@ async def test_i6_a_signal_between_the_claim_and_the_park_is_used_once_without_a
             await held.reached()
             assert (await other.signal(run_id, "go", 7)).accepted
             held.release()
-            await until_status(app, run_id, "suspended")
+            await until_status(app, run_id, "suspended", within=PATIENCE)
             assert (await app.status(run_id)).results == {"wait": 7}
             assert len(faulty.claims_of(run_id)) == 1
 
@@ -127,7 +115,7 @@ async def test_i6_a_park_that_arrives_when_its_run_was_signalled_and_goes_on_cha
         run_id = (await app.start("flow")).run_id
         await late.reached()
         late.abandon()
-        await until_status(app, run_id, "suspended")
+        await until_status(app, run_id, "suspended", within=PATIENCE)
         assert (await app.signal(run_id, "go", 7)).accepted
         await gate.entered()
         before = await app.journal(run_id), await rival.owners()
@@ -151,7 +139,7 @@ async def test_i1_a_commit_whose_answer_is_lost_on_its_way_is_known_again(proxy:
         run_id = (await app.start("flow")).run_id
         await lost.answered()
         assert b"ok" in lost.answer
-        await until_status(app, run_id, "suspended")
+        await until_status(app, run_id, "suspended", within=PATIENCE)
         await eventually(lambda: len(faulty.verdicts_on(run_id)) == 2, within=PATIENCE)
         await app.signal(run_id, "go")
         await app.result(run_id, timeout=PATIENCE)
@@ -214,7 +202,7 @@ async def test_i6_of_two_resumes_whose_transactions_overlap_one_is_accepted_and_
             app.worker(),
         ):
             run_id = (await app.start("flow")).run_id
-            await until_status(app, run_id, "suspended")
+            await until_status(app, run_id, "suspended", within=PATIENCE)
             async with rival.connection.transaction():
                 await rival.execute("SELECT 1 FROM stepwell.runs WHERE id = $1 FOR NO KEY UPDATE", run_id)
                 asked = [

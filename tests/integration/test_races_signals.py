@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Context, Durable, Suspended, durable
-from tests.faulty import FaultyStore, make_faulty
+from tests.api.running_fixtures import file_url, until_status
+from tests.faulty import FaultyStore, make_faulty, parks, times_out
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from stepwell import RunSnapshot, Workflow
-    from stepwell.store.protocol import Advance
+    from stepwell import Workflow
 
 PATIENCE = 20
 ROUNDS = 200
@@ -55,28 +54,6 @@ def twice() -> Workflow:
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store of each kind."""
     return "sqlite://" if request.param == "memory" else file_url(tmp_path)
-
-
-def file_url(folder: Path) -> str:
-    return f"sqlite:///{folder / 'store.db'}"
-
-
-def parks(worker_id: str, advances: Sequence[Advance]) -> bool:
-    """A batch in which a run begins to wait for a signal."""
-    return any(one.awaiting is not None for one in advances)
-
-
-def times_out(worker_id: str, advances: Sequence[Advance]) -> bool:
-    """A batch with an outcome that rests on the absence of mail."""
-    return any(one.seen is not None and one.rows for one in advances)
-
-
-async def until_suspended(app: Durable, run_id: str) -> RunSnapshot:
-    async def look() -> RunSnapshot | None:
-        snapshot = await app.status(run_id)
-        return snapshot if snapshot.status == "suspended" else None
-
-    return await eventually(look, within=PATIENCE)
 
 
 async def used(app: Durable, faulty: FaultyStore, run_id: str) -> Any:
@@ -166,7 +143,7 @@ async def test_i6_a_park_whose_answer_is_lost_still_waits_for_its_signal(url: st
         faulty.lose_answer("commit", parks)
         started = await app.start("asking")
         async with app.worker():
-            await until_suspended(app, started.run_id)
+            await until_status(app, started.run_id, "suspended")
             await eventually(lambda: faulty.verdicts_on(started.run_id) == ["ok", "lost"], within=PATIENCE)
             assert (await app.resume(started.run_id, "go", 7)).accepted
             assert await used(app, faulty, started.run_id) == 7
@@ -202,7 +179,7 @@ async def test_i6_a_resume_after_the_commit_of_the_timeout_is_refused(url: str) 
 async def test_i6_two_resumes_at_once_of_a_step_that_suspends_twice_feed_one_suspension(url: str) -> None:
     async with Durable(url, [twice()]) as app, app.worker():
         run_id = (await app.start("twice")).run_id
-        await until_suspended(app, run_id)
+        await until_status(app, run_id, "suspended")
         answers = await asyncio.gather(app.resume(run_id, "talk", "a"), app.resume(run_id, "talk", "b"))
         assert sorted(answer.accepted for answer in answers) == [False, True]
         first = "a" if answers[0].accepted else "b"
@@ -225,7 +202,7 @@ async def test_i6_a_resume_while_its_run_is_claimed_for_nothing_is_accepted_and_
     faulty = make_faulty(app)
     async with app, app.worker():
         run_id = (await app.start(workflow)).run_id
-        signal = (await until_suspended(app, run_id)).awaiting_signal
+        signal = (await until_status(app, run_id, "suspended")).awaiting_signal
         assert signal is not None
         stop = faulty.stop_before("commit", parks)
         with sqlite3.connect(tmp_path / "store.db", timeout=PATIENCE) as connection:
@@ -255,7 +232,7 @@ async def test_i6_a_worker_that_stops_gives_back_no_wait_that_was_answered_meanw
         worker = app.worker()
         await worker.__aenter__()
         run_id = (await app.start("twice")).run_id
-        await until_suspended(app, run_id)
+        await until_status(app, run_id, "suspended")
         stop = faulty.stop_before("commit", parks)
         with sqlite3.connect(tmp_path / "store.db", timeout=PATIENCE) as connection:
             connection.execute("UPDATE stepwell_runs SET due_at = 0")

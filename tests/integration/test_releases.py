@@ -10,23 +10,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepwell import Context, Durable, RunFailedError, durable
-from tests.faulty import PATIENCE, make_faulty
+from tests.api.running_fixtures import file_url, until_status
+from tests.faulty import PATIENCE, make_faulty, parks
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from stepwell import RunSnapshot, Workflow
+    from stepwell import Workflow
     from stepwell.store.protocol import Advance
     from tests.faulty import FaultyStore
 
 LEASE_SECONDS = 1.0
 TIMED_OUT = "timed out"
-
-
-def file_url(folder: Path) -> str:
-    return f"sqlite:///{folder / 'store.db'}"
 
 
 def execute(folder: Path, statement: str) -> None:
@@ -57,11 +54,6 @@ def asking() -> Workflow:
     return found
 
 
-def parks(worker_id: str, advances: Sequence[Advance]) -> bool:
-    """A batch in which a run begins to wait for a signal."""
-    return any(one.awaiting is not None for one in advances)
-
-
 def gives_back(worker_id: str, advances: Sequence[Advance]) -> bool:
     """A batch in which a run is let go of for later, as it was stored."""
     return any(one.release and one.due_at is not None and one.due_at != one.wake_at for one in advances)
@@ -73,14 +65,6 @@ def ends(worker_id: str, advances: Sequence[Advance]) -> bool:
 
 def records(worker_id: str, advances: Sequence[Advance]) -> bool:
     return any(one.rows for one in advances)
-
-
-async def suspended(app: Durable, run_id: str) -> RunSnapshot:
-    async def look() -> RunSnapshot | None:
-        snapshot = await app.status(run_id)
-        return snapshot if snapshot.status == "suspended" else None
-
-    return await eventually(look, within=PATIENCE)
 
 
 async def parked(app: Durable, faulty: FaultyStore, folder: Path) -> str:
@@ -102,7 +86,7 @@ async def test_i4_a_wait_whose_timeout_cannot_be_stored_is_given_back_with_its_d
         await giving_back.reached()
         keep_rows_again(tmp_path)
         assert await giving_back.released() == ["ok"]
-        snapshot = await suspended(app, run_id)
+        snapshot = await until_status(app, run_id, "suspended", within=PATIENCE)
         assert snapshot.awaiting_signal == "go"
         deadline = faulty.claims_of(run_id)[-1].wake_at
         assert deadline is not None

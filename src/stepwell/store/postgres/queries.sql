@@ -86,8 +86,8 @@ others AS MATERIALIZED (
 chosen AS MATERIALIZED (SELECT id FROM suspects UNION ALL SELECT id FROM others),
 leased AS (
     UPDATE stepwell.runs AS r
-    SET worker = $1, token = least(r.token, 2147483646) + 1, status = CASE r.status WHEN 'pending' THEN 'running' ELSE r.status END,
-        updated_at = (SELECT now FROM clock)
+    SET worker = $1, token = least(r.token, 2147483646) + 1, updated_at = (SELECT now FROM clock),
+        status = CASE r.status WHEN 'pending' THEN 'running' ELSE r.status END
     WHERE r.id = ANY(ARRAY(SELECT id FROM chosen))
     RETURNING r.id, r.due_at, r.token, r.seq, r.mail, r.crashes, r.lane, r.status, r.wake_at, r.awaiting,
         r.parked_at, r.parent_id, r.parent_node
@@ -341,8 +341,8 @@ SELECT id FROM stepwell.runs WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY U
 -- name: cancel
 -- Ends runs; whoever holds one can write no more.
 UPDATE stepwell.runs
-SET status = 'canceled', worker = NULL, token = least(token, 2147483646) + 1, due_at = NULL, wake_at = NULL, awaiting = NULL,
-    parked_at = NULL, finished_at = clock.now, updated_at = clock.now
+SET status = 'canceled', worker = NULL, token = least(token, 2147483646) + 1, due_at = NULL, wake_at = NULL,
+    awaiting = NULL, parked_at = NULL, finished_at = clock.now, updated_at = clock.now
 FROM (SELECT {now} AS now) AS clock
 WHERE id = ANY($1::uuid[])
 
@@ -410,7 +410,8 @@ held AS MATERIALIZED (
 ),
 freed AS (
     UPDATE stepwell.runs
-    SET worker = NULL, token = least(token, 2147483646) + 1, due_at = clock.now, updated_at = clock.now, crashes = least(crashes, 2147483646) + 1
+    SET worker = NULL, token = least(token, 2147483646) + 1, due_at = clock.now, updated_at = clock.now,
+        crashes = least(crashes, 2147483646) + 1
     FROM (SELECT {now} AS now) AS clock
     WHERE id = ANY(ARRAY(SELECT id FROM held))
     RETURNING 1

@@ -60,8 +60,8 @@ SELECT json_group_array(ref) FROM (
 -- name: lease
 -- Gives runs to a worker; what they wait for stays, until a commit changes it.
 UPDATE stepwell_runs
-SET worker = :worker, token = min(token, 1 << 62) + 1, status = CASE status WHEN 'pending' THEN 'running' ELSE status END,
-    updated_at = :now
+SET worker = :worker, token = min(token, 1 << 62) + 1, updated_at = :now,
+    status = CASE status WHEN 'pending' THEN 'running' ELSE status END
 WHERE ref IN (SELECT value FROM json_each(:refs))
 
 -- name: leased
@@ -217,7 +217,8 @@ DELETE FROM stepwell_workers WHERE id = :id AND beat_at < :silent_since
 
 -- name: free
 -- Gives back the runs of a worker that left.
-UPDATE stepwell_runs SET worker = NULL, token = min(token, 1 << 62) + 1, due_at = :now, updated_at = :now WHERE worker = :worker
+UPDATE stepwell_runs SET worker = NULL, token = min(token, 1 << 62) + 1, due_at = :now, updated_at = :now
+WHERE worker = :worker
 
 -- name: give_back
 -- Gives back some runs of a worker.
@@ -226,7 +227,9 @@ WHERE worker = :worker AND token = (SELECT value FROM json_each(:tokens) AS give
 
 -- name: free_crashed
 -- Gives back the runs of a worker that died during them.
-UPDATE stepwell_runs SET worker = NULL, token = min(token, 1 << 62) + 1, due_at = :now, updated_at = :now, crashes = min(crashes, 1 << 62) + 1
+UPDATE stepwell_runs
+SET worker = NULL, token = min(token, 1 << 62) + 1,
+    due_at = :now, updated_at = :now, crashes = min(crashes, 1 << 62) + 1
 WHERE worker = :worker
 
 -- name: sweep_orphans

@@ -1,9 +1,9 @@
-"""Breaks the engine on purpose, one small mutation at a time, and sees the tests of the invariant turn red.
+"""Breaks the engine on purpose, one small mutation at a time, and sees the tests of the broken rule turn red.
 
 The mutations stand in scripts/mutations/*.toml. Each is applied to a copy of the sources, never to the sources
 themselves; its tests must pass in the copy before it, and each must fail with it. Exits non-zero if a mutation
 survives, hangs, or no longer fits the sources. `python scripts/red.py WORD...` takes only those with a WORD in
-their name or invariant.
+their name or rule.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ MUTATIONS = Path(__file__).with_name("mutations")
 COPIED_TREES = ("src", "tests", "scripts", "examples")
 COPIED_FILES = ("pyproject.toml",)
 LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*_cache", "*.db*")
-INVARIANTS = frozenset(f"I{number}" for number in range(1, 11))
+INVARIANTS = tuple(f"I{number}" for number in range(1, 11))
+SUBJECTS = ("user-code", "leaving", "files", "server", "clock", "load", "visible", "command-line")
+"""What a mutation breaks that is no invariant: how user code is contained, how things end, where runs are kept, …"""
+RULES = (*INVARIANTS, *SUBJECTS)
 LIMIT_SECONDS = 300
 TESTS_FAILED = 1
 """Exit status of pytest when it ran what was asked and something failed."""
@@ -33,10 +36,10 @@ TESTS_FAILED = 1
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """One small change to one file, the invariant it breaks, and the tests that must notice."""
+    """One small change to one file, the rule it breaks, and the tests that must notice."""
 
     name: str
-    invariant: str
+    rule: str
     why: str
     file: str
     old: str
@@ -49,22 +52,22 @@ class MisfitError(Exception):
 
 
 def load(words: list[str]) -> list[Mutation]:
-    """All mutations whose name or invariant has one of the words, or simply all; by invariant and name."""
+    """All mutations whose name or rule has one of the words, or simply all; by rule and name."""
     wanted = {field.name for field in fields(Mutation)}
     found = []
     for path in sorted(MUTATIONS.glob("*.toml")):
         for row in tomllib.loads(path.read_text(encoding="utf-8"))["mutation"]:
-            if set(row) != wanted or row["invariant"] not in INVARIANTS or not row["tests"]:
-                raise MisfitError(f"{path.name}: a mutation needs {sorted(wanted)}, an invariant I1 to I10, and tests")
+            if set(row) != wanted or row["rule"] not in RULES or not row["tests"]:
+                raise MisfitError(f"{path.name}: a mutation needs {sorted(wanted)}, a rule of {RULES}, and tests")
             found.append(Mutation(**{**row, "tests": tuple(row["tests"])}))
     twice = {each.name for each in found if sum(other.name == each.name for other in found) > 1}
     if twice:
         raise MisfitError(f"names given twice: {sorted(twice)}")
     lower = [word.lower() for word in words]
-    chosen = [each for each in found if not lower or any(w == each.invariant.lower() or w in each.name for w in lower)]
+    chosen = [each for each in found if not lower or any(w == each.rule.lower() or w in each.name for w in lower)]
     if not chosen:
         raise MisfitError(f"no mutation is called {' or '.join(words) or 'anything'}; known: {[e.name for e in found]}")
-    return sorted(chosen, key=lambda each: (int(each.invariant[1:]), each.name))
+    return sorted(chosen, key=lambda each: (RULES.index(each.rule), each.name))
 
 
 def copy_to(folder: Path) -> Path:
@@ -184,7 +187,7 @@ def main() -> int:
     with ThreadPoolExecutor(max_workers=given.at_once) as pool:
         for mutation, verdict in zip(mutations, pool.map(verdict_of, mutations), strict=True):
             verdicts.append(verdict)
-            print(f"{mutation.invariant:4}{mutation.name:{width}}  {verdict}", flush=True)
+            print(f"{mutation.rule:13}{mutation.name:{width}}  {verdict}", flush=True)
     print(f"{verdicts.count('red')} of {len(verdicts)} mutations are seen by their tests")
     return 0 if set(verdicts) == {"red"} else 1
 

@@ -23,14 +23,14 @@ def test_a_mutation_fits_the_sources(mutation: red.Mutation) -> None:
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-def test_the_tests_that_a_mutation_names_are_there_and_cite_its_invariant(mutation: red.Mutation) -> None:
+def test_the_tests_that_a_mutation_names_are_there_and_cite_its_rule(mutation: red.Mutation) -> None:
     for test in mutation.tests:
         path, _, name = test.partition("::")
         tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
         functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
         assert name.partition("[")[0] in functions
-        assert name.startswith(f"test_{mutation.invariant.lower()}_")
+        assert mutation.rule in red.SUBJECTS or name.startswith(f"test_{mutation.rule.lower()}_")
 
 
 @pytest.mark.parametrize("text", ["a != b", "a == b or a == b"])
@@ -40,6 +40,6 @@ def test_a_mutation_whose_text_is_not_there_once_is_refused(text: str) -> None:
         red.mutated(text, SAMPLE)
 
 
-def test_a_mutation_is_found_by_its_invariant_or_a_part_of_its_name_only() -> None:
+def test_a_mutation_is_found_by_its_rule_or_a_part_of_its_name_only() -> None:
     with pytest.raises(red.MisfitError, match="nonsense"):
         red.load(["nonsense"])

@@ -12,9 +12,9 @@ import pytest
 
 from stepwell import Durable
 from stepwell.store.migrate import Migration
-from stepwell.store.postgres import schema
+from stepwell.store.postgres import schema as postgres_schema
 from stepwell.store.postgres.store import PostgresStore
-from stepwell.store.sqlite import store
+from stepwell.store.sqlite import schema as sqlite_schema
 from tests.api.command_line import Shop, shop_in
 from tests.postgres import apart, dsn, execute, fresh_url
 
@@ -139,7 +139,9 @@ def test_for_machines_it_is_an_array_of_scripts(shop: Shop) -> None:
     assert "INSERT INTO stepwell_schema" in scripts[1]
 
 
-@pytest.mark.parametrize(("module", "url"), [(schema, "postgresql:///?schema=shop"), (store, "sqlite:///shop.db")])
+@pytest.mark.parametrize(
+    ("module", "url"), [(postgres_schema, "postgresql:///?schema=shop"), (sqlite_schema, "sqlite:///shop.db")]
+)
 def test_from_a_version_only_what_comes_after_it_is_printed(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, module: object, url: str
 ) -> None:

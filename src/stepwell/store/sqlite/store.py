@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from stepwell.core.model import ENDED, Status
-from stepwell.errors import Failure, SchemaError, StoreUnavailableError
-from stepwell.store.migrate import migrations_of
+from stepwell.errors import Failure, StoreUnavailableError
 from stepwell.store.protocol import (
     Advance,
     Claimed,
@@ -28,22 +22,27 @@ from stepwell.store.protocol import (
     Verdict,
     WorkerRow,
 )
+from stepwell.store.sqlite.claim import claim_due
 from stepwell.store.sqlite.commit import MismatchError, add_runs, commit_judging, commit_trusting, post
-from stepwell.store.sqlite.connection import connect, in_transaction, is_data_error, is_there, location_of, unavailable
+from stepwell.store.sqlite.connection import connect, location_of
 from stepwell.store.sqlite.heart import FileHeart, MemoryHeart
 from stepwell.store.sqlite.locks import LockFile
 from stepwell.store.sqlite.reader import SqliteReader
-from stepwell.store.sqlite.sql import Q, as_json, from_json
+from stepwell.store.sqlite.schema import (
+    LATEST,
+    describe,
+    describe_file,
+    migrate,
+    migrate_file,
+    statements,
+    wrong_version,
+)
+from stepwell.store.sqlite.sql import Q, as_json
 from stepwell.store.sqlite.turns import Clock, InCaller, InThread, Turns
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Mapping, Sequence
-
-_MIGRATIONS = migrations_of(Path(__file__).parent)
-_SUSPECT_FROM = 2
-_leases = msgspec.json.Decoder(
-    list[tuple[str, int, int, int, int, int, int, str, int | None, str | None, int | None, str | None, str | None, str]]
-).decode
 
 
 class SqliteStore:
@@ -55,7 +54,7 @@ class SqliteStore:
         self.url = url
         self._location = location_of(url)
         self.shared = self._location.path is not None
-        self.latest = len(_MIGRATIONS)
+        self.latest = LATEST
         self._clock = clock
         self._writer: Turns
         self._reading: Turns
@@ -67,8 +66,8 @@ class SqliteStore:
         """Connects; raises StoreUnavailableError, or SchemaError when the tables are not this version's."""
         if self.shared:
             version, missing = await self.schema()
-            if missing or version > len(_MIGRATIONS):
-                raise self._wrong_schema(version)
+            if missing or version > LATEST:
+                raise wrong_version(self._location, version)
             self._writer = InThread(self._location, self._clock, write=not self._location.read_only)
             self._reading = InThread(self._location, self._clock, write=False)
         else:
@@ -93,34 +92,17 @@ class SqliteStore:
     async def migrate(self) -> None:
         """Creates or upgrades the tables, whoever else does it at once."""
         if self.shared:
-            await asyncio.get_running_loop().run_in_executor(None, self._migrate_file)
+            await asyncio.get_running_loop().run_in_executor(None, migrate_file, self._location, self._clock)
         else:
-            self._upgrade(self._in_memory())
+            migrate(self._in_memory(), self._location, self._clock)
 
     async def schema(self) -> tuple[int, tuple[str, ...]]:
         """The stored schema version, and the names of the migrations it lacks."""
-        if self._location.path is None:
-            return self._describe(self._in_memory())
-        if not is_there(self._location):
-            if self._location.create and self._location.path.parent.is_dir():
-                return 0, tuple(migration.name for migration in _MIGRATIONS)
-            raise unavailable(self._location, sqlite3.OperationalError("unable to open: there is no such file"))
-        connection = connect(self._location, read_only=True)
-        try:
-            return self._describe(connection)
-        except sqlite3.Error as error:
-            raise unavailable(self._location, error) from error
-        finally:
-            connection.close()
+        return describe_file(self._location) if self.shared else describe(self._in_memory())
 
     def statements(self, after: int) -> list[str]:
         """What `migrate` runs on tables of that version, in order; connects to nothing."""
-        scripts = []
-        for migration in _MIGRATIONS[after:]:
-            values = (str(migration.number), f"'{migration.name}'", "CAST(strftime('%s', 'now') AS INTEGER) * 1000000")
-            recorded = Q["record_migration"].replace("?, ?, ?", ", ".join(values))
-            scripts += [migration.sql, f"{recorded};\n"]
-        return scripts
+        return statements(after)
 
     async def define(self, definitions: Sequence[Definition]) -> list[int]:
         """The lanes' numbers, in order; unknown ones are stored with their definitions."""
@@ -165,7 +147,11 @@ class SqliteStore:
 
     async def claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int) -> Claimed:
         """Leases up to `limit` due runs of these lanes, oldest first."""
-        return await self._writer.run(partial(self._claim, worker_id, lanes, limit, suspects))
+
+        def write(connection: sqlite3.Connection) -> Claimed:
+            return claim_due(connection, self._clock.wall(), worker_id, lanes, limit=limit, suspects=suspects)
+
+        return await self._writer.run(write)
 
     async def load(self, leases: Sequence[Lease]) -> Mapping[str, History]:
         """The past of claimed runs."""
@@ -303,26 +289,6 @@ class SqliteStore:
 
         return await self._writer.run(write)
 
-    def _claim(
-        self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int, connection: sqlite3.Connection
-    ) -> Claimed:
-        now = self._clock.wall()
-        if connection.execute(Q["is_enlisted"], (worker_id,)).fetchone() is None:
-            return Claimed([], now, None, alive=False)
-        refs: list[int] = []
-        for suspect, room in ((True, min(suspects, limit)), (False, limit)):
-            for lane in lanes:
-                left = (room if suspect else limit) - len(refs)
-                if left > 0:
-                    wanted = {"lane": lane, "now": now, "suspect": suspect, "limit": left}
-                    refs += from_json(connection.execute(Q["find_due"], wanted).fetchone()[0])
-        if not refs:
-            due = connection.execute(Q["next_due"], {"lanes": as_json(list(lanes)), "now": now}).fetchone()[0]
-            return Claimed([], now, None if due is None else due - now)
-        named = {"refs": as_json(refs), "worker": worker_id, "now": now}
-        connection.execute(Q["lease"], named)
-        return Claimed(_leased(connection, named, refs), now, 0)
-
     def _is_dead(self, worker_id: str, process: str) -> bool:
         if self._location.path is None or process == self._clock.process:
             return False
@@ -333,61 +299,6 @@ class SqliteStore:
             self._memory = connect(self._location)
         return self._memory
 
-    def _migrate_file(self) -> None:
-        connection = connect(self._location, read_only=self._location.read_only)
-        try:
-            self._upgrade(connection)
-        finally:
-            connection.close()
-
-    def _upgrade(self, connection: sqlite3.Connection) -> None:
-        def upgrade() -> None:
-            version, _ = self._describe(connection)
-            if version > len(_MIGRATIONS):
-                raise self._wrong_schema(version)
-            for migration in _MIGRATIONS[version:]:
-                for statement in _statements(migration.sql):
-                    connection.execute(statement)
-                connection.execute(Q["record_migration"], (migration.number, migration.name, self._clock.wall()))
-
-        try:
-            if self._describe(connection)[1] or self._describe(connection)[0] > len(_MIGRATIONS):
-                in_transaction(connection, upgrade, self._clock.pause, write=not self._location.read_only)
-        except sqlite3.Error as error:
-            raise error if is_data_error(error) else unavailable(self._location, error) from error
-
-    def _describe(self, connection: sqlite3.Connection) -> tuple[int, tuple[str, ...]]:
-        known = connection.execute(Q["has_schema"]).fetchone()
-        version: int = connection.execute(Q["schema_version"]).fetchone()[0] if known else 0
-        return version, tuple(migration.name for migration in _MIGRATIONS[version:])
-
-    def _wrong_schema(self, version: int) -> SchemaError:
-        latest = len(_MIGRATIONS)
-        advice = "upgrade stepwell" if version > latest else "run `stepwell db upgrade`"
-        return SchemaError(self.url, version, latest, f"{advice}.")
-
-
-def _leased(connection: sqlite3.Connection, named: dict[str, object], refs: Sequence[int]) -> list[Lease]:
-    """The leases of claimed runs; those of damaged rows too, so that whoever claimed them can tell."""
-    try:
-        found: Sequence[tuple[Any, ...]] = _leases(connection.execute(Q["leased"], named).fetchone()[0])
-    except ValueError:  # some input is no text
-        found = ()
-    if len(found) == len(refs):
-        return [Lease._make((*lease[:-1], lease[-1].encode())) for lease in found]
-    one_by_one = (connection.execute(Q["leased_run"], (ref,)).fetchone() for ref in refs)
-    return [Lease._make((*lease[:-1], lease[-1] or b"")) for lease in one_by_one]
-
 
 def _enlist(connection: sqlite3.Connection, row: dict[str, object], now: int) -> None:
     connection.execute(Q["enlist"], {**row, "now": now})
-
-
-def _statements(script: str) -> list[str]:
-    statements, current = [], ""
-    for line in script.splitlines(keepends=True):
-        current += line
-        if sqlite3.complete_statement(current):
-            statements.append(current)
-            current = ""
-    return statements

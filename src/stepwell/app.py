@@ -1,10 +1,17 @@
-"""`Durable`, where everything comes together: the one place that names the stores, and the face users call."""
+"""`Durable`, where everything comes together, and the face users call."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from stepwell.engine.arguments import (
+    checked_count,
+    checked_duration,
+    checked_key,
+    checked_positive_duration,
+    checked_run_id,
+)
 from stepwell.engine.events import Events
 from stepwell.engine.inline import MAX_VALUE_BYTES, InlineRunner
 from stepwell.engine.lanes import Lanes
@@ -28,10 +35,9 @@ from stepwell.engine.worker import Worker
 from stepwell.errors import DefinitionError, DurableError, Failure, RunCanceledError, RunFailedError, RunNotFoundError
 from stepwell.store.codec import encode
 from stepwell.store.protocol import Filter, NewRun, Store
-from stepwell.store.sqlite.store import SqliteStore
 from stepwell.store.urls import without_password
+from stepwell.store_choice import store_for
 from stepwell.workflow.builder import Workflow, checked_name
-from stepwell.workflow.durations import Duration, micros
 from stepwell.workflow.registry import Registry
 
 if TYPE_CHECKING:
@@ -39,7 +45,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
-_KEY_LIMIT = 500
+    from stepwell.workflow.durations import Duration
+
 _Started: TypeAlias = list[StartResult]
 _Runs: TypeAlias = list[RunSnapshot]
 _Entries: TypeAlias = list[Entry]
@@ -75,14 +82,14 @@ class Durable:
     ) -> None:
         self._settings = Settings(
             checked_name(queue, "Durable: queue"),
-            _positive("step_timeout", step_timeout),
-            _positive("lease", lease),
-            _whole("max_crashes", max_crashes),
-            _whole("max_value_bytes", max_value_bytes),
+            checked_positive_duration("step_timeout", step_timeout),
+            checked_positive_duration("lease", lease),
+            checked_count("max_crashes", max_crashes),
+            checked_count("max_value_bytes", max_value_bytes),
         )
         self._runtime: Runtime = SystemRuntime() if runtime is None else runtime
         self.url = url
-        self._store = _store_for(url, self._runtime)
+        self._store = store_for(url, self._runtime)
         self._registry = Registry(workflows)
         self._entered = False
 
@@ -194,7 +201,7 @@ class Durable:
 
     async def status(self, run_id: str) -> RunSnapshot:
         """A run's live state, with its children; raises RunNotFoundError."""
-        stored = await self._open_store().reader.snapshot(_checked_id(run_id))
+        stored = await self._open_store().reader.snapshot(checked_run_id(run_id))
         if stored is None:
             raise RunNotFoundError(run_id)
         return snapshot_of(stored)
@@ -214,20 +221,20 @@ class Durable:
             raise DefinitionError(f'No status "{status}". Known: {", ".join(RunStatus)}.')
         name = workflow.name if isinstance(workflow, Workflow) else workflow
         wanted = Filter(
-            None if status is None else str(status), name, key, parent_run_id, _whole("limit", limit), before
+            None if status is None else str(status), name, key, parent_run_id, checked_count("limit", limit), before
         )
         return listed(await self._open_store().reader.page(wanted))
 
     async def journal(self, run_id: str) -> _Entries:
         """What happened in a run, in order; raises RunNotFoundError."""
-        rows = await self._open_store().reader.journal(_checked_id(run_id))
+        rows = await self._open_store().reader.journal(checked_run_id(run_id))
         if rows is None:
             raise RunNotFoundError(run_id)
         return entries_of(run_id, rows)
 
     async def cancel(self, run_id: str) -> None:
         """Cancels a run and its descendants; nothing is undone, and nothing in flight can write any more."""
-        canceled = await self._open_store().cancel(_checked_id(run_id))
+        canceled = await self._open_store().cancel(checked_run_id(run_id))
         if canceled is None:
             raise RunNotFoundError(run_id)
         if canceled:
@@ -252,8 +259,8 @@ class Durable:
         Raises RunFailedError, RunCanceledError, RunNotFoundError, and TimeoutError after `timeout`; the run goes on.
         """
         self._open_store()
-        limit = None if timeout is None else _duration("timeout", timeout) / 1_000_000
-        await self._waiters.ended(_checked_id(run_id), limit)
+        limit = None if timeout is None else checked_duration("timeout", timeout) / 1_000_000
+        await self._waiters.ended(checked_run_id(run_id), limit)
         snapshot = await self.status(run_id)
         if snapshot.status is RunStatus.CANCELED:
             raise RunCanceledError(run_id)
@@ -286,9 +293,9 @@ class Durable:
             lanes=self._lanes,
             events=self._events,
             wakeup=self._wakeup,
-            concurrency=_whole("concurrency", concurrency),
-            threads=_whole("threads", threads),
-            grace=_duration("grace", grace) / 1_000_000,
+            concurrency=checked_count("concurrency", concurrency),
+            threads=checked_count("threads", threads),
+            grace=checked_duration("grace", grace) / 1_000_000,
             queues=chosen,
         )
 
@@ -297,10 +304,10 @@ class Durable:
     ) -> _Started:
         store = self._open_store()
         plan = self._registry.get_plan(workflow)
-        named = [_checked_key(key) for key in keys]
+        named = [checked_key(key) for key in keys]
         if len(named) != len(values):
             raise DefinitionError(f"start_many: {len(values)} inputs need as many keys, not {len(named)}.")
-        pause = 0 if delay is None else _duration("delay", delay)
+        pause = 0 if delay is None else checked_duration("delay", delay)
         if not values:
             return []
         lane = await self._lanes.of(self._settings.queue, plan)
@@ -316,7 +323,9 @@ class Durable:
         store = self._open_store()
         checked_name(name, "A signal's name")
         value = encode(data, "data", self._settings.max_value_bytes)
-        answer = await store.deliver(_checked_id(run_id), name, value, key=_checked_key(key), waiting_only=waiting_only)
+        answer = await store.deliver(
+            checked_run_id(run_id), name, value, key=checked_key(key), waiting_only=waiting_only
+        )
         if answer is None:
             raise RunNotFoundError(run_id)
         if answer.woken:
@@ -327,66 +336,3 @@ class Durable:
         if not self._entered:
             raise DurableError("This Durable is not entered. Use it inside `async with Durable(…) as app:`.")
         return self._store
-
-
-def _store_for(url: str, runtime: Runtime) -> Store:
-    if not isinstance(url, str):
-        raise DefinitionError(f"A store's URL is a string, not of type {type(url).__name__}.")
-    shown = without_password(url)
-    if not shown.isprintable() or "%00" in url:
-        raise DefinitionError(f"The store URL {shown!a} has characters in it that no name of a store has.")
-    if url.startswith("sqlite://"):
-        return SqliteStore(url, runtime)
-    if url.startswith(("postgresql://", "postgres://")):
-        return _postgres_store(url, runtime)
-    known = "sqlite:///file.db, sqlite://, postgresql://host/database"
-    raise DefinitionError(f'No store for "{shown}". Known: {known}.')
-
-
-def _postgres_store(url: str, runtime: Runtime) -> Store:
-    try:
-        from stepwell.store.postgres.store import PostgresStore  # noqa: PLC0415  its driver is an extra
-    except ModuleNotFoundError as error:
-        if error.name != "asyncpg":
-            raise
-        raise DefinitionError("A store on PostgreSQL needs asyncpg: pip install stepwell[postgres].") from None
-    return PostgresStore(url, runtime)
-
-
-def _checked_id(run_id: object) -> str:
-    if not isinstance(run_id, str):
-        raise RunNotFoundError(run_id)
-    try:
-        run_id.encode()
-    except UnicodeEncodeError:
-        raise RunNotFoundError(ascii(run_id)) from None
-    return run_id
-
-
-def _checked_key(key: object) -> str | None:
-    if key is None:
-        return None
-    fits = isinstance(key, str) and 0 < len(key) <= _KEY_LIMIT and "\0" not in key
-    if not fits or key != str(key).encode("utf-8", "replace").decode():
-        raise DefinitionError(f"A key is a string of 1 to {_KEY_LIMIT} characters, not {key!r:.100}.")
-    return str(key)
-
-
-def _duration(what: str, given: object) -> int:
-    try:
-        return micros(given, what)
-    except ValueError as error:
-        raise DefinitionError(f"{error}.") from None
-
-
-def _positive(what: str, given: object) -> int:
-    length = _duration(what, given)
-    if length == 0:
-        raise DefinitionError(f"{what} is above zero, not {given!r}.")
-    return length
-
-
-def _whole(what: str, given: object) -> int:
-    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
-        raise DefinitionError(f"{what} is a whole number from 1, not {given!r}.")
-    return given

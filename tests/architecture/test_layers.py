@@ -22,6 +22,7 @@ BREACHES: list[tuple[str, dict[str, str]]] = [
     ("layers", {"store/intruder.py": "from stepwell import engine"}),
     ("layers", {"engine/intruder.py": "from stepwell import app"}),
     ("layers", {"app.py": "from stepwell import cli"}),
+    ("layers", {"store_choice.py": "from stepwell import app"}),
     ("layers", {"cli/intruder.py": "from stepwell import dashboard"}),
     ("layers", {"stranger.py": ""}),
     ("purity", {"core/nodes/intruder.py": "import asyncio"}),
@@ -38,6 +39,7 @@ BREACHES: list[tuple[str, dict[str, str]]] = [
         },
     ),
     ("one-composition-root", {"engine/intruder.py": "from stepwell.store import sqlite"}),
+    ("one-composition-root", {"app.py": "from stepwell.store import sqlite"}),
     ("one-composition-root", {"cli/intruder.py": "from stepwell.store import sqlite"}),
     ("one-composition-root", {"store/intruder.py": "from stepwell.store.sqlite import anything"}),
 ]

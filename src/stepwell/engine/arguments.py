@@ -1,0 +1,52 @@
+"""Checks of what users hand to `Durable`: each gives the value as the engine uses it, or raises by name."""
+
+from __future__ import annotations
+
+from stepwell.errors import DefinitionError, RunNotFoundError
+from stepwell.workflow.durations import micros
+
+_KEY_LIMIT = 500
+
+
+def checked_run_id(run_id: object) -> str:
+    """The id of a run, as given; raises RunNotFoundError for what is no id of any run."""
+    if not isinstance(run_id, str):
+        raise RunNotFoundError(run_id)
+    try:
+        run_id.encode()
+    except UnicodeEncodeError:
+        raise RunNotFoundError(ascii(run_id)) from None
+    return run_id
+
+
+def checked_key(key: object) -> str | None:
+    """The key, as given; raises DefinitionError for what cannot be one."""
+    if key is None:
+        return None
+    fits = isinstance(key, str) and 0 < len(key) <= _KEY_LIMIT and "\0" not in key
+    if not fits or key != str(key).encode("utf-8", "replace").decode():
+        raise DefinitionError(f"A key is a string of 1 to {_KEY_LIMIT} characters, not {key!r:.100}.")
+    return str(key)
+
+
+def checked_duration(what: str, given: object) -> int:
+    """A duration in microseconds; raises DefinitionError, naming `what`."""
+    try:
+        return micros(given, what)
+    except ValueError as error:
+        raise DefinitionError(f"{error}.") from None
+
+
+def checked_positive_duration(what: str, given: object) -> int:
+    """A duration above zero in microseconds; raises DefinitionError, naming `what`."""
+    length = checked_duration(what, given)
+    if length == 0:
+        raise DefinitionError(f"{what} is above zero, not {given!r}.")
+    return length
+
+
+def checked_count(what: str, given: object) -> int:
+    """A whole number from 1; raises DefinitionError, naming `what`."""
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        raise DefinitionError(f"{what} is a whole number from 1, not {given!r}.")
+    return given

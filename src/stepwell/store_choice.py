@@ -1,0 +1,38 @@
+"""Which store a URL names: the one module that knows the concrete stores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stepwell.errors import DefinitionError
+from stepwell.store.sqlite.store import SqliteStore
+from stepwell.store.urls import without_password
+
+if TYPE_CHECKING:
+    from stepwell.engine.runtime import Runtime
+    from stepwell.store.protocol import Store
+
+
+def store_for(url: str, runtime: Runtime) -> Store:
+    """The store that the URL names, not opened. Raises DefinitionError for a URL of no store."""
+    if not isinstance(url, str):
+        raise DefinitionError(f"A store's URL is a string, not of type {type(url).__name__}.")
+    shown = without_password(url)
+    if not shown.isprintable() or "%00" in url:
+        raise DefinitionError(f"The store URL {shown!a} has characters in it that no name of a store has.")
+    if url.startswith("sqlite://"):
+        return SqliteStore(url, runtime)
+    if url.startswith(("postgresql://", "postgres://")):
+        return _postgres_store(url, runtime)
+    known = "sqlite:///file.db, sqlite://, postgresql://host/database"
+    raise DefinitionError(f'No store for "{shown}". Known: {known}.')
+
+
+def _postgres_store(url: str, runtime: Runtime) -> Store:
+    try:
+        from stepwell.store.postgres.store import PostgresStore  # noqa: PLC0415  its driver is an extra
+    except ModuleNotFoundError as error:
+        if error.name != "asyncpg":
+            raise
+        raise DefinitionError("A store on PostgreSQL needs asyncpg: pip install stepwell[postgres].") from None
+    return PostgresStore(url, runtime)

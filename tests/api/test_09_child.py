@@ -234,3 +234,45 @@ async def test_a_child_is_journaled_in_its_parent_once_it_has_ended(sqlite: OnSq
 async def test_a_child_needs_a_store() -> None:
     with pytest.raises(DefinitionError, match="invoice"):
         await durable("order").child_workflow("invoice", invoicing()).run()
+
+
+@pytest.mark.parametrize(("levels", "fits"), [(199, True), (200, False)])
+async def test_results_that_nest_too_deeply_for_the_parent_fail_its_node_by_name_and_are_undone(
+    sqlite: OnSqlite, levels: int, *, fits: bool
+) -> None:
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    undo = Spy()
+    child = durable("invoicing").step("write", lambda ctx: value)
+    order = (
+        durable("order").step("reserve", lambda ctx: 1, compensate=undo.handle).child_workflow("invoice", "invoicing")
+    )
+    async with sqlite.open(order, child) as app, app.worker():
+        run_id = (await app.start(order)).run_id
+        kept = await ended(app, run_id)
+        linked = await child_of(app, run_id)
+    assert linked.status == "completed"
+    if fits:
+        assert kept.results["invoice"] == {"write": value}
+        return
+    error = kept.snapshot.error
+    assert error is not None
+    assert (error.node, error.type) == ("invoice", "PayloadError")
+    assert error.message == "results.invoice: it is nested too deeply, in more than 200 levels"
+    assert (kept.snapshot.status, kept.snapshot.compensated, len(undo.calls)) == ("failed", ("reserve",), 1)
+
+
+async def test_a_chain_of_children_deeper_than_the_limit_is_undone_from_the_parent_on_whose_value_is_too_deep(
+    sqlite: OnSqlite,
+) -> None:
+    undo = Spy()
+    chain = [durable("run0").step("leaf", lambda ctx: 1)]
+    for level in range(1, 204):
+        above = durable(f"run{level}").step("mark", lambda ctx: 1, compensate=undo.handle)
+        chain.append(above.child_workflow("below", chain[-1]))
+    kept = await sqlite(chain[-1], children=chain[:-1])
+    assert kept.snapshot.status == "failed"
+    assert kept.snapshot.error is not None
+    assert "nested too deeply" in kept.snapshot.error.message
+    assert len(undo.calls) == 3

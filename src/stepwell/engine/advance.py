@@ -29,10 +29,11 @@ from stepwell.core.retry import failed, settled
 from stepwell.core.work import outcome
 from stepwell.engine.attempts import Attempt, Attempts
 from stepwell.engine.committer import RefusedError
+from stepwell.engine.ends import end_of_child
 from stepwell.engine.failures import failure_of
 from stepwell.engine.slots import ClosedError
 from stepwell.engine.toolbox import Toolbox
-from stepwell.errors import Failure, JournalError
+from stepwell.errors import JournalError
 from stepwell.store.protocol import Advance, History, Lease, NewRun, Post, Verdict
 
 if TYPE_CHECKING:
@@ -159,10 +160,10 @@ class Drive:
                 return await self._spawn(move)
             case Complete(results):
                 turn(self.state, "completed")
-                return await self._end(self._post(results, None))
+                return await self._end(end_of_child(self._lease, results, None, self._host.max_value_bytes))
             case Fail(failure):
                 turn(self.state, "failed")
-                return await self._end(self._post(None, failure))
+                return await self._end(end_of_child(self._lease, None, failure, self._host.max_value_bytes))
             case Call():  # pragma: no cover  the loop above takes calls for itself
                 return await self._do(move)
 
@@ -329,16 +330,6 @@ class Drive:
                 self._consumed = []
                 self._host.told(advance)
         return verdict
-
-    def _post(self, results: bytes | None, failure: Failure | None) -> Post | None:
-        parent_id, parent_node = self._lease.parent_id, self._lease.parent_node
-        if parent_id is None or parent_node is None:
-            return None
-        error = None if failure is None else Failure(parent_node, "ChildFailed", failure.message, failure.traceback)
-        if results is not None and len(results) > self._host.max_value_bytes:
-            reason = f"results.{parent_node}: {len(results):,} bytes, above the limit of {self._host.max_value_bytes:,}"
-            results, error = None, Failure(parent_node, "PayloadError", reason)
-        return Post(parent_id, parent_node, results, error)
 
     def _state_from(self, history: History | None) -> RunState:
         lease = self._lease

@@ -25,7 +25,7 @@ _decode_failure = msgspec.json.Decoder(Failure).decode
 _skip = msgspec.json.Decoder(msgspec.Raw).decode
 MOST_LEVELS = 200
 """How deep lists and objects may be nested: so deep that no reader's stack is too short for it, whatever called it."""
-_TOO_DEEP = f"it is nested too deeply, in more than {MOST_LEVELS} levels"
+TOO_DEEP = f"it is nested too deeply, in more than {MOST_LEVELS} levels"
 _SHOWN = 60
 """Characters of a key that a message shows."""
 
@@ -47,8 +47,8 @@ def encode(value: Any, place: str, limit: int) -> bytes:
         raise PayloadError(place, f"it cannot be compared: {type(error).__name__}") from None
     if same is not True:
         raise PayloadError(*_culprit(value, place, "it would not come back equal"))
-    if data.count(b"[") + data.count(b"{") > MOST_LEVELS and _is_deep(copy):
-        raise PayloadError(place, _TOO_DEEP)
+    if _may_be_deep(data) and _is_deep(copy):
+        raise PayloadError(place, TOO_DEEP)
     if len(data) > limit:
         raise PayloadError(place, f"{len(data):,} bytes, above the limit of {limit:,}")
     return data
@@ -71,6 +71,11 @@ def is_sound(data: bytes) -> bool:
         return False
 
 
+def is_too_deep(data: bytes) -> bool:
+    """Whether an encoded value is nested deeper than one may be."""
+    return _may_be_deep(data) and _is_deep(decode(data))
+
+
 def encode_failure(failure: Failure) -> bytes:
     """A failure as stored."""
     return _encode_failure(failure)
@@ -82,6 +87,11 @@ def decode_failure(data: bytes, node: str) -> Failure:
         return _decode_failure(data)
     except (ValueError, RecursionError) as error:
         return Failure(node, "JournalError", f"what was stored of its error cannot be read: {error}")
+
+
+def _may_be_deep(data: bytes) -> bool:
+    """Whether it has brackets enough; the few values that have are looked through level by level."""
+    return data.count(b"[") + data.count(b"{") > MOST_LEVELS
 
 
 def _is_deep(copy: Any) -> bool:
@@ -116,8 +126,8 @@ def _deepest(value: Any, place: str) -> tuple[str, str]:
             if part is _CYCLE:
                 return path, "it contains itself"
     except Exception:  # noqa: BLE001  a value's own methods may raise anything, and so may the stack
-        return place, _TOO_DEEP
-    return place, _TOO_DEEP
+        return place, TOO_DEEP
+    return place, TOO_DEEP
 
 
 class _Cycle:

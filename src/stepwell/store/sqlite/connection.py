@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -52,7 +53,19 @@ def location_of(url: str) -> Location:
         raise DefinitionError(
             f"The store URL {without_password(url)} names a host. A relative file is sqlite:///file.db."
         )
-    return Location(url, Path(unquote(path[1:])), read_only=mode == "ro", create=mode == "rwc")
+    return Location(url, _resolved(url, unquote(path[1:])), read_only=mode == "ro", create=mode == "rwc")
+
+
+def _resolved(url: str, path: str) -> Path:
+    """The file itself, whatever folder the process changes to later and through whatever link it is named.
+
+    The names of the files beside it are made from its name: two names of one database would have two write-ahead logs.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except OSError as error:
+        shown = without_password(url)
+        raise DefinitionError(f"The store URL {shown} is relative to a folder that is gone ({error}).") from error
 
 
 def is_there(location: Location) -> bool:
@@ -77,7 +90,7 @@ def _connect(location: Location, *, read_only: bool) -> sqlite3.Connection:
             sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False), read_only=False
         )
     mode = "ro" if read_only else "rwc" if location.create else "rw"
-    name = f"file:{quote(str(location.path))}?mode={mode}"
+    name = f"file:{quote(os.fsencode(location.path))}?mode={mode}"
     connection = sqlite3.connect(name, uri=True, timeout=10, isolation_level=None, check_same_thread=False)
     try:
         return _with_pragmas(connection, read_only=read_only)

@@ -27,8 +27,15 @@ VALUES (:queue, :workflow, :fingerprint, :outline) RETURNING lane
 SELECT id, status FROM stepwell_runs WHERE workflow = ? AND key = ?
 
 -- name: next_ref
--- The number of the next run.
-SELECT coalesce(max(ref), 0) + 1 FROM stepwell_runs
+-- The number of the next run: above every number that a run ever had, and above every one that has rows left, so that
+-- nothing of a run that was deleted by hand becomes part of a new one.
+SELECT max(
+    coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'stepwell_runs'), 0),
+    coalesce((SELECT max(ref) FROM stepwell_runs), 0),
+    coalesce((SELECT max(ref) FROM stepwell_inputs), 0),
+    coalesce((SELECT max(ref) FROM stepwell_journal), 0),
+    coalesce((SELECT max(ref) FROM stepwell_mailbox), 0)
+) + 1
 
 -- name: add_runs
 -- Writes new runs; one written before, by a call whose answer was lost, stays.
@@ -40,10 +47,9 @@ FROM (VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)}) WHERE column1 IS NOT NULL
 ON CONFLICT (id) DO NOTHING
 
 -- name: add_inputs
--- Writes the inputs of new runs.
+-- Writes the inputs of new runs; a conflict is a bug, and loud.
 INSERT INTO stepwell_inputs (ref, value)
 SELECT column1, column2 FROM (VALUES {(?, ?)}) WHERE column1 IS NOT NULL
-ON CONFLICT (ref) DO NOTHING
 
 -- name: is_enlisted
 -- Whether the worker is registered, and so alive.

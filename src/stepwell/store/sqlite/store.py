@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from stepwell.core.model import ENDED, Status
@@ -38,7 +38,7 @@ from stepwell.store.sqlite.schema import (
     wrong_version,
 )
 from stepwell.store.sqlite.sql import Q, as_json
-from stepwell.store.sqlite.turns import Clock, InCaller, InThread, Turns
+from stepwell.store.sqlite.turns import Clock, InCaller, InThread, Turns, in_thread
 
 if TYPE_CHECKING:
     import sqlite3
@@ -92,7 +92,7 @@ class SqliteStore:
     async def migrate(self) -> None:
         """Creates or upgrades the tables, whoever else does it at once."""
         if self.shared:
-            await asyncio.get_running_loop().run_in_executor(None, migrate_file, self._location, self._clock)
+            await in_thread(self._clock, partial(migrate_file, self._location, self._clock), "stepwell-sqlite-migrate")
         else:
             migrate(self._in_memory(), self._location, self._clock)
 

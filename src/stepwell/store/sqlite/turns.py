@@ -8,6 +8,7 @@ may therefore run twice, and must change nothing but the database.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 from collections.abc import Awaitable, Callable
@@ -171,6 +172,32 @@ class InThread:
             self._loop.call_soon_threadsafe(what, value)
         except RuntimeError:  # the loop was closed without leaving the app: nobody is left to be told
             return
+
+
+async def in_thread(clock: Clock, what: Callable[[], None], name: str) -> None:
+    """Runs it in a thread of its own: the event loop's default executor may be full of what users gave it."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def tell(error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def main() -> None:
+        failed: BaseException | None = None
+        try:
+            what()
+        except BaseException as error:  # noqa: BLE001  it is handed to whoever asked
+            failed = error
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody is left to be told
+            loop.call_soon_threadsafe(tell, failed)
+
+    clock.start_thread(main, name)
+    await done
 
 
 def _resolve(turns: list[_Turn]) -> None:

@@ -15,8 +15,9 @@ CREATE TABLE stepwell_definitions (
     UNIQUE (queue, workflow, fingerprint)
 ) STRICT;
 
+-- AUTOINCREMENT: the number of a run that was deleted by hand is never used again.
 CREATE TABLE stepwell_runs (
-    ref INTEGER PRIMARY KEY,
+    ref INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL,
     lane INTEGER NOT NULL,
     workflow TEXT NOT NULL,

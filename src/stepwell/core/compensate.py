@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.decisions import Call, Decision, Done, Fail, Invoke, Record, Tools
 from stepwell.core.nodes import face_of
-from stepwell.core.nodes.parallel import completed
 from stepwell.core.work import Work, call_for, outcome, unless_waiting
 from stepwell.errors import Failure
-from stepwell.workflow.nodes import Parallel
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -29,7 +28,7 @@ def moves(state: RunState, now: int) -> tuple[Decision, ...]:
         return (crashed(state, piece, now),)
     node = state.plan.nodes[state.plan.indexes[row.node]]
     function = face_of(node).compensator(node, state, row.item)
-    left = {**results_left(state), piece.name: row.value or b"null"}
+    left = ChainMap({piece.name: row.value or b"null"}, *results_left(state))
     return (call_for(state, piece, _undo, node.policy, subject=function, results=left),)
 
 
@@ -55,11 +54,9 @@ def failure_of(state: RunState) -> Failure:
     return error or Failure("", "Unknown", "the journal names no failure")
 
 
-def results_left(state: RunState) -> dict[str, bytes]:
-    """The results as the run left them, with those of a parallel that did not end."""
-    if state.at_end or not isinstance(state.node, Parallel):
-        return state.results
-    return {**state.results, **completed(state.node, state)}
+def results_left(state: RunState) -> list[dict[str, bytes]]:
+    """The results as the run left them, those of a parallel that did not end first; layers, since each undoing asks."""
+    return [state.results] if state.fan is None else [state.fan.results, state.results]
 
 
 def _undo(call: Call, tools: Tools) -> Generator[Invoke, Any, Done]:

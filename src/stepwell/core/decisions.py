@@ -5,7 +5,7 @@ New kinds of nodes are said in these words; none of them names a kind of node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
@@ -102,7 +102,7 @@ class Call:
     step: str
     policy: Policy
     script: Script
-    results: dict[str, bytes]
+    results: Mapping[str, bytes]
     subject: Any = None
     resume: tuple[int, bytes] | None = None
     started_at: int = 0

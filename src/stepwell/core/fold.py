@@ -7,28 +7,50 @@ from typing import TYPE_CHECKING
 from stepwell.core.decisions import Park, Record, Spawn
 from stepwell.core.model import ASKED, NULL, JournalRow, Parked, Progress, RunState, Status
 from stepwell.core.nodes import face_of
+from stepwell.core.nodes.parallel import fan_of
 from stepwell.core.rows import fault_of
 from stepwell.core.sequence import misfit_of
 from stepwell.core.transitions import may_follow
 from stepwell.errors import JournalError
-from stepwell.workflow.nodes import names_of
+from stepwell.workflow.nodes import Parallel, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from stepwell.core.decisions import Call
+    from stepwell.core.model import Fan
 
 
 def replay(state: RunState, rows: Iterable[JournalRow]) -> None:
     """Brings a fresh state to where its stored journal has come; raises JournalError for one that does not fit."""
     crashes, parked, status = state.crashes, state.parked, state.status
+    state.is_replaying = True
     for row in rows:
         reason = fault_of(row, state.seq + 1) or misfit_of(state, row)
         if reason is not None:
             raise JournalError(state.run_id, reason)
         apply(state, row)
+    state.is_replaying = False
     if status == "compensating" and state.failed is None:
         raise JournalError(state.run_id, "it is compensating, but no row tells of a failure")
     state.crashes, state.parked, state.status = crashes, parked, status
     state.admitted = state.admitted or parked is not None
+
+
+def begin(state: RunState, call: Call) -> None:
+    """Takes in that a call is in flight beside others."""
+    state.in_flight.add(call.identity)
+    fan = _fan(state)
+    if fan is not None:
+        fan.take_out(call.item, _retry_at(state, call))
+
+
+def end(state: RunState, call: Call, *, began: bool) -> None:
+    """Takes in that a call is in flight no more; one that never began may begin again."""
+    state.in_flight.discard(call.identity)
+    fan = _fan(state)
+    if fan is not None and not began:
+        fan.ready[call.item] = None
 
 
 def apply(state: RunState, row: JournalRow) -> None:
@@ -39,12 +61,16 @@ def apply(state: RunState, row: JournalRow) -> None:
         _apply_undo(state, row)
         return
     if row.n:
+        if row.item:
+            _apply_entry(state, row)
         _apply_attempt(state.progress.setdefault((row.item, row.phase), Progress()), row)
         state.admitted = state.admitted or row.detail != ASKED
         return
     state.parked = None
     state.admitted = True
     state.last = row
+    if row.item:
+        _apply_entry(state, row)
     if row.status == "failed":
         state.progress.setdefault((row.item, row.phase), Progress()).outcome = row
         state.failed = state.failed or row
@@ -97,8 +123,38 @@ def _apply_completed(state: RunState, row: JournalRow) -> None:
         _leave(state, ending)
 
 
+def _apply_entry(state: RunState, row: JournalRow) -> None:
+    """Keeps the entries of a parallel in order: which may begin, which wait, which have completed."""
+    fan = _fan(state)
+    if fan is None:
+        return
+    fan.take_out(row.item, _retry_at(state, row))
+    if row.n:
+        fan.wait(row.item, row.retry_at or 0)
+    elif row.status == "completed":
+        fan.results[row.item] = row.value or b"null"
+
+
+def _fan(state: RunState) -> Fan | None:
+    node = state.node
+    if not isinstance(node, Parallel):
+        return None
+    if state.fan is None:
+        state.fan = fan_of(node, state)
+    return state.fan
+
+
+def _retry_at(state: RunState, entry: Call | JournalRow) -> int | None:
+    progress = state.progress.get((entry.item, entry.phase))
+    return None if progress is None else progress.retry_at
+
+
 def _leave(state: RunState, results: dict[str, bytes]) -> None:
-    state.results = {**state.results, **results}
+    if state.is_replaying:
+        state.results.update(results)
+    else:
+        state.results = {**state.results, **results}
+    state.fan = None
     state.position += 1
     state.progress.clear()
     state.admitted = False

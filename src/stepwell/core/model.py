@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
@@ -89,6 +90,30 @@ class Progress:
 
 
 @dataclass(slots=True)
+class Fan:
+    """The entries of the parallel that a run is at; kept up to date row by row, so that nobody walks through all.
+
+    `ready` may begin at once, `retries` at their instants, soonest first; `results` are those that have completed.
+    """
+
+    ready: dict[str, None]
+    retries: list[tuple[int, str]] = field(default_factory=list)
+    results: dict[str, bytes] = field(default_factory=dict)
+
+    def wait(self, item: str, until: int) -> None:
+        """The entry's next attempt may begin at that instant."""
+        insort(self.retries, (until, item))
+
+    def take_out(self, item: str, retry_at: int | None) -> None:
+        """The entry, whose next attempt was due at `retry_at`, has begun or ended."""
+        self.ready.pop(item, None)
+        if retry_at is not None:
+            at = bisect_left(self.retries, (retry_at, item))
+            if self.retries[at : at + 1] == [(retry_at, item)]:
+                del self.retries[at]
+
+
+@dataclass(slots=True)
 class Parked:
     """How the run waits at its node: since when, until when, and for which signal."""
 
@@ -121,8 +146,11 @@ class RunState:
     last: JournalRow | None = None
     parked: Parked | None = None
     mailbox: list[Mail] = field(default_factory=list)
+    fan: Fan | None = None
     in_flight: set[tuple[str, str, Phase]] = field(default_factory=set)
     admitted: bool = False
+    is_replaying: bool = False
+    """Whether its journal is being read, and nothing was given its results yet: they may grow in place."""
 
     @property
     def node(self) -> Node:

@@ -9,7 +9,7 @@ from stepwell.core.model import JournalRow, Kind, Phase, Progress, RunState
 from stepwell.errors import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from stepwell.workflow.nodes import Function
     from stepwell.workflow.policy import Policy
@@ -46,7 +46,7 @@ def call_for(
     policy: Policy,
     *,
     subject: Any = None,
-    results: dict[str, bytes] | None = None,
+    results: Mapping[str, bytes] | None = None,
     resume: tuple[int, bytes] | None = None,
 ) -> Call:
     """The next attempt at the work."""

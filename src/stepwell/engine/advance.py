@@ -22,7 +22,7 @@ from stepwell.core.decisions import (
     Spawn,
     Wait,
 )
-from stepwell.core.fold import admit, apply, note, replay, turn
+from stepwell.core.fold import admit, apply, begin, end, note, replay, turn
 from stepwell.core.model import JournalRow, Parked, RunState
 from stepwell.core.nodes import face_of
 from stepwell.core.retry import failed, settled
@@ -130,11 +130,10 @@ class Drive:
         """Begins calls beside each other, once what precedes them is committed."""
         if self._pending and not await self._flush():
             return False
-        in_flight = self.state.in_flight
         if self._host.is_stopping:
-            return await self._wait(None) if in_flight else await self._release()
+            return await self._wait(None) if self.state.in_flight else await self._release()
         for call in calls:
-            in_flight.add(call.identity)
+            begin(self.state, call)
             self._attempts.begin(call)
         return True
 
@@ -195,8 +194,9 @@ class Drive:
         timeout = None if until is None else max(0.0, (until - self._now()) / 1_000_000)
         going = True
         for over in await self._attempts.ended(timeout):
-            self.state.in_flight.discard(over.call.identity)
-            if not isinstance(over.error, ClosedError):
+            began = not isinstance(over.error, ClosedError)
+            end(self.state, over.call, began=began)
+            if began:
                 going = await self._settle(over) and going
         return going
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.decisions import Call, Decision, Done, Ending, Invoke, Park, Refused, Tools, Wait
+from stepwell.core.model import Fan
 from stepwell.core.work import Work, call_for, progress_of
 from stepwell.workflow.policy import Suspended
 
@@ -19,40 +21,33 @@ NOT_HERE = "only a .step handler can suspend its run"
 
 def work(node: Parallel, state: RunState) -> Work:
     """What is next at this node: its first entry without an outcome."""
-    return next(entry for entry in _entries(node) if progress_of(state, entry).outcome is None)
+    entries = (Work(node.name, name) for name in node.entries)
+    return next(entry for entry in entries if progress_of(state, entry).outcome is None)
+
+
+def fan_of(node: Parallel, state: RunState) -> Fan:
+    """How far the entries have come; at first all of them may begin."""
+    return Fan(dict.fromkeys(node.entries)) if state.fan is None else state.fan
 
 
 def moves(node: Parallel, state: RunState, now: int) -> tuple[Decision, ...]:
     """Calls every entry that is neither done, in flight, nor waiting for its next attempt."""
-    calls: list[Decision] = []
-    until: int | None = None
-    for entry in _entries(node):
-        progress = progress_of(state, entry)
-        if progress.outcome is not None or (node.name, entry.item, "do") in state.in_flight:
-            continue
-        if progress.retry_at is not None and progress.retry_at > now:
-            until = progress.retry_at if until is None else min(until, progress.retry_at)
-        else:
-            calls.append(call_for(state, entry, entry_call, node.policy, subject=node.entries[entry.item].handler))
-    if calls:
-        return tuple(calls)
+    fan = fan_of(node, state)
+    due = takewhile(lambda retry: retry[0] <= now, fan.retries)
+    names = [*fan.ready, *(name for _, name in due)]
+    if names:
+        return tuple(
+            call_for(state, Work(node.name, name), entry_call, node.policy, subject=node.entries[name].handler)
+            for name in names
+        )
+    until = fan.retries[0][0] if fan.retries else None
     return (Wait(until) if state.in_flight else Park(since=None, wake_at=until),)
 
 
 def results(node: Parallel, state: RunState, row: JournalRow) -> dict[str, bytes] | None:
     """The entries' results, once all have completed."""
-    found = completed(node, state)
-    return found if len(found) == len(node.entries) else None
-
-
-def completed(node: Parallel, state: RunState) -> dict[str, bytes]:
-    """The results of the entries that have completed so far."""
-    found = {}
-    for name in node.entries:
-        progress = state.progress.get((name, "do"))
-        if progress is not None and progress.outcome is not None and progress.outcome.status == "completed":
-            found[name] = progress.outcome.value or b"null"
-    return found
+    found = fan_of(node, state).results
+    return {name: found[name] for name in node.entries} if len(found) == len(node.entries) else None
 
 
 def compensator(node: Parallel, state: RunState, item: str) -> Function | None:
@@ -66,7 +61,3 @@ def entry_call(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:
     if isinstance(result, Suspended):
         return Refused("Suspended", NOT_HERE)
     return Done(tools.encode(result, f"results.{call.step}"))
-
-
-def _entries(node: Parallel) -> list[Work]:
-    return [Work(node.name, name) for name in node.entries]

@@ -7,12 +7,13 @@ sent. Each of those steps brought its own compensator, so nothing is left half d
 * a step is an ordinary function of `ctx`; what it returns is found in `ctx.results` under the step's name;
 * `idempotency_key` stays the same if a crash makes a step run again: a payment service takes such a key to charge once;
 * a route asks once which way to go, and no crash can make it choose again;
-* `Abort` gives up at once, any other exception is tried again first.
+* `Abort` gives up at once, any other exception is tried again.
 """
 
 # ruff: noqa: D103  an example's functions are named for what they do
 
 import asyncio
+import logging
 import tempfile
 from typing import Any
 
@@ -78,11 +79,11 @@ order = (
 
 
 async def main() -> None:
+    logging.getLogger("stepwell.run").setLevel(logging.CRITICAL)  # the failure is told below
     with tempfile.TemporaryDirectory() as folder:
         async with Durable(f"sqlite:///{folder}/shop.db", workflows=[order]) as app, app.worker():
             for number, item, price, kilos in [(1, "kettle", 30, 2), (2, "anvil", 90, 80)]:
-                # The key makes a second click on "buy" the same run, not a second order.
-                started = await app.start(
+                started = await app.start(  # a second click on "buy" has the same key, and is the same run
                     order, {"id": number, "item": item, "price": price, "kilos": kilos}, key=f"order-{number}"
                 )
                 try:

@@ -1,6 +1,18 @@
 """Durable workflows in the database you already have; the public names of stepwell, and nothing else."""
 
 from stepwell.app import Durable, durable
+from stepwell.engine.observer import (
+    AttemptEnded,
+    AttemptStarted,
+    BatchCommitted,
+    LeaseLost,
+    Observer,
+    RunEnded,
+    RunParked,
+    RunsClaimed,
+    RunStarted,
+    WorkerDead,
+)
 from stepwell.engine.views import (
     Entry,
     ResumeResult,
@@ -29,7 +41,10 @@ from stepwell.workflow.policy import Abort, Backoff, Retry, Suspended
 
 __all__ = [
     "Abort",
+    "AttemptEnded",
+    "AttemptStarted",
     "Backoff",
+    "BatchCommitted",
     "Branch",
     "Context",
     "DefinitionError",
@@ -38,20 +53,27 @@ __all__ = [
     "Entry",
     "Failure",
     "JournalError",
+    "LeaseLost",
+    "Observer",
     "PayloadError",
     "ResumeResult",
     "Retry",
     "RunCanceledError",
+    "RunEnded",
     "RunFailedError",
     "RunNotFoundError",
+    "RunParked",
     "RunResult",
     "RunSnapshot",
+    "RunStarted",
     "RunStatus",
+    "RunsClaimed",
     "SchemaError",
     "SchemaStatus",
     "StartResult",
     "StoreUnavailableError",
     "Suspended",
+    "WorkerDead",
     "Workflow",
     "WorkflowNotRegisteredError",
     "durable",

@@ -15,8 +15,11 @@ from stepwell.engine.arguments import (
 from stepwell.engine.events import Events
 from stepwell.engine.inline import MAX_VALUE_BYTES, InlineRunner
 from stepwell.engine.lanes import Lanes
+from stepwell.engine.logging_observer import LoggingObserver
+from stepwell.engine.observer import Observer, Observers
 from stepwell.engine.runtime import Runtime, SystemRuntime
 from stepwell.engine.settings import Settings
+from stepwell.engine.telling import tell_canceled
 from stepwell.engine.views import (
     Entry,
     ResumeResult,
@@ -64,8 +67,8 @@ class Durable:
 
     `step_timeout` and `lease` are durations: the most an attempt may take by default, and how long a worker may be
     silent before its runs go to others. A node during which workers died `max_crashes` times fails. Values are at most
-    `max_value_bytes` as JSON. Raises DefinitionError for what cannot be; entering raises StoreUnavailableError and
-    SchemaError.
+    `max_value_bytes` as JSON. `observers` hear what its workers do (see `Observer`). Raises DefinitionError for what
+    cannot be; entering raises StoreUnavailableError and SchemaError.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Durable:
         max_crashes: int = 5,
         lease: Duration = timedelta(seconds=10),
         max_value_bytes: int = MAX_VALUE_BYTES,
+        observers: Iterable[Observer] = (),
         runtime: Runtime | None = None,
     ) -> None:
         self._settings = Settings(
@@ -86,6 +90,7 @@ class Durable:
             checked_positive_duration("lease", lease),
             checked_count("max_crashes", max_crashes),
             checked_count("max_value_bytes", max_value_bytes),
+            Observers(observers, of_failures=[LoggingObserver()]),
         )
         self._runtime: Runtime = SystemRuntime() if runtime is None else runtime
         self.url = url
@@ -240,6 +245,7 @@ class Durable:
         if canceled:
             self._events.canceled(canceled)
             self._events.due()
+            tell_canceled(self._settings.observers, canceled, self._runtime.wall())
 
     async def recover(self) -> int:
         """Makes due every run that should move but has nothing to move it; normally 0."""

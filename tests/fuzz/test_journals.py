@@ -131,8 +131,8 @@ class Raised(logging.Handler):
         self.errors: list[BaseException] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keeps the error."""
-        error = record.exc_info[1] if record.exc_info else None
+        """Keeps the error, unless it is one that a handler raised."""
+        error = record.exc_info[1] if record.exc_info and not hasattr(record, "event") else None
         if error is not None and not isinstance(error, DurableError):
             self.errors.append(error)
 

@@ -59,7 +59,7 @@ async def test_i3_a_blocked_event_loop_costs_its_worker_nothing_and_is_logged_wi
     assert complaints.count("The event loop has been blocked") == 1
     assert "in block" in complaints
     assert "time.sleep(ctx.input)" in complaints
-    assert "Buried" not in complaints
+    assert "is dead" not in complaints
 
 
 async def test_i4_an_event_loop_that_is_blocked_beyond_any_steps_time_loses_its_runs_to_others(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ async def test_i4_an_event_loop_that_is_blocked_beyond_any_steps_time_loses_its_
         assert {line.pid for line in one.log.lines("begin")} == {one.pid, other.pid}
         assert {line.run_id for line in one.log.lines("begin")} == {started.run_id}
         assert await app.journal(started.run_id) == []
-        assert "Buried" in one.complaints
+        assert "is dead" in one.complaints
 
 
 @pytest.mark.parametrize("workflow", ["swallows", "stuck"])

@@ -46,7 +46,7 @@ class _App(Durable):
 
 
 class _Faults(logging.Handler):
-    """Keeps what the engine logs with an exception that no fault of the store's explains."""
+    """Keeps what the engine logs with an exception that no fault of the store's explains; a handler's is none."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -56,7 +56,8 @@ class _Faults(logging.Handler):
         """Keeps it."""
         error = record.exc_info[1] if record.exc_info else None
         lost = isinstance(error, JournalError) and _WAS_LOST in str(error)
-        if error is not None and not lost and not isinstance(error, _EXPLAINED):
+        of_handler = hasattr(record, "event")
+        if error is not None and not lost and not of_handler and not isinstance(error, _EXPLAINED):
             self.found.append(f"log: {record.getMessage()} {error!r}")
 
 

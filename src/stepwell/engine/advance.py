@@ -32,6 +32,7 @@ from stepwell.engine.committer import RefusedError
 from stepwell.engine.ends import end_of_child
 from stepwell.engine.failures import failure_of
 from stepwell.engine.slots import ClosedError
+from stepwell.engine.telling import Telling
 from stepwell.engine.toolbox import Toolbox
 from stepwell.errors import JournalError
 from stepwell.store.protocol import Advance, History, Lease, NewRun, Post, Verdict
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from stepwell.engine.host import Host
     from stepwell.workflow.nodes import Plan
 
-_log = logging.getLogger("stepwell")
+_log = logging.getLogger("stepwell.run")
 _STICKY_MICROS = 1_000_000
 _REFUSED_MICROS = 60_000_000
 _APPLIED = frozenset({"ok", "done"})
@@ -64,6 +65,9 @@ class Drive:
         self._pending: list[JournalRow] = []
         self._consumed: list[int] = []
         self._attempts = Attempts(host, self._tools)
+        self._observers = host.observers
+        self._telling = Telling(host.observers, lease.run_id, plan.name, host.worker_id)
+        self._has_failures = False
         self._going = True
         self.is_committing = False
         """Whether a commit is on its way, whose verdict will tell if the run was lost."""
@@ -93,6 +97,8 @@ class Drive:
 
     async def run(self) -> None:
         """Goes on until the run ends, waits or is lost; when cancelled, so are its handlers in flight."""
+        if self._lease.token == 1:  # the first owner there ever was: every other one has raised it
+            self._telling.started(self._now())
         try:
             going = True
             while going:
@@ -118,6 +124,8 @@ class Drive:
         host = self._host
         if host.is_stopping or (host.others_wait and self._now() - self._claimed_at > _STICKY_MICROS):
             return await self._release()
+        if self._observers.attempt_started:
+            self._telling.begins([call], self._now())
         over = await self._attempts.make(call)
         if over.ending is not None:
             decision = settled(self.state, call, over.ending, over.at)
@@ -132,6 +140,7 @@ class Drive:
             return False
         if self._host.is_stopping:
             return await self._wait(None) if self.state.in_flight else await self._release()
+        self._telling.begins(calls, self._now())
         for call in calls:
             begin(self.state, call)
             self._attempts.begin(call)
@@ -172,6 +181,7 @@ class Drive:
             failure = failure_of(over.error, call.step)
             draw = self._host.runtime.draw()
             record = failed(self.state, call, over.error, failure, now=now, draw=draw)
+            self._telling.raised(record.row, over.error)
             if record.row.status == "failed":
                 self._host.raised(over.error)
             return await self._carry_out(record)
@@ -183,6 +193,8 @@ class Drive:
 
     def _take_in(self, record: Record) -> None:
         self._pending.append(record.row)
+        if record.row.error is not None:
+            self._has_failures = True
         if record.consumed:
             self._consumed += record.consumed
             note(self.state, record)
@@ -213,6 +225,7 @@ class Drive:
             self._going = False
             return False
         self._pending.append(row)
+        self._has_failures = self._has_failures or row.error is not None
         advance = self._advance(extra_position=1 if row.status == "completed" else 0)
         advance.seen = self.state.mail
         verdict = await self._commit(advance)
@@ -237,6 +250,7 @@ class Drive:
             return True
         if verdict in {"ok", "done"}:
             note(self.state, park)
+            self._telling.parked(self.state, park)
         return False
 
     async def _spawn(self, spawn: Spawn) -> bool:
@@ -257,7 +271,8 @@ class Drive:
         advance = self._advance()
         advance.release = advance.ended = True
         advance.post = post
-        await self._commit(advance)
+        if await self._commit(advance) in _APPLIED:
+            self._telling.ended(self.state, self._now())
         return False
 
     async def _release(self, delay: int = 0) -> bool:
@@ -297,6 +312,7 @@ class Drive:
         piece = compensate.work(self.state) if undoes else face_of(self.state.node).work(self.state.node, self.state)
         failure = (type(cause).__name__, f"the store refused the outcome: {failure_of(cause, '').message}")
         row = outcome(self.state, piece, started_at=self._now(), now=self._now(), failure=failure)
+        self._telling.raised(row, cause)
         self._host.raised(cause)
         self._take_in(Record(row))
         await self.run()
@@ -325,6 +341,9 @@ class Drive:
                 self.is_suspect = False
                 self._host.acquitted()
             self._stored_status = advance.status
+            if self._has_failures or self._observers.attempt_ended:
+                self._has_failures = False
+                self._telling.committed(advance.rows)
             self._pending = []
             if not advance.lean:
                 self._consumed = []

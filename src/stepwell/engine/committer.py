@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from stepwell.engine.observer import BatchCommitted, Observers
 from stepwell.engine.outage import persevere
 
 if TYPE_CHECKING:
@@ -38,7 +40,8 @@ class _Waiting(NamedTuple):
 class Committer:
     """Takes one advance at a time from each run, and commits many together."""
 
-    def __init__(self, store: Store, runtime: Runtime, worker_id: str) -> None:
+    def __init__(self, store: Store, runtime: Runtime, worker_id: str, observers: Observers | None = None) -> None:
+        self._observers = Observers() if observers is None else observers
         self._store = store
         self._runtime = runtime
         self._worker_id = worker_id
@@ -90,6 +93,7 @@ class Committer:
 
     async def _commit(self, batch: list[_Waiting]) -> None:
         advances = [one.advance for one in batch]
+        began = self._runtime.monotonic()
         try:
             verdicts = await persevere(
                 self._runtime,
@@ -100,6 +104,11 @@ class Committer:
             await self._halve(batch, error)
         else:
             self._answer(batch, verdicts)
+            if self._observers.committed:
+                took = timedelta(seconds=self._runtime.monotonic() - began)
+                rows = sum(len(advance.rows) for advance in advances)
+                event = BatchCommitted(self._worker_id, len(advances), rows, took)
+                self._observers.tell(self._observers.committed, event)
 
     async def _halve(self, batch: list[_Waiting], error: Exception) -> None:
         if len(batch) == 1:

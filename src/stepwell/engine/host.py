@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from stepwell.engine.observer import Observers
     from stepwell.engine.perform import Performer
     from stepwell.engine.runtime import Runtime
     from stepwell.store.protocol import Advance, History, Lease, Verdict
@@ -17,6 +18,7 @@ class Host(Protocol):
 
     runtime: Runtime
     performer: Performer
+    observers: Observers
     worker_id: str
     max_value_bytes: int
     max_crashes: int

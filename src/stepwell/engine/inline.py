@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from stepwell.engine.advance import Drive
+from stepwell.engine.logging_observer import AttemptLog
+from stepwell.engine.observer import Observers
 from stepwell.engine.perform import Performer
 from stepwell.engine.runtime import Runtime, SystemRuntime
 from stepwell.engine.slots import Slots
@@ -60,6 +62,7 @@ class _InlineHost:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        self.observers = Observers(of_failures=[AttemptLog()])
         self._threads = runtime.threads(_THREADS)
         self.performer = Performer(Slots(_CONCURRENCY), self._threads, _STEP_TIMEOUT_MICROS)
         self._rows: list[JournalRow] = []

@@ -13,8 +13,10 @@ import logging
 import sys
 import threading
 import traceback
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from stepwell.engine.observer import Observers, WorkerDead
 from stepwell.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from stepwell.engine.runtime import Runtime
     from stepwell.store.protocol import Heart, Store, WorkerRow
 
-_log = logging.getLogger("stepwell")
+_log = logging.getLogger("stepwell.worker")
 BEATS_A_LEASE = 3.3
 
 
@@ -82,6 +84,7 @@ class Heartbeat:
             _log.warning("The heartbeat finds no store: %s", error)
             return
         self.succeeded_at = self._runtime.monotonic()
+        _log.debug("Beat in %.3f s.", self.succeeded_at - began)
         self._tell(lambda: self._on_beat(leased, began))
 
     def _is_loop_running(self) -> bool:
@@ -126,7 +129,8 @@ def _not_begun() -> None:
 class Judge:
     """Watches the other workers and buries those that are dead."""
 
-    def __init__(self, runtime: Runtime, store: Store, lease_micros: int) -> None:
+    def __init__(self, runtime: Runtime, store: Store, lease_micros: int, observers: Observers | None = None) -> None:
+        self._observers = Observers() if observers is None else observers
         self._runtime = runtime
         self._store = store
         self._lease = lease_micros
@@ -164,6 +168,7 @@ class Judge:
         freed = await self._store.bury(row.worker_id, silent_for)
         if freed is None:
             return 0
-        why = "its process is gone" if silent_for is None else f"silent for {row.silent_for / 1_000_000:.1f} s"
-        _log.warning("Buried worker %s of %s (%s): %d runs go to others.", row.worker_id, row.host, why, freed)
+        if self._observers.worker_dead:
+            silent = None if silent_for is None else timedelta(microseconds=row.silent_for)
+            self._observers.tell(self._observers.worker_dead, WorkerDead(row.worker_id, row.host, silent, freed))
         return freed

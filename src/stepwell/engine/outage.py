@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stepwell.engine.runtime import Runtime
 
 T = TypeVar("T")
-_log = logging.getLogger("stepwell")
+_log = logging.getLogger("stepwell.store")
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from stepwell.engine.logging_observer import LoggingObserver
+from stepwell.engine.observer import Observers
+
+
+def _logging() -> Observers:
+    return Observers(of_failures=[LoggingObserver()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +21,7 @@ class Settings:
     lease_micros: int
     max_crashes: int
     max_value_bytes: int
+    observers: Observers = field(default_factory=_logging)
 
     @property
     def lease_seconds(self) -> float:

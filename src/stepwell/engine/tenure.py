@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from stepwell.engine import damage
 from stepwell.engine.advance import Drive
 from stepwell.engine.committer import Committer
 from stepwell.engine.lease import Heartbeat
+from stepwell.engine.observer import LeaseLost, RunsClaimed
 from stepwell.engine.outage import persevere
 from stepwell.errors import JournalError, StoreUnavailableError
 
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from stepwell.engine.settings import Settings
     from stepwell.store.protocol import Advance, Claimed, History, Lease, Store
 
-_log = logging.getLogger("stepwell")
+_log = logging.getLogger("stepwell.worker")
+_run_log = logging.getLogger("stepwell.run")
 
 _UNREADABLE_MICROS = 60_000_000
 _STUMBLED_MICROS = 5_000_000
@@ -49,6 +52,7 @@ class Tenure:
         self.worker_id = worker_id
         self.runtime = runtime
         self.performer = performer
+        self.observers = settings.observers
         self.max_value_bytes = settings.max_value_bytes
         self.max_crashes = settings.max_crashes
         self.is_stopping = False
@@ -59,7 +63,7 @@ class Tenure:
         self._events = events
         self._on_room = on_room
         self._on_buried = on_buried
-        self._committer = Committer(store, runtime, worker_id)
+        self._committer = Committer(store, runtime, worker_id, settings.observers)
         self.commit = self._committer.commit
         self._held: dict[str, tuple[Drive, asyncio.Task[None]]] = {}
         self._arriving: dict[str, int] = {}
@@ -103,6 +107,7 @@ class Tenure:
             await self._give_back({lease.run_id: lease.token for lease in again})
         fresh = (lease for lease in claimed.leases if lease not in again)
         leases = [lease for lease in fresh if self._returned.get(lease.run_id) != lease.token]
+        self._tell_claimed(leases, asked_at)
         old = [lease for lease in leases if lease.seq or lease.mail or lease.token > 1]
         arriving = {lease.run_id: lease.token for lease in leases}
         self._arriving |= arriving
@@ -121,12 +126,29 @@ class Tenure:
                 await self._write_off(lease, history, error, claimed.now)
                 continue
             except Exception:  # noqa: BLE001  one run's fault must not stop the others
-                _log.exception("Run %s cannot be continued; trying again in a minute.", lease.run_id)
+                _run_log.exception("Run %s cannot be continued; trying again in a minute.", lease.run_id)
                 await self._give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
                 continue
             task = loop.create_task(self._drive(drive), name=f"stepwell-run-{lease.run_id}")
             self._held[lease.run_id] = (drive, task)
             task.add_done_callback(partial(self._let_go, drive))
+
+    def _tell_claimed(self, leases: list[Lease], asked_at: float) -> None:
+        for lease in leases:
+            if lease.crashes > 1:
+                left = max(self.max_crashes - lease.crashes, 0)
+                _run_log.warning(
+                    "Run %s: %d workers died while they held it, with nothing of it journaled in between; "
+                    "after %d more its node fails for good (CrashLimit).",
+                    lease.run_id,
+                    lease.crashes,
+                    left,
+                    extra={"event": "suspect", "run_id": lease.run_id, "crashes": lease.crashes},
+                )
+        if leases and self.observers.claimed:
+            took = timedelta(seconds=self.runtime.monotonic() - asked_at)
+            event = RunsClaimed(self.worker_id, tuple(lease.run_id for lease in leases), took)
+            self.observers.tell(self.observers.claimed, event)
 
     def _is_driven(self, lease: Lease) -> bool:
         """Whether it is driven here under this token already, or under a later one."""
@@ -194,23 +216,23 @@ class Tenure:
         try:
             version, _ = await self._store.schema()
             if version > self._store.latest or damage.is_strange(lease, history):
-                _log.error("%s. Another version may have written it; looking again in a minute.", error)
+                _run_log.error("%s. Another version may have written it; looking again in a minute.", error)
                 await self._give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
                 return
-            _log.error("%s. It fails.", error)
+            _run_log.error("%s. It fails.", error)
             plan = self._lanes.plan(lease.lane)
             advance = damage.ending(lease, plan, history, error, self.worker_id, now)
             if await self.commit(advance) in {"ok", "done"}:
                 self.told(advance)
         except Exception:  # noqa: BLE001  one run's fault must not stop the others
-            _log.exception("Run %s cannot even be failed; trying again in a minute.", lease.run_id)
+            _run_log.exception("Run %s cannot even be failed; trying again in a minute.", lease.run_id)
             await self._give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
 
     async def _drive(self, drive: Drive) -> None:
         try:
             await drive.run()
         except Exception:  # noqa: BLE001  one run's fault must not stop the others
-            _log.exception("Run %s stopped being driven here; another claim will go on with it.", drive.run_id)
+            _run_log.exception("Run %s stopped being driven here; another claim will go on with it.", drive.run_id)
             await self._give_back({drive.run_id: drive.token}, _STUMBLED_MICROS)
 
     def _let_go(self, drive: Drive, _ended: asyncio.Task[None]) -> None:
@@ -243,7 +265,10 @@ class Tenure:
     def _drop_lost(self, leased: Mapping[str, int], began: float) -> None:
         held = {run: drive for run, (drive, _) in self._held.items() if drive.begun < began}
         lost = (run for run, drive in held.items() if leased.get(run) != drive.token and not drive.is_committing)
-        self.cancel(lost)
+        gone = tuple(lost)
+        self.cancel(gone)
+        if gone and self.observers.lease_lost:
+            self.observers.tell(self.observers.lease_lost, LeaseLost(self.worker_id, gone))
 
     def _reconcile(self, leased: dict[str, int] | None, began: float) -> None:
         """Compares what the store says we hold with what we drive."""

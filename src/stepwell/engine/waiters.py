@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stepwell.engine.wakeup import Wakeup
     from stepwell.store.protocol import Store
 
-_log = logging.getLogger("stepwell")
+_log = logging.getLogger("stepwell.worker")
 
 
 class Waiters:

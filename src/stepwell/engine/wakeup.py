@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stepwell.engine.runtime import Runtime
     from stepwell.store.protocol import Store
 
-_log = logging.getLogger("stepwell")
+_log = logging.getLogger("stepwell.worker")
 _BUSY_SECONDS = 0.015
 """From the beginning of one look to that of the next, so that a look which waits for news misses none."""
 _IDLE_SECONDS = 0.1

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stepwell.engine.wakeup import Wakeup
     from stepwell.store.protocol import Claimed, Store
 
-_log = logging.getLogger("stepwell")
+_log = logging.getLogger("stepwell.worker")
 _LONGEST_WAIT = 5.0
 _JUDGE_EVERY = 0.5
 _JUDGE_AT_LEAST_EVERY = 2.0
@@ -76,7 +76,7 @@ class Worker:
         self._performer = Performer(self._slots, self._threads, self._settings.step_timeout_micros)
         lanes = await self._lanes.of_queues(self._queues)
         self._turn = int(self._runtime.draw() * len(lanes))  # or all workers would begin with the same one
-        self._judge = Judge(self._runtime, self._store, self._settings.lease_micros)
+        self._judge = Judge(self._runtime, self._store, self._settings.lease_micros, self._settings.observers)
         self._tenure = self._new_tenure()
         await self._tenure.begin(socket.gethostname())
         self._events.on_due.append(self._alarm.ring)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 from stepwell.app import Durable
+from stepwell.engine.observer import Observers
 from stepwell.errors import DurableError
 from stepwell.testing.clock import VirtualRuntime
 
@@ -47,6 +49,8 @@ class Bench:
         self.clock = VirtualRuntime(begins, seed, seeded_ids=url == MEMORY)
         self.patience = patience
         self.changed = asyncio.Event()
+        self.is_silent = False
+        """Whether its apps log nothing of their runs, which fail by the dozen on purpose."""
         self.held: dict[str, str] = {}
         """The runs that are leased, by the worker that holds them."""
         self._outside = contextvars.copy_context()
@@ -80,6 +84,8 @@ class Bench:
     def app(self, workflows: Iterable[Workflow], through: Through, **options: Any) -> Durable:
         """An app over this store, not entered, whose verbs go `through` that function."""
         app = Durable(self.url, workflows, runtime=self.clock, **options)
+        if self.is_silent:
+            app._settings = replace(app._settings, observers=Observers())
         app._store = cast("Store", View(self._store, through))
         return app
 

@@ -110,6 +110,7 @@ class _Benches:
     async def __aenter__(self) -> None:
         if self._url != MEMORY:
             self._bench = await self._stack.enter_async_context(Bench(self._url, **self._given))
+            self._bench.is_silent = True
 
     async def __aexit__(self, *raised: object) -> None:
         await self._stack.aclose()
@@ -121,4 +122,5 @@ class _Benches:
         if self._bench is not None:
             return await Round(self._bench, play, queue, place).play()
         async with Bench(self._url, **self._given) as bench:
+            bench.is_silent = True
             return await Round(bench, play, queue, place).play()

@@ -27,7 +27,7 @@ from stepwell.store.postgres.connection import (
 if TYPE_CHECKING:
     from stepwell.store.postgres.location import Location
 
-_log = logging.getLogger("stepwell")
+_log = logging.getLogger("stepwell.store")
 _GAP_SECONDS = 0.01
 """Between two hints: who hears one looks at all that happened."""
 _WAIT_SECONDS = 1.0

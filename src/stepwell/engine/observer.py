@@ -1,0 +1,247 @@
+"""What an engine tells as it works: one frozen value an event, to every observer that has a method for it.
+
+Rule 1: an observer hears of what is committed, and of nothing that a lost lease has made void. Rule 2: it is called on
+the event loop, between two steps of the engine, and is to be quick. Rule 3: one that raises is logged, dropped for the
+life of the app, and never felt by a run. Rule 4: an event that nobody listens to is not even made.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stepwell.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime, timedelta
+
+    from stepwell.errors import Failure
+
+_log = logging.getLogger("stepwell.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A new run was claimed for the first time, by this worker."""
+
+    run_id: str
+    workflow: str
+    worker: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """A run has ended; of one that was canceled its workflow and worker are not known (None).
+
+    `exception` is what failed the run, where it was raised in this process since the run was claimed.
+    """
+
+    run_id: str
+    workflow: str | None
+    status: str
+    error: Failure | None
+    attempt: int | None
+    compensated: tuple[str, ...]
+    failed_compensations: tuple[str, ...]
+    worker: str | None
+    at: datetime
+    exception: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    """An attempt begins; it may still wait for a thread, or for one of the worker's places."""
+
+    run_id: str
+    workflow: str
+    node: str
+    kind: str
+    iteration: int | None
+    attempt: int
+    worker: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """An entry of the journal was committed: fields as in `Entry`; `retry_at` is when the next attempt follows."""
+
+    run_id: str
+    workflow: str
+    node: str
+    kind: str
+    iteration: int | None
+    attempt: int
+    status: str
+    error: Failure | None
+    retry_at: datetime | None
+    started_at: datetime
+    finished_at: datetime
+    worker: str
+    exception: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunParked:
+    """A run waits at a node, and no worker holds it: until a time, for a signal, or for its child (neither)."""
+
+    run_id: str
+    workflow: str
+    node: str
+    wake_at: datetime | None
+    awaiting_signal: str | None
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunsClaimed:
+    """A claim was answered with runs."""
+
+    worker: str
+    run_ids: tuple[str, ...]
+    took: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCommitted:
+    """A batch of advances was answered: of how many runs, with how many journal rows."""
+
+    worker: str
+    runs: int
+    rows: int
+    took: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDead:
+    """Another worker was declared dead by this process; `silent_for` is None where its end is certain."""
+
+    worker: str
+    host: str
+    silent_for: timedelta | None
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLost:
+    """Runs that this worker held are held by others, or were canceled; it stopped working on them."""
+
+    worker: str
+    run_ids: tuple[str, ...]
+
+
+class Observer:
+    """Hears what the workers of an app do; override what you want to hear of. Methods are plain and quick.
+
+    Pass it to `Durable(observers=[…])`. What a method raises is logged, and the observer hears nothing more.
+    """
+
+    def run_started(self, event: RunStarted) -> None:
+        """A run was claimed for the first time."""
+
+    def run_ended(self, event: RunEnded) -> None:
+        """A run has ended."""
+
+    def attempt_started(self, event: AttemptStarted) -> None:
+        """An attempt begins."""
+
+    def attempt_ended(self, event: AttemptEnded) -> None:
+        """The outcome of an attempt, of a wait, a route or a child is durable."""
+
+    def parked(self, event: RunParked) -> None:
+        """A run waits, and no worker holds it."""
+
+    def claimed(self, event: RunsClaimed) -> None:
+        """Runs were claimed."""
+
+    def committed(self, event: BatchCommitted) -> None:
+        """A batch was committed."""
+
+    def worker_dead(self, event: WorkerDead) -> None:
+        """A worker was declared dead, and its runs were freed."""
+
+    def lease_lost(self, event: LeaseLost) -> None:
+        """Runs were lost to others."""
+
+
+EVENTS = (
+    "run_started",
+    "run_ended",
+    "attempt_started",
+    "attempt_ended",
+    "parked",
+    "claimed",
+    "committed",
+    "worker_dead",
+    "lease_lost",
+)
+
+
+class Observers:
+    """All observers of an app: who hears of what. An event with nobody to hear it is falsy, and is not to be made."""
+
+    def __init__(self, observers: Iterable[Any] = (), *, of_failures: Iterable[Observer] = ()) -> None:
+        self._all = [*of_failures, *(_checked(one) for one in observers)]
+        self._of_failures = tuple(of_failures)
+        self._dropped: list[Any] = []
+        self._find()
+
+    def _find(self) -> None:
+        """Finds out who hears of what; each list has those that override the method."""
+        self.run_started = self._heard_by("run_started")
+        self.run_ended = self._heard_by("run_ended")
+        self.attempt_started = self._heard_by("attempt_started")
+        self.attempt_failed = self._heard_by("attempt_ended")
+        """Of entries with an error; the two lists differ, so that the log costs nothing for what succeeds."""
+        self.attempt_ended = self._heard_by("attempt_ended", but=self._of_failures)
+        self.parked = self._heard_by("parked")
+        self.claimed = self._heard_by("claimed")
+        self.committed = self._heard_by("committed")
+        self.worker_dead = self._heard_by("worker_dead")
+        self.lease_lost = self._heard_by("lease_lost")
+
+    def _heard_by(self, name: str, but: tuple[Any, ...] = ()) -> tuple[tuple[Any, Callable[[Any], object]], ...]:
+        return tuple(
+            (one, getattr(one, name))
+            for one in self._all
+            if _overrides(one, name) and not any(one is other for other in but)
+        )
+
+    def tell(self, listeners: tuple[tuple[Any, Callable[[Any], object]], ...], event: object) -> None:
+        """Tells the event to these; whatever one of them raises ends its hearing, and nothing else."""
+        for observer, method in listeners:
+            if any(observer is one for one in self._dropped):
+                continue
+            try:
+                method(event)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # noqa: BLE001  an observer is a user's, and no run may feel what it raises
+                self._dropped.append(observer)
+                self._all = [one for one in self._all if one is not observer]
+                self._find()
+                _log.exception("Observer %.200r raised; it hears nothing more of this app.", type(observer).__name__)
+
+
+def _overrides(observer: Any, name: str) -> bool:
+    own = getattr(type(observer), name, None)
+    if own is None:
+        return callable(getattr(observer, name, None))
+    return own is not getattr(Observer, name)
+
+
+def _checked(observer: Any) -> Any:
+    named = type(observer).__name__
+    if isinstance(observer, type):
+        raise DefinitionError(f"observers: {observer.__name__} is a class; give an object of it.")
+    heard = [name for name in EVENTS if _overrides(observer, name)]
+    if not heard:
+        raise DefinitionError(f"observers: {named} has none of the methods {', '.join(EVENTS)}.")
+    for name in heard:
+        if inspect.iscoroutinefunction(getattr(observer, name)):
+            raise DefinitionError(f"observers: {named}.{name} is async; an observer's methods are plain functions.")
+    return observer

@@ -1,0 +1,133 @@
+"""From rows that were committed to the events that observers hear: made only where somebody listens."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from stepwell.core.model import iteration_of
+from stepwell.engine.observer import AttemptEnded, AttemptStarted, RunEnded, RunParked, RunStarted
+from stepwell.engine.views import name_of
+from stepwell.workflow.durations import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepwell.core.decisions import Call, Park
+    from stepwell.core.model import JournalRow, RunState
+    from stepwell.engine.observer import Observers
+
+
+class Telling:
+    """What one drive tells of its run."""
+
+    __slots__ = ("_cause", "_observers", "_raised", "_run_id", "_worker", "_workflow")
+
+    def __init__(self, observers: Observers, run_id: str, workflow: str, worker: str) -> None:
+        self._observers = observers
+        self._run_id = run_id
+        self._workflow = workflow
+        self._worker = worker
+        self._raised: dict[int, BaseException] = {}
+        self._cause: BaseException | None = None
+
+    def raised(self, row: JournalRow, error: BaseException) -> None:
+        """A row that is to be committed came of this exception; of one that fails the run it is kept to the end."""
+        self._raised[row.seq] = error
+        if self._cause is None and row.status == "failed" and row.phase != "undo":
+            self._cause = error
+
+    def started(self, now: int) -> None:
+        """The run begins."""
+        observers = self._observers
+        if observers.run_started:
+            observers.tell(observers.run_started, RunStarted(self._run_id, self._workflow, self._worker, _moment(now)))
+
+    def begins(self, calls: Sequence[Call], now: int) -> None:
+        """Attempts begin."""
+        observers = self._observers
+        for call in calls if observers.attempt_started else ():
+            event = AttemptStarted(
+                self._run_id,
+                self._workflow,
+                call.step,
+                call.kind,
+                call.iteration,
+                call.attempt,
+                self._worker,
+                _moment(now),
+            )
+            observers.tell(observers.attempt_started, event)
+
+    def committed(self, rows: Sequence[JournalRow]) -> None:
+        """Rows are durable; most listeners want to hear of failures alone."""
+        observers = self._observers
+        for row in rows:
+            listeners = observers.attempt_ended if row.error is None else observers.attempt_failed
+            if listeners:
+                observers.tell(listeners, self._ended_attempt(row))
+        self._raised.clear()
+
+    def parked(self, state: RunState, park: Park) -> None:
+        """The run waits."""
+        observers = self._observers
+        if observers.parked:
+            wake_at = None if park.wake_at is None else _moment(park.wake_at)
+            undoes = state.status == "compensating" and state.completed
+            node = state.completed[-1].node if undoes else state.node.name
+            observers.tell(
+                observers.parked, RunParked(self._run_id, self._workflow, node, wake_at, park.awaiting, self._worker)
+            )
+
+    def ended(self, state: RunState, now: int) -> None:
+        """The run has ended."""
+        observers = self._observers
+        if not observers.run_ended:
+            return
+        failed = state.failed if state.status == "failed" else None
+        undone = [(name_of(one.outcome), one.outcome.status) for one in state.undoing.values() if one.outcome]
+        event = RunEnded(
+            self._run_id,
+            self._workflow,
+            state.status,
+            None if failed is None else failed.error,
+            None if failed is None else failed.attempt,
+            tuple(name for name, status in undone if status == "completed"),
+            tuple(name for name, status in undone if status == "failed"),
+            self._worker,
+            _moment(now),
+            None if failed is None else self._cause,
+        )
+        observers.tell(observers.run_ended, event)
+
+    def _ended_attempt(self, row: JournalRow) -> AttemptEnded:
+        return AttemptEnded(
+            self._run_id,
+            self._workflow,
+            name_of(row),
+            row.kind,
+            iteration_of(row.item),
+            row.attempt,
+            row.status,
+            row.error,
+            None if row.retry_at is None else _moment(row.retry_at),
+            _moment(row.started_at),
+            _moment(row.finished_at),
+            self._worker,
+            self._raised.get(row.seq),
+        )
+
+
+def tell_canceled(observers: Observers, run_ids: Sequence[str], now: int) -> None:
+    """Runs were canceled by this process."""
+    for run_id in run_ids if observers.run_ended else ():
+        event = RunEnded(run_id, None, "canceled", None, None, (), (), None, _moment(now))
+        observers.tell(observers.run_ended, event)
+
+
+def _moment(at: int) -> datetime:
+    """The instant; one that no datetime can hold is the last there is, since no run may feel what is told of it."""
+    try:
+        return moment(at)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
@@ -17,6 +18,7 @@ from stepwell.engine.inline import MAX_VALUE_BYTES, InlineRunner
 from stepwell.engine.lanes import Lanes
 from stepwell.engine.logging_observer import LoggingObserver
 from stepwell.engine.observer import Observer, Observers
+from stepwell.engine.outlines import expected_signals
 from stepwell.engine.runtime import Runtime, SystemRuntime
 from stepwell.engine.settings import Settings
 from stepwell.engine.telling import tell_canceled
@@ -30,12 +32,22 @@ from stepwell.engine.views import (
     entries_of,
     listed,
     snapshot_of,
+    start_result,
     status_of,
 )
 from stepwell.engine.waiters import Waiters
 from stepwell.engine.wakeup import Wakeup
 from stepwell.engine.worker import Worker
-from stepwell.errors import DefinitionError, DurableError, Failure, RunCanceledError, RunFailedError, RunNotFoundError
+from stepwell.errors import (
+    DefinitionError,
+    DurableError,
+    Failure,
+    JournalError,
+    RunCanceledError,
+    RunFailedError,
+    RunNotFoundError,
+    StoreUnavailableError,
+)
 from stepwell.store.codec import encode
 from stepwell.store.protocol import Filter, NewRun, Store
 from stepwell.store.urls import without_password
@@ -177,8 +189,9 @@ class Durable:
     ) -> StartResult:
         """Writes a run and makes it due, in one transaction; returns at once.
 
-        The same workflow and `key` give the first run as it stands. Raises WorkflowNotRegisteredError, PayloadError
-        and StoreUnavailableError; then nothing was started, or the answer was lost: with a `key` it is safe to repeat.
+        The same workflow and `key` give the first run as it stands, with `created` False. Raises
+        WorkflowNotRegisteredError, PayloadError and StoreUnavailableError; then nothing was started, or the answer was
+        lost: with a `key` it is safe to repeat.
         """
         value = encode(input, "input", self._settings.max_value_bytes)
         return (await self._start(workflow, [value], [key], delay))[0]
@@ -203,6 +216,19 @@ class Durable:
     async def signal(self, run_id: str, name: str, data: Any = None, *, key: str | None = None) -> ResumeResult:
         """Delivers a signal, kept for a run that does not wait for it yet; not accepted only if the run has ended."""
         return await self._deliver(run_id, name, data, key, waiting_only=False)
+
+    async def expected_signals(self, run_id: str) -> tuple[str, ...]:
+        """The signals that some node of the run's workflow can use: its waits', then the names of what may suspend.
+
+        Raises RunNotFoundError.
+        """
+        lane = await self._open_store().reader.lane(checked_run_id(run_id))
+        if lane is None:
+            raise RunNotFoundError(run_id)
+        outline = await self._lanes.outline(lane)
+        if outline is None:
+            raise JournalError(run_id, "the stored outline of its workflow cannot be read")
+        return tuple(expected_signals(outline))
 
     async def status(self, run_id: str) -> RunSnapshot:
         """A run's live state, with its children; raises RunNotFoundError."""
@@ -323,7 +349,7 @@ class Durable:
         ]
         started = await store.start(runs)
         self._events.due()
-        return [StartResult(one.run_id, status_of(one.run_id, one.status)) for one in started]
+        return [start_result(run, one) for run, one in zip(runs, started, strict=True)]
 
     async def _deliver(self, run_id: str, name: str, data: Any, key: str | None, *, waiting_only: bool) -> ResumeResult:
         store = self._open_store()
@@ -336,7 +362,11 @@ class Durable:
             raise RunNotFoundError(run_id)
         if answer.woken:
             self._events.due()
-        return ResumeResult(answer.accepted, status_of(run_id, answer.status))
+        expected = True
+        with suppress(StoreUnavailableError):  # the signal is delivered: that is to be answered, whatever comes now
+            outline = await self._lanes.outline(answer.lane)
+            expected = outline is None or name in expected_signals(outline)
+        return ResumeResult(answer.accepted, status_of(run_id, answer.status), expected)
 
     def _open_store(self) -> Store:
         if not self._entered:

@@ -197,3 +197,38 @@ async def test_a_start_while_a_worker_is_at_its_limit_returns_at_once(url: str) 
         assert second.status == "pending"
         gate.let()
         assert await app.result(second.run_id, timeout=PATIENCE) == {"wait": None}
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "same"),
+    [
+        ({"a": 1, "b": [1, 2]}, {"b": [1, 2], "a": 1}, True),
+        ({"a": 1}, {"a": 2}, False),
+        (1, 1.0, True),
+        (1, True, False),
+        ([0], [False], False),
+        ({"a": None}, {}, False),
+        ([1, 2], [2, 1], False),
+        ("1", 1, False),
+    ],
+)
+async def test_a_known_key_tells_whether_the_input_is_the_same(url: str, first: Any, again: Any, *, same: bool) -> None:
+    async with Durable(url, [durable("greet").step("hello", echo)]) as app:
+        created = await app.start("greet", first, key="k")
+        known = await app.start("greet", again, key="k")
+        keyless = await app.start("greet", again)
+
+    assert (created.created, created.same_input) == (True, True)
+    assert (known.run_id, known.created, known.same_input) == (created.run_id, False, same)
+    assert (keyless.created, keyless.same_input) == (True, True)
+
+
+async def test_of_many_started_at_once_each_tells_whether_it_is_new(url: str) -> None:
+    async with Durable(url, [durable("greet").step("hello", echo)]) as app:
+        await app.start("greet", 0, key="old")
+        inputs, keys = [1, 0, 2, 2, 3], ["a", "old", "b", "b", "b"]
+        started = await app.start_many("greet", inputs, keys=keys)
+
+    assert [each.created for each in started] == [True, False, True, False, False]
+    assert [each.same_input for each in started] == [True, True, True, True, False]
+    assert len({each.run_id for each in started}) == 3

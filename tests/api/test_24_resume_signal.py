@@ -10,9 +10,12 @@ import pytest
 
 from stepwell import Context, Durable, PayloadError, ResumeResult, RunFailedError, RunNotFoundError, Suspended, durable
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE, Gate, one, outcomes, until_status
+from tests.api.running_fixtures import PATIENCE, Gate, file_url, one, outcomes, until_status
+from tests.postgres import fresh_url
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from stepwell import Workflow
 
 url = running_fixtures.url
@@ -284,3 +287,38 @@ async def test_a_wait_that_times_out_gives_its_default(url: str) -> None:
     async with Durable(url, [flow.step("close", one)]) as app, app.worker():
         started = await app.start("flow")
         assert await app.result(started.run_id, timeout=PATIENCE) == {"approval": None, "close": 1}
+
+
+async def test_an_answer_tells_whether_a_node_can_use_the_signal(url: str) -> None:
+    flow = (
+        durable("flow")
+        .parallel("both", {"left": one, "right": one})
+        .route("way", lambda ctx: "a", {"a": one})
+        .loop("turns", lambda value, ctx: value, max_iterations=1)
+        .sleep("rest", 0)
+        .wait_for_signal("wait", "go")
+        .step("last", one)
+    )
+    async with Durable(url, [flow]) as app:
+        run_id = (await app.start("flow")).run_id
+        known = await app.expected_signals(run_id)
+        answers = {name: await app.signal(run_id, name) for name in (*known, "both", "a", "rest", "wait", "og")}
+        refused = await app.resume(run_id, "og")
+
+    assert known == ("go", "left", "right", "way", "turns", "last")
+    assert {name for name, answer in answers.items() if answer.expected} == set(known)
+    assert all(answer.accepted for answer in answers.values())
+    assert (refused.accepted, refused.expected) == (False, False)
+
+
+@pytest.mark.parametrize("place", ["file", "postgres"])
+async def test_what_a_node_can_use_is_known_without_the_workflows_code(place: str, tmp_path: Path) -> None:
+    url = file_url(tmp_path) if place == "file" else fresh_url()
+    async with Durable(url, [durable("flow").wait_for_signal("wait", "go")]) as app:
+        run_id = (await app.start("flow")).run_id
+    async with Durable(url) as other:
+        assert await other.expected_signals(run_id) == ("go",)
+        assert (await other.signal(run_id, "go")).expected
+        assert not (await other.signal(run_id, "og")).expected
+        with pytest.raises(RunNotFoundError):
+            await other.expected_signals("nobody")

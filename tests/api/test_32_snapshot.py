@@ -36,8 +36,8 @@ FIELDS = {
     ),
     Entry: "node kind iteration attempt status result error started_at finished_at worker",
     Failure: "node type message traceback",
-    StartResult: "run_id status",
-    ResumeResult: "accepted status",
+    StartResult: "run_id status created same_input",
+    ResumeResult: "accepted status expected",
     RunResult: "results duration",
     SchemaStatus: "version latest pending",
 }

@@ -226,7 +226,7 @@ def test_json_stands_before_or_after_the_command(shop: Shop, before: bool) -> No
     answer = shop(*(["--json", *line] if before else [*line, "--json"]))
 
     assert answer.code == 0
-    assert list(answer.json) == ["run_id", "status"]
+    assert list(answer.json) == ["run_id", "status", "created", "same_input"]
     assert answer.json["status"] == "pending"
 
 

@@ -195,14 +195,18 @@ def test_a_signal_to_a_run_that_has_ended_exits_1(shop: Shop) -> None:
 
     assert (answer.code, answer.out) == (1, "")
     assert answer.complaint == "nothing accepted: the run has ended (it is completed)."
-    assert (machine.code, machine.json, machine.err) == (1, {"accepted": False, "status": "completed"}, "")
+    assert (machine.code, machine.json, machine.err) == (
+        1,
+        {"accepted": False, "status": "completed", "expected": False},
+        "",
+    )
 
 
 def test_resume_is_accepted_only_by_a_run_that_is_suspended_on_it(shop: Shop) -> None:
     run_id = shop.start("signoff")
     early = at(shop, "resume", run_id, "founder-signoff", "1")
     shop.work(run_id, until="suspended")
-    wrong = at(shop, "resume", run_id, "other", "1", "--json")
+    wrong = at(shop, "resume", run_id, "close", "1", "--json")
     right = at(shop, "resume", run_id, "founder-signoff", "-", "--json", stdin='{"ok": 1}')
     shop.work(run_id, until="completed")
 
@@ -210,7 +214,7 @@ def test_resume_is_accepted_only_by_a_run_that_is_suspended_on_it(shop: Shop) ->
         1,
         "nothing accepted: the run is not suspended on founder-signoff (it is pending).",
     )
-    assert (wrong.code, wrong.json) == (1, {"accepted": False, "status": "suspended"})
+    assert (wrong.code, wrong.json) == (1, {"accepted": False, "status": "suspended", "expected": True})
     assert (right.code, right.json["accepted"]) == (0, True)
     assert json_of(shop, "status", run_id)["results"]["decision"] == {"ok": 1}
 
@@ -224,7 +228,7 @@ def test_a_key_the_run_has_accepted_changes_nothing(shop: Shop, command: str) ->
     again = at(shop, command, run_id, "founder-signoff", "2", "--key", "k", "--json")
 
     assert first.code == 0
-    assert (again.code, again.json) == (0, {"accepted": True, "status": "completed"})
+    assert (again.code, again.json) == (0, {"accepted": True, "status": "completed", "expected": True})
     assert json_of(shop, "status", run_id)["results"]["decision"] == 1
 
 
@@ -321,7 +325,42 @@ def test_a_beginning_that_several_ids_have_is_told_with_some_of_them(shop: Shop)
 
     assert answer.code == 2
     assert answer.error["code"] == "ambiguous_run"
-    assert ids[2] in answer.error["message"]
+    assert all(run_id in answer.error["message"] for run_id in ids)
+
+
+def test_a_beginning_that_several_ids_have_is_told_with_how_many_digits_are_needed(shop: Shop) -> None:
+    ids = [run.run_id for run in shop.ask(lambda app: app.start_many("order", list(range(30))))]
+    told = at(shop, "status", ids[0][:8]).complaint
+    found = re.search(r"30 runs begin with .* and 25 more\. Write at least (\d+) digits", told)
+
+    assert found is not None, told
+    needed = int(found[1])
+    beginnings = {run_id.replace("-", "")[:needed] for run_id in ids}
+    assert len(beginnings) == len(ids)
+    assert len({beginning[:-1] for beginning in beginnings}) < len(ids)
+    for beginning in beginnings:
+        assert at(shop, "status", beginning).code == 0
+
+
+@pytest.mark.parametrize("command", ["signal", "resume"])
+def test_a_signal_that_no_node_can_use_is_refused_before_it_is_delivered(shop: Shop, command: str) -> None:
+    run_id = shop.start("signoff")
+    shop.work(run_id, until="suspended")
+    refused = at(shop, command, run_id, "founder-singoff", "1")
+    machine = at(shop, command, run_id, "founder-singoff", "1", "--json")
+    kept = shop.ask(lambda app: app.status(run_id))
+    forced = at(shop, command, run_id, "founder-singoff", "1", "--any", "--json")
+
+    assert (refused.code, refused.out) == (1, "")
+    assert "No node" in refused.complaint
+    assert "Known: founder-signoff, close." in refused.complaint
+    assert (machine.code, machine.error["code"]) == (1, "unexpected_signal")
+    assert kept.status == "suspended"
+    accepted = command == "signal"
+    assert (forced.code, forced.json) == (
+        0 if accepted else 1,
+        {"accepted": accepted, "status": "suspended", "expected": False},
+    )
 
 
 def test_status_and_journal_need_no_workflow_code(shop: Shop) -> None:

@@ -155,4 +155,5 @@ def test_json_is_indented_and_silent_at_a_terminal(shop: Shop) -> None:
     terminal = Terminal(shop, "start", "order", "--json")
 
     assert terminal.end() == 0
-    assert re.fullmatch(r'\{\r\n  "run_id": "[0-9a-f-]{36}",\r\n  "status": "pending"\r\n\}\r\n', terminal.raw)
+    fields = r'"status": "pending",\r\n  "created": true,\r\n  "same_input": true'
+    assert re.fullmatch(rf'\{{\r\n  "run_id": "[0-9a-f-]{{36}}",\r\n  {fields}\r\n\}}\r\n', terminal.raw)

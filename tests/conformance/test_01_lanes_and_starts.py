@@ -88,9 +88,9 @@ async def test_a_repeated_start_of_which_some_runs_are_new_writes_those_with_the
 
 async def test_i10_the_same_key_gives_the_first_run_as_it_stands(keeper: Keeper, store: Store) -> None:
     lease = await keeper.leased(key="k")
-    assert await store.start([await keeper.new(key="k")]) == [Started(lease.run_id, "running")]
+    assert await store.start([await keeper.new(key="k")]) == [Started(lease.run_id, "running", lease.value)]
     await keeper.commit(ended(lease))
-    assert await store.start([await keeper.new(key="k")]) == [Started(lease.run_id, "completed")]
+    assert await store.start([await keeper.new(key="k")]) == [Started(lease.run_id, "completed", lease.value)]
     assert await keeper.listed() == [lease.run_id]
 
 

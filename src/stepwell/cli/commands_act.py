@@ -9,7 +9,7 @@ import click
 from stepwell import RunStatus
 from stepwell.cli.commands_look import RUN_HELP, ask, ask_of_run
 from stepwell.cli.output import print_json, remark, say
-from stepwell.cli.problems import Exit, Reported
+from stepwell.cli.problems import CommandError, Exit, Reported
 from stepwell.cli.runs import complete_run
 from stepwell.cli.settings import Settings, shared_options
 from stepwell.cli.values import JSON_VALUE
@@ -18,13 +18,17 @@ if TYPE_CHECKING:
     from stepwell import Durable, ResumeResult
 
 DATA_HELP = "DATA is JSON, @FILE, or - for stdin; without it, null."
+ANY_HELP = "Deliver it even if no node of the run's workflow can use a signal of that name."
+ENDED = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELED)
+MOST_NAMED = 20
 
 
 @click.command(
     short_help="Send a run a signal, now or for later.",
     help=f"""Send the signal NAME to a run. It is kept until the run waits for it: nothing is lost, nothing used twice.
 
-    {RUN_HELP} {DATA_HELP} Exit code 1 if the run has ended. With --key, the same command twice is one signal.
+    {RUN_HELP} {DATA_HELP} Exit code 1 if the run has ended, or no node of it can use the signal.
+    With --key, the same command twice is one signal.
     """,
     epilog="""\b
     Examples:
@@ -37,11 +41,18 @@ DATA_HELP = "DATA is JSON, @FILE, or - for stdin; without it, null."
 @click.argument("name")
 @click.argument("data", required=False, type=JSON_VALUE)
 @click.option("--key", metavar="K", help="A signal with a key the run has accepted before changes nothing.")
+@click.option("--any", "any_name", is_flag=True, help=ANY_HELP)
 @shared_options
 @click.pass_obj
-def signal(settings: Settings, run_id: str, name: str, data: Any, key: str | None) -> None:
+def signal(settings: Settings, /, run_id: str, name: str, data: Any, *, key: str | None, any_name: bool) -> None:
     """Send a signal, kept for a run that does not wait yet."""
-    answer = ask_of_run(settings, run_id, lambda app, found: app.signal(found, name, data, key=key))
+
+    async def question(app: Durable, found: str) -> Any:
+        if not any_name:
+            await _check_expected(app, found, name)
+        return await app.signal(found, name, data, key=key)
+
+    answer = ask_of_run(settings, run_id, question)
     _tell(settings, answer, name, "has ended")
 
 
@@ -62,11 +73,18 @@ def signal(settings: Settings, run_id: str, name: str, data: Any, key: str | Non
 @click.argument("signal_name", metavar="SIGNAL")
 @click.argument("data", required=False, type=JSON_VALUE)
 @click.option("--key", metavar="K", help="A signal with a key the run has accepted before changes nothing.")
+@click.option("--any", "any_name", is_flag=True, help=ANY_HELP)
 @shared_options
 @click.pass_obj
-def resume(settings: Settings, run_id: str, signal_name: str, data: Any, key: str | None) -> None:
+def resume(settings: Settings, /, run_id: str, signal_name: str, data: Any, *, key: str | None, any_name: bool) -> None:
     """Deliver a signal to a run that is suspended on it."""
-    answer = ask_of_run(settings, run_id, lambda app, found: app.resume(found, signal_name, data, key=key))
+
+    async def question(app: Durable, found: str) -> Any:
+        if not any_name:
+            await _check_expected(app, found, signal_name)
+        return await app.resume(found, signal_name, data, key=key)
+
+    answer = ask_of_run(settings, run_id, question)
     _tell(settings, answer, signal_name, f"is not suspended on {signal_name}")
 
 
@@ -121,6 +139,17 @@ def recover(settings: Settings) -> None:
         print_json(count)
     else:
         say(f"{count} run{'s' if count != 1 else ''} made due again.")
+
+
+async def _check_expected(app: Durable, run_id: str, name: str) -> None:
+    """Refuse a signal that no node of the run's workflow can use, before anything is delivered."""
+    known = await app.expected_signals(run_id)
+    if name in known or (await app.status(run_id)).status in ENDED:
+        return
+    some = ", ".join(known[:MOST_NAMED]) + (" …" if len(known) > MOST_NAMED else "")
+    hint = f"Known: {some}." if known else "None of its nodes waits for a signal."
+    message = f"No node of run {run_id} waits for signal {name}. {hint} With --any it is delivered all the same."
+    raise CommandError("unexpected_signal", message, Exit.FAILED)
 
 
 def _tell(settings: Settings, answer: ResumeResult, name: str, why_not: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -10,7 +11,8 @@ import click
 
 from stepwell import RunStatus
 from stepwell.cli.loading import app_with_workflows, opened
-from stepwell.cli.output import console, log_to_stderr, machine_quiet, print_json, print_lines, remark, say
+from stepwell.cli.logs import log_options, logging_to_stderr
+from stepwell.cli.output import console, machine_quiet, print_json, print_lines, remark, say
 from stepwell.cli.problems import Exit, Reported, report
 from stepwell.cli.processes import WorkerOptions, supervise
 from stepwell.cli.settings import Settings, shared_options
@@ -64,12 +66,14 @@ def complete_workflow(context: click.Context, _param: click.Parameter, incomplet
 )
 @click.argument("workflow", shell_complete=complete_workflow)
 @click.argument("input", required=False, type=JSON_VALUE)
+@log_options
 @shared_options
 @click.pass_obj
 def run(settings: Settings, workflow: str, input: Any) -> None:
     """Start one run and be a worker until it has ended."""
     found = app_with_workflows(settings)
-    with machine_quiet(as_json=settings.as_json) as out:
+    level = logging.CRITICAL if settings.as_json else logging.WARNING
+    with machine_quiet(as_json=settings.as_json) as out, logging_to_stderr(settings, level, of_runs=False):
         code = asyncio.run(_run(found, settings, workflow, input, out))
     if code:
         raise Reported(code)
@@ -103,6 +107,10 @@ async def _run(found: Durable | Awaitable[Any], settings: Settings, workflow: st
             if not has_ended:
                 tell(f"Stopped; run {started.run_id} goes on with the next worker.")
             return code
+
+
+def _log_line(message: str) -> None:
+    logging.getLogger("stepwell.worker").info("%s", message)
 
 
 def _silent(_message: str) -> None:
@@ -200,20 +208,25 @@ def _how_it_ended(ended: RunSnapshot) -> tuple[str, str]:
 )
 @click.option("--supervised", type=int, hidden=True, help="The pipe that closes when this process is to stop.")
 @click.option("--queue", "queues", multiple=True, metavar="NAME", help="Work on this queue; repeatable.")
+@log_options
 @shared_options
 @click.pass_obj
 def worker(settings: Settings, /, processes: int, supervised: int | None, **options: Any) -> None:
     """Be a worker until stopped."""
     found = app_with_workflows(settings)
-    tell = _silent if settings.as_json or supervised is not None else remark
+    tell: Callable[[str], None] = _silent if settings.as_json or supervised is not None else remark
+    if settings.log_format == "json":  # what machines read line by line is JSON altogether
+        tell = _log_line
     chosen = WorkerOptions(**options)
+    level = logging.WARNING if settings.as_json else logging.INFO
     if processes > 1:
-        code = asyncio.run(supervise(found, settings, processes, chosen, tell))
+        with logging_to_stderr(settings, level):
+            code = asyncio.run(supervise(found, settings, processes, chosen, tell))
         if code:
             raise Reported(code)
         return
-    log_to_stderr(as_json=settings.as_json)
-    asyncio.run(_work(found, settings, chosen, supervised, tell))
+    with logging_to_stderr(settings, level):
+        asyncio.run(_work(found, settings, chosen, supervised, tell))
 
 
 async def _work(

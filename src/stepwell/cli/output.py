@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from contextlib import contextmanager, redirect_stdout
@@ -58,28 +57,13 @@ def print_lines(lines: list[Text]) -> None:
 
 @contextmanager
 def machine_quiet(*, as_json: bool) -> Iterator[TextIO]:
-    """Give stdout; with `--json` for results alone: what handlers print goes to stderr, and our own log is still."""
+    """Give stdout; with `--json` for results alone: what handlers print goes to stderr."""
     out = sys.stdout
     if not as_json:
         yield out
         return
-    log = logging.getLogger("stepwell")
-    silent = logging.NullHandler()
-    log.addHandler(silent)
-    try:
-        with redirect_stdout(sys.stderr):
-            yield out
-    finally:
-        log.removeHandler(silent)
-
-
-def log_to_stderr(*, as_json: bool) -> None:
-    """Let a worker's log be seen, unless the app has set up logging of its own."""
-    if logging.getLogger().handlers or logging.getLogger("stepwell").handlers:
-        return
-    level = logging.WARNING if as_json else logging.INFO
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr)
-    logging.getLogger("stepwell").setLevel(level)
+    with redirect_stdout(sys.stderr):
+        yield out
 
 
 def has_marks(stream: TextIO) -> bool:

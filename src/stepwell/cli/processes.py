@@ -60,6 +60,8 @@ class WorkerOptions(NamedTuple):
             f"{self.grace:f}",
         ]
         command += [word for queue in self.queues for word in ("--queue", queue)]
+        for option, value in (("--log-format", settings.log_format), ("--log-level", settings.log_level)):
+            command += [] if value is None else [option, value]
         return [*command, "--json"] if settings.as_json else command
 
 

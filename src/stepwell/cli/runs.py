@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING
 
 from click.shell_completion import CompletionItem
@@ -14,12 +15,16 @@ from stepwell.cli.problems import CommandError
 from stepwell.cli.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import click
 
     from stepwell import Durable
 
 DIGITS = 32
-SHOWN_ALIKE = 3
+MOST_ALIKE = 1_000
+"""Runs that are compared to tell how much of an id is needed."""
+SHOWN_ALIKE = 5
 FEWEST_DIGITS = 6
 """Beginnings shorter than this are spelling mistakes: every run of some weeks would be meant."""
 
@@ -35,14 +40,30 @@ async def find_run(app: Durable, given: str) -> str:
         return given
     beginning = _dashed(digits)
     # Ids are ordered as their runs were started, so the newest ones that begin so are the first before the last such.
-    page = await app.list(limit=SHOWN_ALIKE, before=_dashed(digits.ljust(DIGITS, "f")))
-    found = [run.run_id for run in page if run.run_id.startswith(beginning)]
+    last = _dashed(digits.ljust(DIGITS, "f"))
+    found = [run.run_id for run in await app.list(limit=2, before=last) if run.run_id.startswith(beginning)]
     if not found:
         raise RunNotFoundError(given)
     if len(found) > 1:
-        shown = ", ".join(found)
-        raise CommandError("ambiguous_run", f"Several runs begin with {given}, such as {shown}. Write more of the id.")
+        page = await app.list(limit=MOST_ALIKE, before=last)
+        raise _ambiguous(given, [run.run_id for run in page if run.run_id.startswith(beginning)])
     return found[0]
+
+
+def _ambiguous(given: str, alike: Sequence[str]) -> CommandError:
+    """Which runs begin so, and how many digits tell each of them from the others."""
+    plain = sorted(run_id.replace("-", "") for run_id in alike)
+    needed = 1 + max(_alike(one, other) for one, other in pairwise(plain))
+    count = f"{len(alike)} runs" if len(alike) < MOST_ALIKE else f"At least {MOST_ALIKE:,} runs"
+    more = f" and {len(alike) - SHOWN_ALIKE} more" if len(alike) > SHOWN_ALIKE else ""
+    shown = ", ".join(alike[:SHOWN_ALIKE]) + more
+    message = f"{count} begin with {given}: {shown}. Write at least {needed} digits of the id; dashes do not count."
+    return CommandError("ambiguous_run", message)
+
+
+def _alike(one: str, other: str) -> int:
+    """How many digits the two have alike from their beginnings."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def complete_run(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -23,6 +23,8 @@ class Settings:
     app: str | None = None
     url: str | None = None
     as_json: bool = False
+    log_format: str | None = None
+    log_level: str | None = None
 
 
 def shared_options(command: F) -> F:

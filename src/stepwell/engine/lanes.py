@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from stepwell.engine.outlines import NodeOutline, read_outline
 from stepwell.store.protocol import Definition, Lane, Store
 from stepwell.workflow.fingerprint import outline
 
@@ -27,6 +28,7 @@ class Lanes:
         self._numbers: dict[Lane, int] = {}
         self._plans: dict[int, Plan] = {}
         self._queues: dict[int, str] = {}
+        self._outlines: dict[int, list[NodeOutline]] = {}
 
     async def of_queues(self, queues: Sequence[str]) -> list[int]:
         """The lanes of all registered workflows in these queues."""
@@ -50,6 +52,16 @@ class Lanes:
     def plan(self, lane: int) -> Plan:
         """The plan of a lane that this app asked for."""
         return self._plans[lane]
+
+    async def outline(self, lane: int) -> list[NodeOutline] | None:
+        """The stored outline of a lane's workflow, known here or not; None where it is missing or cannot be read."""
+        if lane not in self._outlines:
+            stored = await self._store.reader.outline(lane)
+            try:
+                self._outlines[lane] = read_outline(stored or b"")
+            except (ValueError, RecursionError):
+                return None
+        return self._outlines[lane]
 
     def child(self, parent_lane: int, workflow: str) -> int:
         """The lane of a child workflow in its parent's queue; a worker knows the children of all that it knows."""

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from stepwell.core.model import JournalRow, iteration_of
 from stepwell.core.rows import check
+from stepwell.engine.outlines import read_outline
 from stepwell.errors import JournalError, PayloadError
-from stepwell.store.codec import decode
+from stepwell.store.codec import decode, is_same
 from stepwell.workflow.durations import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from stepwell.engine.outlines import NodeOutline
     from stepwell.errors import Failure
-    from stepwell.store.protocol import Page, RunRow, Snapshot
+    from stepwell.store.protocol import NewRun, Page, RunRow, Snapshot, Started
 
 _END_OF_LOOP = b"end"
 _UNFINISHED = frozenset({"suspended", "retrying"})
@@ -40,18 +40,29 @@ class RunStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StartResult:
-    """A started run: its id, and how it stands (another status than `pending` for a key that was known)."""
+    """A started run: its id, and how it stands (another status than `pending` for a key that was known).
+
+    `created`: whether this call wrote it. `same_input`: whether the input is equal to that of the key's first run, as
+    JSON values; True when created, None where the stored input is gone. Neither counts when two results are compared.
+    """
 
     run_id: str
     status: RunStatus
+    created: bool = field(default=True, compare=False)
+    same_input: bool | None = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeResult:
-    """Whether a signal was accepted, and the run's status after the call."""
+    """Whether a signal was accepted, and the run's status after the call.
+
+    `expected`: whether a node of the run's workflow waits for a signal of that name, or may suspend itself under it. It
+    does not count when two results are compared.
+    """
 
     accepted: bool
     status: RunStatus
+    expected: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,28 +114,6 @@ class RunSnapshot:
     finished_at: datetime | None
 
 
-class _Outline(msgspec.Struct):
-    """A stored node's outline, as far as a reader needs it."""
-
-    name: str
-    kind: str
-    entries: list[str] | None = None
-    signal: str | None = None
-
-    @property
-    def names(self) -> list[str]:
-        """The names of its results."""
-        return self.entries or [self.name]
-
-    @property
-    def awaited(self) -> str | None:
-        """The signal that it can wait for."""
-        return self.name if self.kind == "step" else self.signal
-
-
-_outline = msgspec.json.Decoder(list[_Outline]).decode
-
-
 def entries_of(run_id: str, rows: Sequence[JournalRow]) -> list[Entry]:
     """The journal as entries; raises JournalError for one that no run has."""
     check(run_id, rows)
@@ -143,6 +132,18 @@ def entries_of(run_id: str, rows: Sequence[JournalRow]) -> list[Entry]:
         )
         for row in rows
     ]
+
+
+def start_result(run: NewRun, started: Started) -> StartResult:
+    """What a start gives: this run, or the first one of its key."""
+    created = started.run_id == run.run_id
+    same: bool | None = created
+    if not created:
+        try:
+            same = None if started.value is None else is_same(run.value, started.value)
+        except PayloadError:
+            same = None
+    return StartResult(started.run_id, status_of(started.run_id, started.status), created, same)
 
 
 def name_of(row: JournalRow) -> str:
@@ -191,7 +192,7 @@ def error_in(rows: Iterable[JournalRow]) -> Failure | None:
     return next((row.error for row in rows if row.phase != "undo" and row.status == "failed"), None)
 
 
-def _encoded_results(run_id: str, outline: Sequence[_Outline], rows: Sequence[JournalRow]) -> dict[str, bytes]:
+def _encoded_results(run_id: str, outline: Sequence[NodeOutline], rows: Sequence[JournalRow]) -> dict[str, bytes]:
     """The results so far, by name."""
     encoded: dict[str, bytes] = {}
     nodes = {node.name: node for node in outline}
@@ -217,7 +218,7 @@ def _encoded_results(run_id: str, outline: Sequence[_Outline], rows: Sequence[Jo
 
 
 def _check_agreement(
-    run: RunRow, outline: Sequence[_Outline], rows: Sequence[JournalRow], encoded: Mapping[str, bytes]
+    run: RunRow, outline: Sequence[NodeOutline], rows: Sequence[JournalRow], encoded: Mapping[str, bytes]
 ) -> None:
     """Raises JournalError unless the run's own row and its journal tell the same."""
     last = next((row for row in reversed(rows) if row.phase != "undo"), None)
@@ -238,7 +239,7 @@ def _check_agreement(
 
 def _snapshot(
     run: RunRow,
-    outline: Sequence[_Outline],
+    outline: Sequence[NodeOutline],
     rows: Sequence[JournalRow],
     results: dict[str, Any] | None,
     children: tuple[RunSnapshot, ...] | None,
@@ -268,9 +269,9 @@ def _snapshot(
     )
 
 
-def _outline_of(run: RunRow) -> list[_Outline]:
+def _outline_of(run: RunRow) -> list[NodeOutline]:
     try:
-        return _outline(run.outline)
+        return read_outline(run.outline)
     except (ValueError, RecursionError):
         raise JournalError(run.run_id, "the stored outline of its workflow cannot be read") from None
 

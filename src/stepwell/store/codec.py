@@ -62,6 +62,21 @@ def decode(data: bytes) -> Any:
         raise PayloadError("a stored value", f"it is not JSON: {error}") from None
 
 
+def is_same(one: bytes, other: bytes) -> bool:
+    """Whether two encoded values are equal as JSON: the order of keys does not count; 1 is 1.0, and is not true."""
+    return one == other or _is_equal(decode(one), decode(other))
+
+
+def _is_equal(one: Any, other: Any) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is_equal(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_equal, one, other))
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    return bool(one == other)
+
+
 def is_sound(data: bytes) -> bool:
     """Whether this can be a stored value; much cheaper than to decode it."""
     try:

@@ -49,10 +49,11 @@ class NewRun(NamedTuple):
 
 
 class Started(NamedTuple):
-    """A run as it stands in the store."""
+    """A run as it stands in the store; another id than was given is that of the key's first run, with its input."""
 
     run_id: str
     status: Status
+    value: bytes | None = None
 
 
 class Lease(NamedTuple):
@@ -144,11 +145,12 @@ class WorkerRow(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """The answer to a signal: whether it was taken, how the run stands, and whether the run is due for it."""
+    """The answer to a signal: whether it was taken, how the run stands, whether it is due for it, and its lane."""
 
     accepted: bool
     status: Status
     woken: bool
+    lane: int = 0
 
 
 class RunRow(NamedTuple):
@@ -209,6 +211,12 @@ class Reader(Protocol):
 
     async def ended(self, run_ids: Sequence[str]) -> Mapping[str, Status | None]:
         """Those of the runs that have ended, with their status; None for one that is not stored."""
+
+    async def outline(self, lane: int) -> bytes | None:
+        """The outline of the workflow whose runs wait in this lane."""
+
+    async def lane(self, run_id: str) -> int | None:
+        """The lane of a run; None when there is no such run."""
 
     async def leased(self, worker_id: str) -> Mapping[str, int]:
         """The runs leased to a worker, with their tokens."""

@@ -34,9 +34,11 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) ORDER BY 1
 ON CONFLICT DO NOTHING
 
 -- name: find_key
--- The first runs of these workflows and keys; asked after add_runs, by a snapshot of its own.
-SELECT wanted.workflow, wanted.key, first.id::text, first.status
-FROM unnest($1::text[], $2::text[]) AS wanted (workflow, key), LATERAL (
+-- The first runs of these workflows and keys, with their inputs where they are others than the runs given; asked after
+-- add_runs, by a snapshot of its own.
+SELECT wanted.id::text, first.id::text, first.status,
+    CASE WHEN first.id <> wanted.id THEN (SELECT i.value FROM stepwell.inputs AS i WHERE i.run_id = first.id) END
+FROM unnest($1::text[], $2::text[], $3::uuid[]) AS wanted (workflow, key, id), LATERAL (
     SELECT r.id, r.status FROM stepwell.runs AS r WHERE r.workflow = wanted.workflow AND r.key = wanted.key LIMIT 1
 ) AS first
 
@@ -299,7 +301,7 @@ SELECT 1 FROM stepwell.mailbox WHERE run_id = $1 AND key = $2
 -- and waits no more. No row: there is no such run.
 WITH clock AS MATERIALIZED (SELECT {now} AS now),
 addressee AS MATERIALIZED (
-    SELECT id, status, worker, mail, awaiting IS NOT DISTINCT FROM $2 AS wakes
+    SELECT id, status, worker, mail, lane, awaiting IS NOT DISTINCT FROM $2 AS wakes
     FROM stepwell.runs WHERE id = $1 FOR NO KEY UPDATE
 ),
 written AS (
@@ -318,7 +320,7 @@ counted AS (
         wake_at = CASE WHEN a.wakes THEN NULL ELSE r.wake_at END
     FROM addressee AS a, written AS w, clock WHERE r.id = a.id
 )
-SELECT status, wakes, worker IS NULL, EXISTS (SELECT 1 FROM written) FROM addressee
+SELECT status, wakes, worker IS NULL, EXISTS (SELECT 1 FROM written), lane FROM addressee
 
 -- name: find_tree
 -- The run and its descendants that have not ended, the root first; each once, even if rows name each other as parents.
@@ -479,3 +481,11 @@ SELECT 1 FROM stepwell.runs WHERE id = $1
 -- name: find_ended
 -- The status of runs.
 SELECT id::text, status FROM stepwell.runs WHERE id = ANY($1::uuid[])
+
+-- name: find_outline
+-- The outline of the workflow of a lane.
+SELECT outline FROM stepwell.definitions WHERE lane = $1
+
+-- name: lane_of
+-- The lane of a run.
+SELECT lane FROM stepwell.runs WHERE id = $1

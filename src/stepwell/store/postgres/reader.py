@@ -74,6 +74,18 @@ class PostgresReader:
             found = pairs(await self._connections.fetch(self._queries["find_ended"], known))
         return {run_id: found.get(run_id) for run_id in run_ids if found.get(run_id) not in LIVE}
 
+    async def outline(self, lane: int) -> bytes | None:
+        """The outline of the workflow whose runs wait in this lane."""
+        for (outline,) in await self._connections.fetch(self._queries["find_outline"], lane):
+            return bytes(outline)
+        return None
+
+    async def lane(self, run_id: str) -> int | None:
+        """The lane of a run; None when there is no such run."""
+        for (lane,) in await self._connections.fetch(self._queries["lane_of"], run_id) if is_id(run_id) else ():
+            return int(lane)
+        return None
+
     async def load(self, leases: Sequence[Lease]) -> Mapping[str, History]:
         """The past of claimed runs; their mail is counted before their mailboxes are read."""
         run_ids = [lease.run_id for lease in leases]

@@ -107,15 +107,15 @@ class PostgresStore:
             (run.run_id, run.lane, run.workflow, run.key, run.delay, run.parent_id, run.parent_node, run.value)
             for run in ordered
         ]
-        keys = [(run.workflow, run.key) for run in ordered if run.key is not None]
+        keys = [(run.workflow, run.key, run.run_id) for run in ordered if run.key is not None]
 
         async def work(connection: Connection) -> list[Started]:
             await connection.execute(self._q["add_runs"], *columns(new, 8))
             if not keys:
                 return [Started(run.run_id, "pending") for run in runs]
-            stored = await connection.fetch(self._q["find_key"], *columns(keys, 2))
-            known = {(workflow, key): Started(run_id, status) for workflow, key, run_id, status in stored}
-            return [Started(run.run_id, "pending") if run.key is None else known[run.workflow, run.key] for run in runs]
+            stored = await connection.fetch(self._q["find_key"], *columns(keys, 3))
+            known = {run_id: Started(*first) for run_id, *first in stored}
+            return [Started(run.run_id, "pending") if run.key is None else known[run.run_id] for run in runs]
 
         started = await self._connections.run(work)
         self._bell.ring()
@@ -155,13 +155,13 @@ class PostgresStore:
             found = await connection.fetchrow(self._q["ring"], run_id, name, value, key, waiting_only)
             if found is None:
                 return None
-            stored, wakes, parked, written = found
+            stored, wakes, parked, written, lane = found
             status: Status = stored
             if not written:
                 known = key is not None and await connection.fetchval(self._q["has_mail_key"], run_id, key)
-                return Delivered(accepted=bool(known), status=status, woken=False)
+                return Delivered(accepted=bool(known), status=status, woken=False, lane=lane)
             status = "running" if wakes and status == "suspended" else status
-            return Delivered(accepted=True, status=status, woken=wakes and parked)
+            return Delivered(accepted=True, status=status, woken=wakes and parked, lane=lane)
 
         delivered = await self._connections.run(work, repeatable=key is not None, waits=True)
         if delivered is not None and delivered.woken:

@@ -23,8 +23,10 @@ INSERT INTO stepwell_definitions (queue, workflow, fingerprint, outline)
 VALUES (:queue, :workflow, :fingerprint, :outline) RETURNING lane
 
 -- name: find_key
--- The first run of this workflow and key.
-SELECT id, status FROM stepwell_runs WHERE workflow = ? AND key = ?
+-- The first run of this workflow and key, with its input.
+SELECT r.id, r.status, i.value
+FROM stepwell_runs AS r LEFT JOIN stepwell_inputs AS i ON i.ref = r.ref
+WHERE r.workflow = ? AND r.key = ?
 
 -- name: next_ref
 -- The number of the next run: above every number that a run ever had, and above every one that has rows left, so that
@@ -159,7 +161,7 @@ VALUES (:ref, max(:n, (SELECT coalesce(max(n), 0) + 1 FROM stepwell_mailbox WHER
 
 -- name: find_addressee
 -- The run a signal is for.
-SELECT ref, status, awaiting, worker, mail FROM stepwell_runs WHERE id = ?
+SELECT ref, status, awaiting, worker, mail, lane FROM stepwell_runs WHERE id = ?
 
 -- name: has_mail_key
 -- Whether the run ever accepted this key.
@@ -287,3 +289,11 @@ SELECT ref FROM stepwell_runs WHERE id = ?
 -- name: find_ended
 -- The status of runs.
 SELECT id, status FROM stepwell_runs WHERE id IN (SELECT value FROM json_each(?))
+
+-- name: find_outline
+-- The outline of the workflow of a lane.
+SELECT outline FROM stepwell_definitions WHERE lane = ?
+
+-- name: lane_of
+-- The lane of a run.
+SELECT lane FROM stepwell_runs WHERE id = ?

@@ -64,6 +64,16 @@ class SqliteReader:
 
         return await self._turns.run(read)
 
+    async def outline(self, lane: int) -> bytes | None:
+        """The outline of the workflow whose runs wait in this lane."""
+        found = await self._turns.run(lambda connection: connection.execute(Q["find_outline"], (lane,)).fetchone())
+        return None if found is None else bytes(found[0])
+
+    async def lane(self, run_id: str) -> int | None:
+        """The lane of a run; None when there is no such run."""
+        found = await self._turns.run(lambda connection: connection.execute(Q["lane_of"], (run_id,)).fetchone())
+        return None if found is None else int(found[0])
+
     async def load(self, leases: Sequence[Lease]) -> Mapping[str, History]:
         """The past of claimed runs."""
 

@@ -136,10 +136,12 @@ class SqliteStore:
                 if run.key is not None:
                     name = (run.workflow, run.key)
                     found = known.get(name) or connection.execute(Q["find_key"], name).fetchone()
-                    answer = known[name] = Started(*found) if found else Started(run.run_id, "pending")
+                    answer = Started(*found) if found else Started(run.run_id, "pending", run.value)
+                    known[name] = answer
                 if answer is None or answer.run_id == run.run_id:
                     new.append(run)
-                answers.append(answer or Started(run.run_id, "pending"))
+                    answer = Started(run.run_id, "pending" if answer is None else answer.status)
+                answers.append(answer)
             add_runs(connection, self._clock.wall(), new)
             return answers
 
@@ -180,13 +182,13 @@ class SqliteStore:
             found = connection.execute(Q["find_addressee"], (run_id,)).fetchone()
             if found is None:
                 return None
-            ref, stored, awaiting, worker, mail = found
+            ref, stored, awaiting, worker, mail, lane = found
             status: Status = stored
             if key is not None and connection.execute(Q["has_mail_key"], (ref, key)).fetchone():
-                return Delivered(accepted=True, status=status, woken=False)
+                return Delivered(accepted=True, status=status, woken=False, lane=lane)
             wakes = awaiting == name
             if status in ENDED or (waiting_only and not wakes):
-                return Delivered(accepted=False, status=status, woken=False)
+                return Delivered(accepted=False, status=status, woken=False, lane=lane)
             letter = {
                 "ref": ref,
                 "n": min(mail, 1 << 62) + 1,
@@ -198,7 +200,7 @@ class SqliteStore:
             connection.execute(Q["add_mail"], {**letter, "key": key})
             connection.execute(Q["ring"], {"ref": ref, "now": self._clock.wall(), "wakes": wakes})
             status = "running" if wakes and status == "suspended" else status
-            return Delivered(accepted=True, status=status, woken=wakes and worker is None)
+            return Delivered(accepted=True, status=status, woken=wakes and worker is None, lane=lane)
 
         return await self._writer.run(write)
 

@@ -20,6 +20,7 @@ from stepwell.engine.logging_observer import LoggingObserver
 from stepwell.engine.observer import Observer, Observers
 from stepwell.engine.outlines import expected_signals
 from stepwell.engine.runtime import Runtime, SystemRuntime
+from stepwell.engine.session import AppSession, not_entered
 from stepwell.engine.settings import Settings
 from stepwell.engine.telling import tell_canceled
 from stepwell.engine.views import (
@@ -108,7 +109,8 @@ class Durable:
         self.url = url
         self._store = store_for(url, self._runtime)
         self._registry = Registry(workflows)
-        self._entered = False
+        self._session: AppSession | None = None
+        self._is_entering = False
 
     def __repr__(self) -> str:
         return f"<Durable {self.safe_url}: {', '.join(self._registry.names) or 'no workflows'}>"
@@ -129,33 +131,40 @@ class Durable:
         return self._registry.names
 
     async def __aenter__(self) -> Self:
-        if self._entered:
+        if self._is_entering or self._session is not None:
             raise DurableError("This Durable is entered already. Make another one for the same store.")
-        self._entered = True
+        self._is_entering = True
         try:
             await self._store.migrate()
             await self._store.open()
-        except BaseException:
-            self._entered = False
-            raise
+        finally:
+            self._is_entering = False
         self._events = Events()
         self._wakeup = Wakeup(self._store, self._runtime, self._events)
         self._lanes = Lanes(self._store, self._registry)
         self._waiters = Waiters(self._store, self._events, self._wakeup)
+        self._session = AppSession(self._runtime, self._store, self._waiters)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
     ) -> None:
-        self._entered = False
-        await self._store.close()
+        if self._session is None:
+            raise not_entered()
+        self._session.check()
+        try:
+            await self._session.close()
+        finally:
+            self._session = None
 
     async def ensure_tables(self) -> None:
         """Creates or upgrades the store's tables; entering does it too."""
+        self._check_place()
         await self._store.migrate()
 
     async def schema_status(self) -> SchemaStatus:
         """How the store's tables stand; changes nothing, and does not need the app to be entered."""
+        self._check_place()
         version, pending = await self._store.schema()
         return SchemaStatus(version, self._store.latest, pending)
 
@@ -313,12 +322,13 @@ class Durable:
 
         Leaving it claims nothing more, lets handlers end within `grace`, cancels the rest and gives their runs back.
         """
-        self._open_store()
+        session = self._opened()
         self._registry.check_children()
         chosen = (self._settings.queue,) if queues is None else tuple(checked_name(one, "A queue") for one in queues)
         if not chosen:
             raise DefinitionError("worker: queues are the names of one queue at least.")
         return Worker(
+            session=session,
             store=self._store,
             runtime=self._runtime,
             settings=self._settings,
@@ -368,7 +378,17 @@ class Durable:
             expected = outline is None or name in expected_signals(outline)
         return ResumeResult(answer.accepted, status_of(run_id, answer.status), expected)
 
+    def _opened(self) -> AppSession:
+        """Where it is entered; raises DurableError where it is not, or is called from elsewhere."""
+        if self._session is None:
+            raise not_entered()
+        self._session.check()
+        return self._session
+
     def _open_store(self) -> Store:
-        if not self._entered:
-            raise DurableError("This Durable is not entered. Use it inside `async with Durable(…) as app:`.")
+        self._opened()
         return self._store
+
+    def _check_place(self) -> None:
+        if self._session is not None:
+            self._session.check_place()

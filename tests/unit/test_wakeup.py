@@ -55,7 +55,8 @@ async def test_i4_a_look_for_changes_that_fails_for_an_unknown_reason_is_logged_
     wakeup = Wakeup(cast("Store", Stumbling()), runtime, events)
     wakeup.begin()
     await eventually(lambda: heard)
-    await wakeup.end()
+    wakeup.end()
+    await wakeup.ended()
     assert runtime.asked[0] > runtime.asked[1], "a look that failed is not to be repeated at once"
     assert caplog.text.count("Looking for changes failed") == 1
     assert "the look failed" in caplog.text

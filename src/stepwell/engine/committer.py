@@ -23,6 +23,8 @@ _RUNS = 256
 _BYTES = 1_000_000
 _LARGE = 64_000
 _BUSY_PAUSE = 0.005
+_CANCELED_WITHIN = 1.0
+"""How long the end of a commit that was given up is waited for; what still holds it up, a server, nobody waits for."""
 
 
 class RefusedError(Exception):
@@ -50,6 +52,7 @@ class Committer:
         self._large: deque[_Waiting] = deque()
         self._under_way: list[_Waiting] = []
         self._flushing: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     def commit(self, advance: Advance) -> asyncio.Future[Verdict]:
         """The store's verdict; raises RefusedError when this very advance cannot be stored."""
@@ -58,6 +61,9 @@ class Committer:
             if row.value is not None:
                 size += len(row.value)
         answer: asyncio.Future[Verdict] = self._loop.create_future()
+        if self._is_closed:
+            answer.set_result("lost")
+            return answer
         (self._large if size > _LARGE else self._waiting).append(_Waiting(advance, answer, size))
         if self._flushing is None:
             self._flushing = self._loop.create_task(self._flush(), name="stepwell-committer")
@@ -65,14 +71,19 @@ class Committer:
 
     async def close(self, seconds: float) -> None:
         """Waits until nothing is on its way; what a store that is away does not take by then is lost."""
-        if self._flushing is not None:
-            flushing = self._flushing
-            await asyncio.wait({flushing}, timeout=seconds)
-            flushing.cancel()
-            await asyncio.wait({flushing})
-        for one in (*self._under_way, *self._waiting, *self._large):
-            if not one.answer.done():
-                one.answer.set_result("lost")  # by us: nobody may wait for an answer that will never come
+        flushing = self._flushing
+        try:
+            if flushing is not None:
+                await asyncio.wait({flushing}, timeout=seconds)
+        finally:
+            self._is_closed = True
+            if flushing is not None:
+                flushing.cancel()
+            for one in (*self._under_way, *self._waiting, *self._large):
+                if not one.answer.done():
+                    one.answer.set_result("lost")  # by us: nobody may wait for an answer that will never come
+        if flushing is not None:
+            await asyncio.wait({flushing}, timeout=_CANCELED_WITHIN)
 
     async def _flush(self) -> None:
         try:
@@ -131,6 +142,8 @@ class Committer:
                 one.answer.set_result(verdict)
 
     def _again(self, one: _Waiting) -> None:
+        if self._is_closed:
+            return
         self._waiting.append(one)
         if self._flushing is None:
             self._flushing = self._loop.create_task(self._flush(), name="stepwell-committer")

@@ -51,17 +51,22 @@ class Heartbeat:
         self._asked_at: float | None = None
         self._complained = False
         self._stop: Callable[[], None] = _not_begun
-        self._finished: asyncio.Future[None] = self._loop.create_future()
+        self.finished: asyncio.Future[None] = self._loop.create_future()
+        """Done once the last beat has ended, after `halt`, and the connection is closed."""
         self.succeeded_at = runtime.monotonic()
 
     def start(self) -> None:
         """Begins to beat."""
         self._stop = self._runtime.repeat(self._beat_if_fit, self._every, self._close, "stepwell-heartbeat")
 
+    def halt(self) -> None:
+        """Has this beat be the last, if one is under way; never waits."""
+        self._stop()
+
     async def stop(self) -> None:
         """Beats no more."""
-        self._stop()
-        await self._finished
+        self.halt()
+        await asyncio.wait({self.finished})  # a bare await would cancel the future with its waiter
 
     def _beat_if_fit(self) -> None:
         try:
@@ -112,8 +117,8 @@ class Heartbeat:
         self._asked_at = None
 
     def _finish(self) -> None:
-        if not self._finished.done():
-            self._finished.set_result(None)
+        if not self.finished.done():
+            self.finished.set_result(None)
 
     def _tell(self, what: Callable[[], None]) -> None:
         try:

@@ -70,6 +70,7 @@ class Tenure:
         self._unknown: dict[str, int] = {}
         self._returned: dict[str, int] = {}
         self._background: asyncio.Task[None] | None = None
+        self._is_over = False
         self.heartbeat: Heartbeat | None = None
         self._fit_since = runtime.monotonic()
 
@@ -167,18 +168,36 @@ class Tenure:
         until = self.runtime.monotonic() + grace
         await self._ended_within(grace)
         self.cancel(tuple(self._held))
-        await self._ended_within(1.0)
-        if self._held:
-            self.performer.is_over = True
-            self.cancel(tuple(self._held))
-            await self._ended_within(1.0)
+        await self._end_handlers(1.0)
         await self._committer.close(max(until - self.runtime.monotonic(), 1.0))
+        self._is_over = True
         if self.heartbeat is not None:
             await self.heartbeat.stop()
-        try:
-            await self._store.retire(self.worker_id)
-        except StoreUnavailableError as error:
-            _log.warning("Worker %s cannot give its runs back; others will bury it: %s", self.worker_id, error)
+        await self._retire()
+
+    def drop(self) -> None:
+        """Stops all that is done under this id, beats and handlers, without waiting for their end."""
+        self.is_stopping = self._is_over = True
+        if self.heartbeat is not None:
+            self.heartbeat.halt()
+        if self._background is not None:
+            self._background.cancel()
+        # Not those that were cancelled before: a second cancel would take them what they need for their end.
+        self.cancel(run_id for run_id, (_, task) in self._held.items() if not task.cancelling())
+
+    async def end_quickly(self, seconds: float) -> None:
+        """What is left to do after `drop`, within so many seconds; a store that is slower frees the runs by lease."""
+        until = self.runtime.monotonic() + seconds
+        await self._end_handlers(seconds / 4)
+        await self._committer.close(seconds / 4)
+        retiring = asyncio.get_running_loop().create_task(self._retire(), name="stepwell-retire")
+        left = {retiring} if self.heartbeat is None else {retiring, self.heartbeat.finished}
+        await asyncio.wait(left, timeout=max(until - self.runtime.monotonic(), seconds / 4))
+        if not retiring.done():
+            retiring.cancel()
+            _log.warning("Worker %s could not give its runs back in time; its lease ends.", self.worker_id)
+            return
+        retiring.result()
 
     async def abandon(self) -> None:
         """Drops everything: the worker was buried, and its runs are others'."""
@@ -242,6 +261,20 @@ class Tenure:
             del self._held[drive.run_id]
         self._on_room()
 
+    async def _end_handlers(self, seconds: float) -> None:
+        """Waits so long for the end of handlers that were cancelled, and once more for what swallowed that."""
+        await self._ended_within(seconds)
+        if self._held:
+            self.performer.is_over = True
+            self.cancel(tuple(self._held))
+            await self._ended_within(seconds)
+
+    async def _retire(self) -> None:
+        try:
+            await self._store.retire(self.worker_id)
+        except StoreUnavailableError as error:
+            _log.warning("Worker %s cannot give its runs back; others will bury it: %s", self.worker_id, error)
+
     async def _ended_within(self, seconds: float) -> None:
         tasks = {task for _, task in self._held.values()}
         if tasks:
@@ -272,6 +305,8 @@ class Tenure:
 
     def _reconcile(self, leased: dict[str, int] | None, began: float) -> None:
         """Compares what the store says we hold with what we drive."""
+        if self._is_over:
+            return  # a beat that was under way when the worker stopped
         if leased is None:
             _log.error("Worker %s was buried; it drops its %d runs and begins anew.", self.worker_id, self.held)
             self._on_buried()

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from stepwell.errors import RunNotFoundError, StoreUnavailableError
+from stepwell.errors import DurableError, RunNotFoundError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from stepwell.core.model import Status
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stepwell.store.protocol import Store
 
 _log = logging.getLogger("stepwell.worker")
+_LEFT = "The app was left while result() waited for run {run_id}; the run goes on wherever a worker has it."
 
 
 class Waiters:
@@ -24,15 +25,15 @@ class Waiters:
         self._store = store
         self._events = events
         self._wakeup = wakeup
-        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+        self._waiting: dict[str, list[asyncio.Future[DurableError | None]]] = {}
         self._looking: asyncio.Task[None] | None = None
         self._again = False
         events.on_ended.append(self._ended)
         events.on_changed.append(self._look)
 
     async def ended(self, run_id: str, timeout: float | None) -> None:
-        """Returns when the run has ended; raises RunNotFoundError and TimeoutError."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Returns when the run has ended; raises RunNotFoundError, TimeoutError, and DurableError after `close`."""
+        future: asyncio.Future[DurableError | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(run_id, []).append(future)
         self._wakeup.begin()
         try:
@@ -41,14 +42,26 @@ class Waiters:
             done, _ = await asyncio.wait({future}, timeout=timeout)
             if not done:
                 raise TimeoutError(f"run {run_id} has not ended within {timeout:g} s; it goes on")
-            future.result()
+            error = future.result()
+            if error is not None:
+                raise error
         finally:
             waiting = self._waiting.get(run_id, [])
             if future in waiting:
                 waiting.remove(future)
                 if not waiting:
                     del self._waiting[run_id]
-            await self._wakeup.end()
+            self._wakeup.end()
+
+    def close(self) -> None:
+        """Ends all waits with an error: the app is being left, and nothing more would tell them of an end."""
+        waiting, self._waiting = self._waiting, {}
+        for run_id, futures in waiting.items():
+            for future in futures:
+                if not future.done():
+                    future.set_result(DurableError(_LEFT.format(run_id=run_id)))
+        if self._looking is not None:
+            self._looking.cancel()
 
     def _ended(self, run_id: str) -> None:
         if run_id in self._waiting:
@@ -58,10 +71,8 @@ class Waiters:
         if status in {"pending", "running"}:
             return
         for future in self._waiting.pop(run_id, []):
-            if status is None:
-                future.set_exception(RunNotFoundError(run_id))
-            else:
-                future.set_result(None)
+            if not future.done():
+                future.set_result(RunNotFoundError(run_id) if status is None else None)
 
     def _look(self) -> None:
         """Looks for all at once; when something changes during a look, looks again after it."""

@@ -29,6 +29,7 @@ class Wakeup:
         self._events = events
         self._users = 0
         self._looking: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
 
     def begin(self) -> None:
         """Somebody waits."""
@@ -36,13 +37,19 @@ class Wakeup:
         if self._looking is None and self._store.shared:
             self._looking = asyncio.get_running_loop().create_task(self._look(), name="stepwell-wakeup")
 
-    async def end(self) -> None:
+    def end(self) -> None:
         """Somebody waits no more."""
         self._users -= 1
         if self._users == 0 and self._looking is not None:
             looking, self._looking = self._looking, None
             looking.cancel()
-            await asyncio.wait({looking})
+            self._ending.add(looking)
+            looking.add_done_callback(self._ending.discard)
+
+    async def ended(self) -> None:
+        """Returns when no look is under way that is not wanted any more."""
+        while self._ending:
+            await asyncio.wait(set(self._ending))
 
     async def _look(self) -> None:
         pause = _BUSY_SECONDS

@@ -5,26 +5,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from contextlib import ExitStack, contextmanager, suppress
+from enum import Enum
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from stepwell.engine.events import Alarm, Events
 from stepwell.engine.lease import Judge
+from stepwell.engine.leaving import QUICK_SECONDS, through_cancels
 from stepwell.engine.perform import Performer
 from stepwell.engine.slots import Slots
 from stepwell.engine.tenure import Tenure
-from stepwell.errors import StoreUnavailableError
+from stepwell.errors import DurableError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
     from stepwell.engine.lanes import Lanes
     from stepwell.engine.runtime import Runtime
+    from stepwell.engine.session import AppSession
     from stepwell.engine.settings import Settings
     from stepwell.engine.wakeup import Wakeup
     from stepwell.store.protocol import Claimed, Store
 
+T = TypeVar("T")
 _log = logging.getLogger("stepwell.worker")
 _LONGEST_WAIT = 5.0
 _JUDGE_EVERY = 0.5
@@ -34,12 +38,24 @@ _AWAY_SECONDS = 0.5
 _MOST_A_CLAIM = 256
 
 
+class Stage(Enum):
+    """How far a worker's life has gone, as a message says it."""
+
+    NEW = "was not entered"
+    ENTERING = "is being entered"
+    INSIDE = "is entered already"
+    LEAVING = "is being left"
+    LEFT = "was left"
+    STOPPED_BY_APP = "was stopped when its app was left"
+
+
 class Worker:
     """An async context manager: entered, it claims and advances runs until it is left."""
 
     def __init__(
         self,
         *,
+        session: AppSession,
         store: Store,
         runtime: Runtime,
         settings: Settings,
@@ -51,6 +67,7 @@ class Worker:
         grace: float,
         queues: Sequence[str],
     ) -> None:
+        self._session = session
         self._store = store
         self._runtime = runtime
         self._settings = settings
@@ -62,15 +79,63 @@ class Worker:
         self._grace = grace
         self._queues = tuple(queues)
         self._alarm = Alarm()
+        self._stage = Stage.NEW
         self._stopping = False
         self._full = False
         self._turn = 0
         self._tenure: Tenure
         self._loops: list[asyncio.Task[None]] = []
         self._renewal: asyncio.Task[None] | None = None
-        self._sharing = ExitStack()
+        self._looking = ExitStack()
+        """What ends when the worker claims nothing more."""
+        self._working = ExitStack()
+        """What ends when its handlers have ended, too."""
+        self._gone = asyncio.Event()
 
     async def __aenter__(self) -> Self:
+        self._session.check()
+        if self._stage is not Stage.NEW:
+            raise DurableError(f"This worker {self._stage.value}. Make another one with app.worker().")
+        self._stage = Stage.ENTERING
+        self._session.workers.append(self)
+        self._gone.clear()
+        try:
+            await self._begin()
+        except BaseException:
+            self._stage = Stage.NEW
+            self._tell_gone()
+            raise
+        self._stage = Stage.INSIDE
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
+    ) -> None:
+        self._session.check_place()
+        if self._stage is Stage.STOPPED_BY_APP:
+            message = f"This worker {self._stage.value}, before it. Leave the worker first, then the app."
+            if error is None:
+                raise DurableError(message)
+            _log.warning("%s", message)  # what is being raised already tells more
+            return
+        if self._stage is not Stage.INSIDE:
+            raise DurableError(f"This worker {self._stage.value}, so it cannot be left.")
+        await self._stop(Stage.LEFT)
+
+    async def leave_with_app(self) -> None:
+        """Stops, since the app is left first; or waits, where the worker is being entered or left just now."""
+        if self._stage is Stage.INSIDE:
+            await self._stop(Stage.STOPPED_BY_APP)
+            return
+        try:
+            await self._gone.wait()
+        except asyncio.CancelledError:
+            if self._stage is Stage.LEAVING:
+                self._drop()
+            await through_cancels(self._gone_within(QUICK_SECONDS))
+            raise
+
+    async def _begin(self) -> None:
         self._slots = Slots(self._concurrency)
         self._threads = self._runtime.threads(self._thread_limit)
         self._performer = Performer(self._slots, self._threads, self._settings.step_timeout_micros)
@@ -78,41 +143,82 @@ class Worker:
         self._turn = int(self._runtime.draw() * len(lanes))  # or all workers would begin with the same one
         self._judge = Judge(self._runtime, self._store, self._settings.lease_micros, self._settings.observers)
         self._tenure = self._new_tenure()
-        await self._tenure.begin(socket.gethostname())
-        self._events.on_due.append(self._alarm.ring)
-        self._events.on_changed.append(self._alarm.ring)
-        self._events.on_canceled.append(self._cancel)
+        await self._enlist(self._tenure)
+        # From here on nothing waits, so that no cancel comes between: either all of it has begun, or nothing has.
+        self._looking.enter_context(_listed(self._events.on_due, self._alarm.ring))
+        self._looking.enter_context(_listed(self._events.on_changed, self._alarm.ring))
         self._wakeup.begin()
+        self._looking.callback(self._wakeup.end)
+        self._working.enter_context(_listed(self._events.on_canceled, self._cancel))
+        self._working.callback(self._threads.close)
         if self._store.shared:
-            self._sharing.enter_context(self._runtime.share_quickly())
+            self._working.enter_context(self._runtime.share_quickly())
         loop = asyncio.get_running_loop()
         self._loops = [loop.create_task(self._claim_on(), name="stepwell-claim")]
         if self._store.shared:
             self._loops.append(loop.create_task(self._judge_on(), name="stepwell-judge"))
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
-    ) -> None:
+    async def _stop(self, stage: Stage) -> None:
+        """Stops within the grace; when that is cancelled, at once: nothing of the worker outlives this call."""
+        self._stage = Stage.LEAVING
         self._stopping = True
         self._slots.close()
         self._threads.turn_away()
         self._tenure.is_stopping = True
+        try:
+            await self._wind_down()
+        except BaseException as error:
+            # First all that needs no waiting: should even the rest be cut short, no beat keeps the runs leased.
+            self._drop()
+            if not isinstance(error, GeneratorExit):
+                await through_cancels(self._end_quickly())
+            raise
+        finally:
+            self._looking.close()
+            self._working.close()
+            self._stage = stage
+            self._tell_gone()
+            self._events.due()
+
+    async def _wind_down(self) -> None:
+        """Claims nothing more, lets handlers end within the grace, and gives all runs back."""
         if self._renewal is not None:
             await asyncio.wait({self._renewal})
         for task in self._loops:
             task.cancel()
         await asyncio.wait(self._loops)
-        self._events.on_due.remove(self._alarm.ring)
-        self._events.on_changed.remove(self._alarm.ring)
-        await self._wakeup.end()
+        self._looking.close()
+        await self._wakeup.ended()
+        await self._tenure.stop(self._grace)
+
+    async def _end_quickly(self) -> None:
+        """What is left to do after `_drop`, within a moment; runs that are not given back are free by their lease."""
+        until = self._runtime.monotonic() + QUICK_SECONDS
+        await asyncio.wait(self._tasks, timeout=QUICK_SECONDS / 2)
+        self._tenure.drop()  # again: it may be one that a renewal had begun just then
         try:
-            await self._tenure.stop(self._grace)
-        finally:
-            self._events.on_canceled.remove(self._cancel)
-            self._threads.close()
-            self._sharing.close()
-            self._events.due()
+            await self._tenure.end_quickly(until - self._runtime.monotonic())
+        except Exception:  # noqa: BLE001  the cancel must be raised, whatever else goes wrong
+            _log.exception("Worker %s could not stop as it should; its lease ends.", self.worker_id)
+
+    def _drop(self) -> None:
+        """Stops all that this worker does, without waiting for its end."""
+        self._tenure.drop()
+        for task in self._tasks:
+            task.cancel()
+
+    @property
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [*self._loops, self._renewal] if self._renewal is not None else self._loops
+
+    def _tell_gone(self) -> None:
+        self._session.workers.remove(self)
+        self._gone.set()
+
+    async def _gone_within(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._gone.wait()
 
     @property
     def worker_id(self) -> str:
@@ -196,6 +302,20 @@ class Worker:
         )
         return tenure
 
+    async def _enlist(self, tenure: Tenure) -> None:
+        """Begins the tenure; nothing of it stays where that is cancelled, or the app was left meanwhile."""
+        try:
+            await tenure.begin(socket.gethostname())
+            if self._stage is Stage.ENTERING:
+                self._session.check()
+        except StoreUnavailableError:
+            raise
+        except BaseException as error:
+            tenure.drop()
+            if not isinstance(error, GeneratorExit):
+                await through_cancels(tenure.end_quickly(QUICK_SECONDS))
+            raise
+
     def _cancel(self, run_ids: list[str]) -> None:
         self._tenure.cancel(run_ids)
 
@@ -210,7 +330,7 @@ class Worker:
         await old.abandon()
         while not self._stopping:
             try:
-                await new.begin(socket.gethostname())
+                await self._enlist(new)
             except StoreUnavailableError as error:
                 _log.warning("Cannot enlist again: %s", error)
                 await self._runtime.sleep(_AWAY_SECONDS)
@@ -218,3 +338,13 @@ class Worker:
                 self._tenure = new
                 self._alarm.ring()
                 return
+
+
+@contextmanager
+def _listed(known: list[T], one: T) -> Iterator[None]:
+    """While entered, it is in the list."""
+    known.append(one)
+    try:
+        yield
+    finally:
+        known.remove(one)

@@ -20,6 +20,10 @@ Verdict: TypeAlias = Literal["ok", "done", "lost", "mail", "busy"]
 """*ok* applied; *done* had been applied before; *lost* the worker owns it no more; *mail* came; *busy* try again."""
 
 
+LEFT = "the app was left while this call was under way"
+"""Why a store that was closed meanwhile does nothing more."""
+
+
 class Lane(NamedTuple):
     """Where runs of one kind wait: a queue, and a workflow in one version."""
 
@@ -254,7 +258,10 @@ class Store(Protocol):
         """Connects; raises StoreUnavailableError or SchemaError."""
 
     async def close(self) -> None:
-        """Disconnects; what was acknowledged stays."""
+        """Disconnects; what was acknowledged stays, and a call that comes later raises StoreUnavailableError.
+
+        When it is cancelled, what is open closes by itself; it may be called again, to wait for that.
+        """
 
     async def migrate(self) -> None:
         """Creates or upgrades the tables, whoever else does it at once."""

@@ -87,6 +87,12 @@ class Bell:
             connection, self._connection = self._connection, None
             await disconnect(connection)
 
+    def terminate(self) -> None:
+        """Disconnects without a farewell, which may take its time."""
+        if self._ringing is not None:
+            self._ringing.cancel()
+        self._drop()
+
     async def _ring(self) -> None:
         try:
             while self._asked.is_set():

@@ -146,9 +146,15 @@ class Connections:
     async def close(self) -> None:
         """Closes them all."""
         self._closed = True
-        idle, self._idle = self._idle, []
-        for connection in idle:
-            await disconnect(connection)
+        while self._idle:
+            await disconnect(self._idle[-1])
+            self._idle.pop()
+
+    def terminate(self) -> None:
+        """Closes them all without a farewell, which may take its time."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().terminate()
 
     async def _run(self, work: Work[T], around: Around | None, seconds: float, *, repeatable: bool = True) -> T:
         """Tries once again on a fresh connection when one was lost, if the work may be done twice."""

@@ -71,8 +71,13 @@ class PostgresStore:
 
     async def close(self) -> None:
         """Disconnects."""
-        await self._bell.close()
-        await self._connections.close()
+        try:
+            await self._bell.close()
+            await self._connections.close()
+        except BaseException:
+            self._bell.terminate()
+            self._connections.terminate()
+            raise
 
     async def migrate(self) -> None:
         """Creates or upgrades the tables, whoever else does it at once."""

@@ -69,7 +69,11 @@ class SqliteStore:
             if missing or version > LATEST:
                 raise wrong_version(self._location, version)
             self._writer = InThread(self._location, self._clock, write=not self._location.read_only)
-            self._reading = InThread(self._location, self._clock, write=False)
+            try:
+                self._reading = InThread(self._location, self._clock, write=False)
+            except BaseException:
+                await self._writer.close()
+                raise
         else:
             self._writer = self._reading = InCaller(self._location, self._in_memory())
         self._reader = SqliteReader(self._reading, shared=self.shared)
@@ -81,10 +85,12 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Disconnects."""
-        await self._writer.close()
-        await self._reading.close()
-        for lock in self._locks.values():
-            lock.release()
+        try:
+            await self._writer.close()
+        finally:
+            await self._reading.close()
+            for lock in self._locks.values():
+                lock.release()
         if self._memory is not None:
             self._memory.close()
             self._memory = None

@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from stepwell.errors import StoreUnavailableError
+from stepwell.store.protocol import LEFT
 from stepwell.store.sqlite.connection import Location, connect, in_transaction, is_data_error, unavailable
 
 T = TypeVar("T")
@@ -61,16 +63,20 @@ class InCaller:
     def __init__(self, location: Location, connection: sqlite3.Connection) -> None:
         self._location = location
         self._connection = connection
+        self._is_closed = False
 
     async def run(self, operation: Operation[T]) -> T:
         """The operation's result, once its transaction has been committed."""
+        if self._is_closed:
+            raise StoreUnavailableError(self._location.url, LEFT)
         try:
             return in_transaction(self._connection, lambda: operation(self._connection), _never, write=True)
         except sqlite3.Error as error:
             raise _translated(self._location, error) from error
 
     async def close(self) -> None:
-        """Nothing to end: the connection is its owner's."""
+        """Runs nothing more; the connection is its owner's."""
+        self._is_closed = True
 
 
 @dataclass(slots=True)
@@ -93,20 +99,25 @@ class InThread:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._version = -1
         self._others_until = 0.0
+        self._is_closed = False
         self._looked_at = 0.0
         self._connection = connect(location, read_only=not write)
         clock.start_thread(self._main, f"stepwell-sqlite-{'writer' if write else 'reader'}")
 
     def run(self, operation: Operation[T]) -> asyncio.Future[T]:
         """The operation's result, once its transaction has been committed."""
+        if self._is_closed:
+            raise StoreUnavailableError(self._location.url, LEFT)
         turn = _Turn(operation, self._loop.create_future())
         self._waiting.put(turn)
         return turn.future
 
     async def close(self) -> None:
-        """Ends after what was asked before."""
-        self._waiting.put(None)
-        await self._ended
+        """Ends after what was asked before; by itself, if the wait for it is cancelled."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._waiting.put(None)
+        await asyncio.wait({self._ended})  # a bare await would cancel the future, and nobody could wait for it again
 
     def _main(self) -> None:
         going = True

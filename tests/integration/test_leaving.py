@@ -1,0 +1,197 @@
+"""Entering and leaving that is itself cancelled, at each of its awaits: nothing of a worker or an app lives on.
+
+A shutdown has a deadline that is shorter than the grace, Ctrl-C is pressed twice, a task group is torn down: and the
+process lives on, and must not keep the runs leased.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stepwell import Context, Durable, durable
+from tests.api import running_fixtures
+from tests.api.running_fixtures import PATIENCE, Gate
+from tests.interrupts import interrupted
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+url = running_fixtures.url
+MOST_AWAITS = 60
+
+
+def at_once(await_number: int) -> range:
+    """Cancelled at that await alone."""
+    return range(await_number, await_number + 1)
+
+
+def again_and_again(await_number: int) -> range:
+    """Cancelled at that await and each later one, as an anyio cancel scope does."""
+    return range(await_number, 10**9)
+
+
+def beats() -> list[str]:
+    """The threads that beat for a worker of this process."""
+    return [thread.name for thread in threading.enumerate() if "beat" in thread.name]
+
+
+def tasks_of_a_worker() -> list[str]:
+    """The tasks that only a worker has."""
+    names = ("claim", "judge", "renewal", "run-", "committer", "wakeup", "retire")
+    return [
+        task.get_name()
+        for task in asyncio.all_tasks()
+        if task.get_name().startswith(tuple(f"stepwell-{name}" for name in names))
+    ]
+
+
+async def nothing_lives(app: Durable) -> None:
+    """Fails the test where anything of a worker lives on."""
+    await eventually(lambda: not beats(), within=PATIENCE)
+    assert tasks_of_a_worker() == []
+    assert await app._store.workers() == []
+
+
+@pytest.mark.parametrize("cancels", [at_once, again_and_again])
+async def test_nothing_of_a_worker_outlives_its_leaving_wherever_that_is_cancelled(
+    url: str, cancels: Callable[[int], range]
+) -> None:
+    gate = Gate("done")
+    async with Durable(url, [durable("flow").step("work", gate.handler)]) as app:
+        started = await app.start("flow")
+        for number in range(1, MOST_AWAITS):
+            worker = app.worker(grace=0.01)
+            await worker.__aenter__()
+            await gate.entered(number)
+            reached = await interrupted(worker.__aexit__(None, None, None), cancels(number))
+            await nothing_lives(app)
+            assert gate.canceled == number
+            if not reached:
+                break
+        else:
+            pytest.fail("leaving never came to its end")
+        assert number > 3, "leaving waits for more than that"
+        gate.let()
+        async with app.worker():
+            assert await app.result(started.run_id, timeout=PATIENCE) == {"work": "done"}
+        assert set(gate.attempts) == {1}, "a stop is no failed attempt"
+
+
+async def test_leaving_under_a_deadline_shorter_than_the_grace_ends_with_the_deadline(url: str) -> None:
+    gate = Gate("done")
+    async with Durable(url, [durable("flow").step("work", gate.handler)]) as app:
+        worker = app.worker(grace=3600)
+        await worker.__aenter__()
+        started = await app.start("flow")
+        await gate.entered()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await worker.__aexit__(None, None, None)
+        await nothing_lives(app)
+        assert gate.canceled == 1
+        gate.let()
+        async with app.worker():
+            assert await app.result(started.run_id, timeout=PATIENCE) == {"work": "done"}
+
+
+async def test_a_handler_has_a_moment_to_end_after_its_leaving_was_cancelled(url: str) -> None:
+    gate, ended = Gate(), asyncio.Event()
+
+    async def tidy(ctx: Context) -> None:
+        try:
+            await gate.handler(ctx)
+        finally:
+            await asyncio.sleep(0.01)
+            ended.set()
+
+    async with Durable(url, [durable("flow").step("work", tidy)]) as app:
+        worker = app.worker(grace=3600)
+        await worker.__aenter__()
+        await app.start("flow")
+        await gate.entered()
+        await interrupted(worker.__aexit__(None, None, None), at_once(1))
+        assert ended.is_set()
+        await nothing_lives(app)
+
+
+async def test_a_handler_that_swallows_its_cancellation_does_not_hold_up_a_leaving_that_was_cancelled(url: str) -> None:
+    begun = asyncio.Event()
+
+    async def stubborn(ctx: Context) -> None:
+        begun.set()
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                continue
+
+    async with Durable(url, [durable("flow").step("work", stubborn)]) as app:
+        worker = app.worker(grace=3600)
+        await worker.__aenter__()
+        await app.start("flow")
+        await asyncio.wait_for(begun.wait(), PATIENCE)
+        await interrupted(worker.__aexit__(None, None, None), again_and_again(1))
+        await nothing_lives(app)
+
+
+async def test_nothing_of_a_worker_stays_wherever_its_entering_is_cancelled(url: str) -> None:
+    gate = Gate("done")
+    gate.let()
+    async with Durable(url, [durable("flow").step("work", gate.handler)]) as app:
+        for number in range(1, MOST_AWAITS):
+            worker = app.worker()
+            if not await interrupted(worker.__aenter__(), at_once(number)):
+                break
+            await nothing_lives(app)
+        else:
+            pytest.fail("entering never came to its end")
+        started = await app.start("flow")
+        assert await app.result(started.run_id, timeout=PATIENCE) == {"work": "done"}
+        await worker.__aexit__(None, None, None)
+        await nothing_lives(app)
+
+
+@pytest.mark.parametrize("cancels", [at_once, again_and_again])
+async def test_nothing_of_an_app_outlives_its_leaving_wherever_that_is_cancelled(
+    url: str, cancels: Callable[[int], range]
+) -> None:
+    gate = Gate("done")
+    for number in range(1, MOST_AWAITS):
+        app = Durable(url, [durable("flow").step("work", gate.handler)])
+        await app.__aenter__()
+        if number == 1 or url == "sqlite://":
+            await app.start("flow")
+        await app.worker(grace=0.01).__aenter__()
+        await gate.entered(number)
+        reached = await interrupted(app.__aexit__(None, None, None), cancels(number))
+        await eventually(lambda: not stepwell_threads(), within=PATIENCE)
+        assert tasks_of_a_worker() == []
+        assert gate.canceled == number
+        if not reached:
+            break
+    else:
+        pytest.fail("leaving never came to its end")
+
+
+def stepwell_threads() -> list[str]:
+    """The threads of this process that are stepwell's."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("stepwell")]
+
+
+async def test_an_app_whose_entering_is_cancelled_can_be_entered(url: str) -> None:
+    app = Durable(url, [durable("flow").step("work", Gate().handler)])
+    for number in range(1, MOST_AWAITS):
+        if not await interrupted(app.__aenter__(), at_once(number)):
+            break
+        await eventually(lambda: not stepwell_threads(), within=PATIENCE)
+    else:
+        pytest.fail("entering never came to its end")
+    started: Any = await app.start("flow")
+    assert (await app.status(started.run_id)).status == "pending"
+    await app.__aexit__(None, None, None)
+    await eventually(lambda: not stepwell_threads(), within=PATIENCE)

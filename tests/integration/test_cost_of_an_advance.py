@@ -74,8 +74,9 @@ def one_after_the_other(size: int, *, failing: bool = False, retrying: bool = Fa
 async def to_its_end(workflow: Workflow) -> None:
     try:
         await workflow.run()
-    except RunFailedError as error:
-        assert error.error.type == "Abort"
+    except RunFailedError as failed:
+        if failed.error.type != "Abort":
+            raise
 
 
 @pytest.mark.parametrize("how", [{}, {"failing": True}, {"retrying": True}], ids=["completes", "is undone", "retries"])

@@ -19,6 +19,7 @@ from stepwell.core.model import ASKED, JournalRow, RowStatus, RunState, Spawned
 from stepwell.core.nodes.sleep import until
 from stepwell.core.work import Work, asks, progress_of
 from stepwell.errors import Failure, PayloadError
+from stepwell.workflow.durations import latest
 from stepwell.workflow.policy import Abort, Policy, Retry, types_of
 
 _ATTEMPTS = frozenset({"retrying", "suspended"})
@@ -53,7 +54,9 @@ def failed(state: RunState, call: Call, error: BaseException, failure: Failure, 
     named = error.after_micros if isinstance(error, Retry) else None
     delay = call.policy.backoff.delay(call.attempt, draw) if named is None else named
     detail = ASKED if asks(call) else None
-    row = _row(state, call, "retrying", call.started_at, now, error=failure, detail=detail, retry_at=now + delay)
+    row = _row(
+        state, call, "retrying", call.started_at, now, error=failure, detail=detail, retry_at=latest(now + delay)
+    )
     return Record(row)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stepwell.errors import DefinitionError, RunNotFoundError
 from stepwell.workflow.durations import micros
+from stepwell.workflow.numbers import count, shown
 
 _KEY_LIMIT = 500
 
@@ -25,7 +26,7 @@ def checked_key(key: object) -> str | None:
         return None
     fits = isinstance(key, str) and 0 < len(key) <= _KEY_LIMIT and "\0" not in key
     if not fits or key != str(key).encode("utf-8", "replace").decode():
-        raise DefinitionError(f"A key is a string of 1 to {_KEY_LIMIT} characters, not {key!r:.100}.")
+        raise DefinitionError(f"A key is a string of 1 to {_KEY_LIMIT} characters, not {shown(key)}.")
     return str(key)
 
 
@@ -41,12 +42,13 @@ def checked_positive_duration(what: str, given: object) -> int:
     """A duration above zero in microseconds; raises DefinitionError, naming `what`."""
     length = checked_duration(what, given)
     if length == 0:
-        raise DefinitionError(f"{what} is above zero, not {given!r}.")
+        raise DefinitionError(f"{what} is above zero, not {shown(given)}.")
     return length
 
 
 def checked_count(what: str, given: object) -> int:
-    """A whole number from 1; raises DefinitionError, naming `what`."""
-    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
-        raise DefinitionError(f"{what} is a whole number from 1, not {given!r}.")
-    return given
+    """A whole number from 1 to a billion; raises DefinitionError, naming `what`."""
+    try:
+        return count(given, what)
+    except ValueError as error:
+        raise DefinitionError(f"{error}.") from None

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("stepwell.worker")
 BEATS_A_LEASE = 3.3
+_LONGEST_PAUSE_SECONDS = 3_600.0
+"""However long the lease is, a beat is not further from the next: no thread can wait for a century."""
 
 
 class Heartbeat:
@@ -42,7 +44,7 @@ class Heartbeat:
     ) -> None:
         self._runtime = runtime
         self._heart = heart
-        self._every = lease_seconds / BEATS_A_LEASE
+        self._every = min(lease_seconds / BEATS_A_LEASE, _LONGEST_PAUSE_SECONDS)
         self._blocked_after = lease_seconds / 2
         self._on_beat = on_beat
         self._longest_timeout = longest_timeout

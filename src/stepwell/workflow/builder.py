@@ -27,6 +27,7 @@ from stepwell.workflow.nodes import (
     names_of,
     plan_of,
 )
+from stepwell.workflow.numbers import count, shown
 from stepwell.workflow.policy import POLICY_OPTIONS, Policy, PolicyOptions, policy_from
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
@@ -224,8 +225,10 @@ class Workflow:
         most: object = max_iterations
         if most is _UNSET:
             raise DefinitionError(f"{where} needs max_iterations, a whole number from 1.")
-        if not isinstance(most, int) or isinstance(most, bool) or most < 1:
-            raise DefinitionError(f"{where}: max_iterations is a whole number from 1, not {max_iterations!r}.")
+        try:
+            count(most, "max_iterations")
+        except ValueError as error:
+            raise DefinitionError(f"{where}: {error}.") from None
         _functions(where, until=until, feedback=feedback, map_input=map_input, compensate=compensate, when=when)
         if pause is not None:
             _check_wait(where, "pause", pause)
@@ -296,7 +299,7 @@ class Workflow:
         _known(where, unknown, "map_input", "compensate", "when")
         _functions(where, map_input=map_input, compensate=compensate, when=when)
         if not isinstance(workflow, (str, Workflow)):
-            raise DefinitionError(f"{where}: a child is a Workflow or the name of one, not {workflow!r}.")
+            raise DefinitionError(f"{where}: a child is a Workflow or the name of one, not {shown(workflow)}.")
         child = workflow.name if isinstance(workflow, Workflow) else checked_name(workflow, f"{where}: a child's name")
         return self._add(where, ChildWorkflow(name, child, map_input, compensate, when))
 
@@ -333,20 +336,20 @@ class Workflow:
 def checked_name(name: object, what: str) -> str:
     """The name itself; raises DefinitionError, beginning with `what`, for one that may not be."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise DefinitionError(f"{what} is 1 to 100 ASCII letters, digits and _ - . :, not {name!r}.")
+        raise DefinitionError(f"{what} is 1 to 100 ASCII letters, digits and _ - . :, not {shown(name)}.")
     return str(name)
 
 
 def _branches(where: str, option: str, given: object) -> Mapping[str, Branch]:
     if not isinstance(given, Mapping):
-        raise DefinitionError(f"{where}: {option} are a mapping of names to handlers, not {given!r}.")
+        raise DefinitionError(f"{where}: {option} are a mapping of names to handlers, not {shown(given)}.")
     if not given:
         raise DefinitionError(f"{where} is empty: it needs one of its {option} at least.")
     branches: dict[str, Branch] = {}
     for name, branch in given.items():
         checked_name(name, f"{where}: a name in its {option}")
         if not isinstance(branch, Branch) and not callable(branch):
-            raise DefinitionError(f'{where}: "{name}" is a function or a Branch, not {branch!r}.')
+            raise DefinitionError(f'{where}: "{name}" is a function or a Branch, not {shown(branch)}.')
         branches[name] = branch if isinstance(branch, Branch) else Branch(branch)
     return MappingProxyType(branches)
 
@@ -354,12 +357,12 @@ def _branches(where: str, option: str, given: object) -> Mapping[str, Branch]:
 def _functions(where: str, **given: object) -> None:
     for option, function in given.items():
         if function is not None and not callable(function):
-            raise DefinitionError(f"{where}: {option} is a function, not {function!r}.")
+            raise DefinitionError(f"{where}: {option} is a function, not {shown(function)}.")
 
 
 def _given(where: str, option: str, function: object) -> Function:
     if not callable(function):
-        raise DefinitionError(f"{where}: {option} is a function, not {function!r}.")
+        raise DefinitionError(f"{where}: {option} is a function, not {shown(function)}.")
     return function
 
 
@@ -378,7 +381,7 @@ def _policy(where: str, options: PolicyOptions, *known: str) -> Policy:
 def _check_wait(where: str, option: str, pause: object) -> None:
     if isinstance(pause, type) or not (callable(pause) or isinstance(pause, (datetime, timedelta, int, float))):
         kinds = "a duration, an aware datetime or a function giving one"
-        raise DefinitionError(f"{where}: {option} is {kinds}, not {pause!r}.")
+        raise DefinitionError(f"{where}: {option} is {kinds}, not {shown(pause)}.")
     try:
         if isinstance(pause, datetime):
             instant(pause, option)

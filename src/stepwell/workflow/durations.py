@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
+
+from stepwell.workflow.numbers import is_number, shown
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _LONGEST_DAYS = 366_000
 """A thousand years: what is longer is a mistake, and would leave the range of dates."""
+_FIRST = datetime.min.replace(tzinfo=UTC)
+_LAST = datetime.max.replace(tzinfo=UTC)
+"""The ends of the range of dates: what is stored within them can be shown in UTC."""
+_LAST_MICROS = (_LAST - EPOCH) // _MICROSECOND
 
 Duration: TypeAlias = timedelta | float
 """A length of time: a `timedelta` or seconds."""
@@ -19,21 +24,29 @@ def micros(duration: object, what: str) -> int:
     """The duration in whole microseconds. Raises ValueError, naming `what`, for anything else or below zero."""
     if isinstance(duration, timedelta):
         length = duration
-    elif isinstance(duration, (int, float)) and not isinstance(duration, bool) and math.isfinite(duration):
-        length = timedelta(seconds=min(max(duration, -1.0), (_LONGEST_DAYS + 1) * 86_400.0))
+    elif isinstance(duration, int) and not isinstance(duration, bool):
+        length = timedelta(seconds=min(max(int(duration), -1), (_LONGEST_DAYS + 1) * 86_400))
+    elif isinstance(duration, float) and is_number(duration):
+        length = timedelta(seconds=min(max(float(duration), -1.0), (_LONGEST_DAYS + 1) * 86_400.0))
     else:
-        raise ValueError(f"{what} is a timedelta or seconds, not {duration!r}")
-    if length < timedelta(0):
-        raise ValueError(f"{what} is below zero: {duration!r}")
+        raise ValueError(f"{what} is a timedelta or seconds, not {shown(duration)}")
+    if length < timedelta(0) or (isinstance(duration, float) and duration < 0):
+        raise ValueError(f"{what} is below zero: {shown(duration)}")
     if length > timedelta(days=_LONGEST_DAYS):
-        raise ValueError(f"{what} is longer than a thousand years: {duration!r}")
+        raise ValueError(f"{what} is longer than a thousand years: {shown(duration)}")
     return length // _MICROSECOND
 
 
 def instant(moment: datetime, what: str) -> int:
-    """The instant in microseconds since 1970 (UTC). Raises ValueError, naming `what`, for a naive datetime."""
+    """The instant in microseconds since 1970 (UTC).
+
+    Raises ValueError, naming `what`, for a naive datetime and for one that UTC cannot write: before the year 1 or after
+    the year 9999 there.
+    """
     if moment.utcoffset() is None:
-        raise ValueError(f"{what} is a datetime without a time zone: {moment!r}")
+        raise ValueError(f"{what} is a datetime without a time zone: {shown(moment)}")
+    if not _FIRST <= moment <= _LAST:
+        raise ValueError(f"{what} is outside of the years 1 to 9999 in UTC: {shown(moment)}")
     return (moment - EPOCH) // _MICROSECOND
 
 
@@ -46,4 +59,9 @@ def wake_at(pause: object, now: int, what: str) -> int:
     """The instant at which a wait begun at `now` ends: after a duration, or at an aware datetime."""
     if isinstance(pause, datetime):
         return instant(pause, what)
-    return now + micros(pause, what)
+    return latest(now + micros(pause, what))
+
+
+def latest(at: int) -> int:
+    """The instant, or the last one there is: what a clock that is far ahead adds to must be readable."""
+    return min(at, _LAST_MICROS)

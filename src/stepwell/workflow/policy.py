@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypedDict
 
 from stepwell.errors import DefinitionError
 from stepwell.workflow.durations import Duration, micros
+from stepwell.workflow.numbers import count, is_number, shown
 
 ExceptionTypes = type[BaseException] | tuple[type[BaseException], ...]
 
 _SECOND = 1_000_000
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 class Retry(Exception):
-    """Raised by a handler: this attempt failed, and the next one may begin after `after` (None: its policy's wait)."""
+    """Raised by a handler: this attempt failed, and the next one may begin after `after` (None: its policy's wait).
+
+    Made with an `after` that is no duration it raises DefinitionError instead.
+    """
 
     def __init__(self, why: str = "", *, after: Duration | None = None) -> None:
         super().__init__(why)
         self.after = after
-        self.after_micros = None if after is None else micros(after, "Retry's after")
+        try:
+            self.after_micros = None if after is None else micros(after, "Retry's after")
+        except ValueError as error:
+            raise DefinitionError(f"{error}.") from None
 
 
 class Abort(Exception):
@@ -61,10 +63,10 @@ class Backoff:
             first, most = micros(initial, "Backoff's initial"), micros(maximum, "Backoff's maximum")
         except ValueError as error:
             raise DefinitionError(f"{error}.") from None
-        if not _is_number(factor) or factor < 1:
-            raise DefinitionError(f"Backoff's factor is a number from 1, not {factor!r}.")
-        if not _is_number(jitter) or not 0 <= jitter <= 1:
-            raise DefinitionError(f"Backoff's jitter is a share from 0 to 1, not {jitter!r}.")
+        if not is_number(factor) or factor < 1:
+            raise DefinitionError(f"Backoff's factor is a number from 1, not {shown(factor)}.")
+        if not is_number(jitter) or not 0 <= jitter <= 1:
+            raise DefinitionError(f"Backoff's jitter is a share from 0 to 1, not {shown(jitter)}.")
         values = {"initial": initial, "factor": factor, "maximum": maximum, "jitter": jitter}
         for name, value in {**values, "_initial": first, "_maximum": most}.items():
             object.__setattr__(self, name, value)
@@ -132,16 +134,14 @@ DEFAULT_POLICY = Policy()
 
 def policy_from(where: str, options: PolicyOptions) -> Policy:
     """The checked policy; raises DefinitionError that begins with `where`."""
-    max_retries: object = options.get("max_retries", 3)
-    if not isinstance(max_retries, int) or isinstance(max_retries, bool) or max_retries < 0:
-        raise DefinitionError(f"{where}: max_retries is a whole number from 0, not {max_retries!r}.")
     timeout = options.get("timeout")
     try:
+        max_retries = count(options.get("max_retries", 3), "max_retries", 0)
         limit = None if timeout is None else micros(timeout, "timeout")
     except ValueError as error:
         raise DefinitionError(f"{where}: {error}.") from None
     if limit == 0:
-        raise DefinitionError(f"{where}: timeout is above zero, not {timeout!r}.")
+        raise DefinitionError(f"{where}: timeout is above zero, not {shown(timeout)}.")
     retry_on = _exception_types(where, "retry_on", options.get("retry_on", Exception))
     give_up_on = _exception_types(where, "give_up_on", options.get("give_up_on", ()))
     backoff = _backoff_from(where, options.get("retry_backoff", "exponential"))
@@ -163,11 +163,11 @@ def _backoff_from(where: str, backoff: object) -> Backoff | Linear | Constant:
                 raise DefinitionError(f"{where}: {error}.") from None
         case _:
             known = '"exponential", "linear", a Backoff or a duration'
-            raise DefinitionError(f"{where}: retry_backoff is {known}, not {backoff!r}.")
+            raise DefinitionError(f"{where}: retry_backoff is {known}, not {shown(backoff)}.")
 
 
 def _exception_types(where: str, option: str, given: object) -> ExceptionTypes:
     types = given if isinstance(given, tuple) else (given,)
     if not all(isinstance(one, type) and issubclass(one, BaseException) for one in types):
-        raise DefinitionError(f"{where}: {option} is an exception class or a tuple of them, not {given!r}.")
+        raise DefinitionError(f"{where}: {option} is an exception class or a tuple of them, not {shown(given)}.")
     return types

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from stepwell import Durable
+    from stepwell.core.model import MessageName
     from stepwell.store.protocol import (
         Advance,
         Claimed,
         Definition,
         Delivered,
+        Found,
         Heart,
         History,
         Lease,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         Started,
         Store,
         Verdict,
+        Wanted,
         WorkerRow,
     )
 
@@ -43,7 +46,7 @@ def parks(worker_id: str, advances: Sequence[Advance]) -> bool:
 
 def times_out(worker_id: str, advances: Sequence[Advance]) -> bool:
     """A batch with an outcome that rests on the absence of mail."""
-    return any(one.seen is not None and one.rows for one in advances)
+    return any(one.absent is not None and one.rows for one in advances)
 
 
 def _always(*arguments: Any) -> bool:
@@ -231,9 +234,14 @@ class FaultyStore:
         answer: Claimed = await self._through("claim", worker_id, lanes, limit, suspects)
         return answer
 
-    async def load(self, leases: Sequence[Lease]) -> Mapping[str, History]:
+    async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
         """As the protocol says, or a fault."""
-        answer: Mapping[str, History] = await self._through("load", leases)
+        answer: Mapping[str, History] = await self._through("load", wanted)
+        return answer
+
+    async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
+        """As the protocol says, or a fault."""
+        answer: Found = await self._through("find_message", lease, name, after)
         return answer
 
     async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from stepwell.core.model import JournalRow
+from stepwell.core.model import JournalRow, MessageName
+from stepwell.errors import Failure
 from stepwell.store.protocol import Advance, Definition, Filter, Lane, NewRun, Post
 from stepwell.store.sqlite.store import SqliteStore
+from tests.mailboxes import unread_of
 from tests.postgres import MovedStore, moved_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from stepwell.errors import Failure
     from stepwell.store.protocol import Heart, Lease, RunRow, Snapshot, Store, Verdict
     from tests.moving_clock import MovingClock
 
@@ -81,7 +82,20 @@ def parked(lease: Lease, *rows: JournalRow, **changes: Any) -> Advance:
 
 def awaiting(lease: Lease, name: str, *, seen: int | None = None, due_at: int | None = None) -> Advance:
     """An advance by which the run waits for a signal."""
-    return parked(lease, awaiting=name, seen=lease.mail if seen is None else seen, due_at=due_at, wake_at=due_at)
+    seen = lease.mail if seen is None else seen
+    absent = MessageName("signal", name)
+    return parked(lease, awaiting=name, absent=absent, seen=seen, due_at=due_at, wake_at=due_at)
+
+
+def awaiting_child(lease: Lease, *rows: JournalRow, node: str = "child", seen: int = 0) -> Advance:
+    """An advance by which the run waits for the end of a child."""
+    return parked(lease, *rows, absent=MessageName("child", node), seen=seen)
+
+
+def timed_out(lease: Lease, name: str, *, seen: int | None = None) -> Advance:
+    """An advance by which the wait for a signal has failed; the run stays with its worker."""
+    failure = row(lease, status="failed", value=None, error=Failure("wait", "SignalTimeout", "none came"))
+    return advance(lease, failure, absent=MessageName("signal", name), seen=lease.mail if seen is None else seen)
 
 
 def ended(lease: Lease, *rows: JournalRow, status: str = "completed", post: Post | None = None) -> Advance:
@@ -175,8 +189,7 @@ class Keeper:
 
     async def letters(self, lease: Lease) -> list[tuple[int, str, bytes | None]]:
         """The run's unread mail: number, name and value."""
-        history = (await self.store.load([lease]))[lease.run_id]
-        return [(mail.n, mail.name, mail.value) for mail in history.mailbox]
+        return [(mail.n, mail.name, mail.value) for mail in await unread_of(self.store, lease)]
 
     async def signal(self, run_id: str, name: str = "go", value: bytes = b"1", *, key: str | None = None) -> bool:
         """Whether a signal was accepted, by a run that may not wait for it yet."""

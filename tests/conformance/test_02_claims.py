@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stepwell.core.model import Mail
+from stepwell.core.model import Mail, MessageName
 from stepwell.errors import Failure
+from stepwell.store.protocol import Found, Wanted
 from tests.conformance.keeper import (
     EVERY,
     Keeper,
@@ -26,6 +27,8 @@ from tests.moving_clock import NOON, SECOND
 
 if TYPE_CHECKING:
     from stepwell.store.protocol import Store
+
+GO = MessageName("signal", "go")
 
 
 async def crashed_twice(keeper: Keeper, runs: int) -> list[str]:
@@ -195,33 +198,38 @@ async def test_the_journal_is_loaded_as_it_was_committed_in_order(keeper: Keeper
         row(lease, 3, node="turns", item="#1", phase="undo", kind="compensate", value=None, finished_at=1),
     ]
     assert await keeper.commit(advance(lease, *rows)) == ["ok"]
-    history = (await store.load([lease]))[lease.run_id]
-    assert history.rows == rows
-    assert (history.mailbox, history.mail) == ([], 0)
+    history = (await store.load([Wanted(lease, GO)]))[lease.run_id]
+    assert history == (rows, Found(GO, 0, None))
 
 
-async def test_unread_mail_is_loaded_in_the_order_it_came(keeper: Keeper, store: Store) -> None:
+async def test_the_first_unread_message_of_the_name_alone_is_loaded(keeper: Keeper, store: Store) -> None:
     lease = await keeper.leased()
     child = await keeper.leased(parent_id=lease.run_id, parent_node="child")
     for number in range(3):
         await keeper.signal(lease.run_id, "go", b"%d" % number)
     await keeper.commit(ended(child, post=end_of_child(lease, error=Failure("child", "ChildFailed", "why"))))
     await keeper.commit(advance(lease, row(lease), consumed=(2,)))
-    history = (await store.load([lease]))[lease.run_id]
-    assert history.mail == 4
-    assert history.mailbox == [
-        Mail(1, "signal", "go", b"0", None),
-        Mail(3, "signal", "go", b"2", None),
-        Mail(4, "child", "child", None, Failure("child", "ChildFailed", "why")),
-    ]
+    end = Mail(4, "child", "child", None, Failure("child", "ChildFailed", "why"))
+    for name, messages in (
+        (GO, [Mail(1, "signal", "go", b"0", None), Mail(3, "signal", "go", b"2", None)]),
+        (MessageName("child", "child"), [end]),
+        (MessageName("signal", "child"), []),
+        (MessageName("signal", "other"), []),
+    ):
+        history = (await store.load([Wanted(lease, name)]))[lease.run_id]
+        assert history.found == Found(name, 4, messages[0] if messages else None)
+        after = 0
+        for message in [*messages, None]:
+            assert await store.find_message(lease, name, after) == Found(name, 4, message)
+            after = 0 if message is None else message.n
+    assert (await store.load([Wanted(lease)]))[lease.run_id].found == Found(None, 4, None)
 
 
 async def test_i6_a_signal_between_claim_and_load_is_in_what_is_loaded(keeper: Keeper, store: Store) -> None:
     lease = await keeper.leased()
     await keeper.signal(lease.run_id, "go", b"7")
-    history = (await store.load([lease]))[lease.run_id]
-    assert (lease.mail, history.mail) == (0, 1)
-    assert history.mailbox == [Mail(1, "signal", "go", b"7", None)]
+    history = (await store.load([Wanted(lease, GO)]))[lease.run_id]
+    assert (lease.mail, history.found) == (0, Found(GO, 1, Mail(1, "signal", "go", b"7", None)))
 
 
 async def test_many_runs_are_loaded_at_once(keeper: Keeper, store: Store) -> None:
@@ -229,7 +237,7 @@ async def test_many_runs_are_loaded_at_once(keeper: Keeper, store: Store) -> Non
         await keeper.start()
     leases = await keeper.claim()
     await keeper.commit(*(step(lease) for lease in leases[::2]))
-    histories = await store.load(leases)
+    histories = await store.load([Wanted(lease) for lease in leases])
     assert [len(histories[lease.run_id].rows) for lease in leases] == [1, 0] * 10
 
 

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conformance.keeper import Keeper, advance, awaiting, end_of_child, ended, grown, ids, parked, row, step
+from tests.conformance.keeper import (
+    Keeper,
+    advance,
+    awaiting,
+    awaiting_child,
+    end_of_child,
+    ended,
+    grown,
+    ids,
+    parked,
+    row,
+    step,
+)
+from tests.mailboxes import unread_of
 from tests.moving_clock import NOON, SECOND
 
 if TYPE_CHECKING:
@@ -91,7 +104,7 @@ async def test_i4_the_living_parent_of_a_canceled_run_is_told_and_due(keeper: Ke
     assert (await keeper.stored(root.run_id)).status == "running"
     (again,) = await keeper.claim("bob")
     assert (again.run_id, again.mail) == (root.run_id, 1)
-    (mail,) = (await store.load([again]))[root.run_id].mailbox
+    (mail,) = await unread_of(store, again)
     assert (mail.kind, mail.name, mail.value) == ("child", "child", None)
     assert mail.error is not None
     assert (mail.error.node, mail.error.type) == ("child", "ChildCanceled")
@@ -109,7 +122,7 @@ async def test_i8_a_parent_that_drives_at_the_moment_hears_of_the_cancel_too(kee
     parent = await keeper.leased()
     child = await keeper.leased("bob", parent_id=parent.run_id, parent_node="child")
     await store.cancel(child.run_id)
-    assert await keeper.commit(parked(parent, seen=0)) == ["mail"]
+    assert await keeper.commit(awaiting_child(parent)) == ["mail"]
     assert len(await keeper.letters(parent)) == 1
 
 

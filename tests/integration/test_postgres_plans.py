@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stepwell.core.model import MessageName
 from stepwell.engine.runtime import SystemRuntime
 from stepwell.store.postgres.sql import queries
-from stepwell.store.protocol import Definition, Filter, Lane, NewRun
+from stepwell.store.protocol import Definition, Filter, Lane, NewRun, Wanted
 from tests.conformance.keeper import awaiting, end_of_child, ended, grown, parked, row, step
 from tests.plans import Plan, Told, telling
 from tests.postgres import apart
@@ -31,12 +32,13 @@ WHEN = ("on a few rows", "with the plans from then", "never analysed", "analysed
 HOT = {"runs", "journal", "mailbox", "inputs"}
 INDEXES = {
     "cancel": "runs_pkey",
-    "change": "runs_pkey mailbox_pkey",
+    "change": "runs_pkey mailbox_pkey mailbox_unread",
     "claim": "runs_due runs_suspect runs_pkey inputs_pkey",
     "extend": "runs_pkey",
     "find_ended": "runs_pkey",
     "find_family": "runs_pkey",
     "find_key": "runs_key",
+    "find_messages": "mailbox_unread",
     "find_ref": "runs_pkey",
     "find_run": "runs_pkey inputs_pkey",
     "find_tree": "runs_pkey runs_parent",
@@ -58,11 +60,10 @@ INDEXES = {
     "list_workers": "runs_worker",
     "lock_family": "runs_pkey",
     "mail_count": "runs_pkey",
-    "mailbox_of": "mailbox_pkey",
     "post": "runs_pkey",
     "ring": "runs_pkey",
     "sweep_orphans": "runs_worker runs_pkey",
-    "sweep_stranded": "runs_status runs_parent mailbox_pkey runs_pkey",
+    "sweep_stranded": "runs_status runs_parent mailbox_unread runs_pkey",
     "telling_rows": "journal_pkey",
 }
 """The indexes by which a query reads the tables that grow."""
@@ -145,15 +146,19 @@ async def use(store: PostgresStore, beside: Any, worker: str) -> None:
     one, two, three, four, five, six = (grown(lease) for lease in leases)
     for _ in range(2):
         assert await store.deliver(four.run_id, "go", b"1", key="mine", waiting_only=False)
-    history = (await store.load(leases))[four.run_id]
+    assert await store.deliver(one.run_id, "other", b"1", key=None, waiting_only=False)
+    name = MessageName("signal", "go")
+    found = (await store.load([Wanted(lease, name) for lease in leases]))[four.run_id].found.message
+    assert found is not None
     used = ended(four, row(four))
-    used.consumed = [history.mailbox[-1].n]
+    used.consumed = [found.n]
+    assert (await store.find_message(four, name, found.n)).message is None
     spawned = [NewRun(host.new_id(), lanes[0], "flow0", b"{}", parent_id=two.run_id, parent_node="child")]
     verdicts = await store.commit(
         worker,
         [
             awaiting(one, "go"),
-            parked(two, row(two), spawned=spawned, seen=two.mail),
+            parked(two, row(two), spawned=spawned),
             ended(three, row(three), post=end_of_child(two)),
             used,
             ended(five, status="failed"),

@@ -10,7 +10,10 @@ import asyncpg
 import pytest
 
 from stepwell import Context, Durable, durable
+from stepwell.core.model import MessageName
 from stepwell.store.postgres.sql import columns
+from stepwell.store.postgres.store import PostgresStore
+from tests.conformance.keeper import awaiting
 from tests.faulty import make_faulty
 from tests.gates import Gate
 from tests.postgres import Server, fresh_url
@@ -202,3 +205,25 @@ async def test_a_connection_for_notifications_that_is_given_up_half_made_is_clos
         await asyncio.wait({looking})
         listening.release()
         await eventually(lambda: proxy.connections == before, within=PATIENCE)
+
+
+@pytest.mark.parametrize("name", ["go", "other"])
+async def test_i6_a_message_that_the_snapshot_of_a_park_lacks_refuses_it(url: str, name: str) -> None:
+    """The park's statement has its snapshot and then waits; what is committed meanwhile is counted, and not there."""
+    async with keeper_of(url) as keeper, rival_of(url) as rival:
+        lease = await keeper.leased()
+        store = keeper.store
+        assert isinstance(store, PostgresStore)
+        locking = "= ANY($2::uuid[] || $16::uuid[])"
+        assert store._q["change"].count(locking) == 1
+        gated = f"{locking} AND (SELECT pg_advisory_xact_lock_shared(7)) IS NOT NULL"
+        store._q["change"] = store._q["change"].replace(locking, gated)
+        await rival.execute("SELECT pg_advisory_lock(7)")
+        parking = asyncio.create_task(keeper.commit(awaiting(lease, "go", seen=0)))
+        await rival.until_waiting()
+        await rival.signal(lease.run_id, name, b"7")
+        await rival.execute("SELECT pg_advisory_unlock(7)")
+        assert await parking == ["mail"]
+        found = await store.find_message(lease, MessageName("signal", "go"), 0)
+        assert (found.mail, found.message is not None) == (1, name == "go")
+        assert await keeper.commit(awaiting(lease, "go", seen=1)) == ["ok"]

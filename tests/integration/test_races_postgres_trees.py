@@ -17,7 +17,7 @@ import pytest
 from stepwell import Context, Durable, RunFailedError, durable
 from stepwell.store.postgres.commit import commit
 from stepwell.store.protocol import Filter, NewRun, Post
-from tests.conformance.keeper import ended, ids, parked
+from tests.conformance.keeper import awaiting_child, ended, ids, parked
 from tests.gates import Gate
 from tests.postgres import fresh_url
 from tests.proxy import Proxy
@@ -107,10 +107,10 @@ async def test_i4_a_parent_that_is_parking_when_its_child_is_canceled_hears_of_i
         ending = proxy.hold(statements(url)["cancel"])
         canceling = asyncio.create_task(other.store.cancel(child.run_id))
         await ending.reached()
-        assert await keeper.commit(parked(parent, seen=0)) == ["busy"]
+        assert await keeper.commit(awaiting_child(parent)) == ["busy"]
         ending.release()
         assert await canceling == [child.run_id]
-        assert await keeper.commit(parked(parent, seen=0)) == ["mail"]
+        assert await keeper.commit(awaiting_child(parent)) == ["mail"]
         assert [name for _, name, _ in await keeper.letters(parent)] == ["child"]
 
 

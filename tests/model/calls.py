@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from stepwell.core.model import JournalRow
+from stepwell.core.model import JournalRow, MessageName
 from stepwell.store.protocol import Advance, NewRun, Post
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ LANES = 2
 WORKERS = ("ann", "bob", "eve")
 NAMES = ("go", "stop")
 KEYS = (None, None, "k1", "k2")
-SHAPES = ("lean", "lean", "stay", "await", "await", "sleep", "end", "spawn", "spawn", "give way", "consume")
+WAITS = ("await", "await", "await", "time out", "sleep")
+SHAPES = ("lean", "lean", "stay", *WAITS, "end", "spawn", "spawn", "give way", "consume")
 Facts: TypeAlias = "dict[str, Any]"
 T = TypeVar("T")
 
@@ -159,20 +160,24 @@ class Calls:
         rows = draw((1, 2)) if shape == "lean" else draw((0, 1, 2))
         seq = max(0, len(run.nodes) - draw([0, 0, 0, 0, 1]))
         one: Facts = {"run_id": run_id, "token": token, "seq": seq, "rows": rows, "status": "running"}
-        seen = max(0, run.mail - draw([0, 0, 0, 1]))
+        seen = max(0, run.mail - draw([0, 1, 2]))
+        came = [name for n, (name, _) in run.unread.items() if n > seen and name in NAMES]
+        absent = MessageName("signal", draw(came or NAMES) if draw((False, True, True)) else draw(NAMES))
         parent, later = run.new.parent_id, self.model.now + 3_000_000
         if shape == "end" or (parent is not None and shape in {"await", "stay"}):
             post = None if parent is None else Post(parent, run.new.parent_node or "", b"1", None)
             return {**one, "release": True, "ended": True, "status": "completed", "post": post}
         if shape == "await":
             at = draw([None, later])
-            waits = {"awaiting": draw(NAMES), "due_at": at, "wake_at": at, "seen": seen}
+            waits = {"awaiting": absent.name, "due_at": at, "wake_at": at, "seen": seen, "absent": absent}
             return {**one, **waits, "release": True, "status": "suspended", "parked_at": 1}
+        if shape == "time out":
+            return {**one, "absent": absent, "seen": seen}
         if shape == "sleep":
-            return {**one, "due_at": later, "wake_at": later, "seen": seen, "release": True, "parked_at": 1}
+            return {**one, "due_at": later, "wake_at": later, "release": True, "parked_at": 1}
         if shape == "spawn":
             child = NewRun(self._new_id(), 0, "order", b"2", None, 0, run_id, "child")
-            return {**one, "spawned": [child], "release": True, "status": "suspended", "parked_at": 1, "seen": seen}
+            return {**one, "spawned": [child], "release": True, "status": "suspended", "parked_at": 1}
         if shape == "give way":
             return {**one, "release": True, "due_at": self.model.now}
         return {**one, "lean": True} if shape == "lean" else {**one, "consumed": sorted(run.unread)[:1]}

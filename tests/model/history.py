@@ -57,11 +57,13 @@ class History:
         both: list[Call] = [call for call in drawn if call is not None]
         answers = self.stores.ask(lambda kept: at_once(kept, both))
         told = list(zip(both, answers, strict=True))
-        self._explain([(call, answer) for call, answer in told if answer != ["busy"]])
+        # *busy* and *mail* leave nothing of a commit, and may only come of the other call's being under way: a message
+        # of whatever name that the statement's snapshot lacks refuses a park. Asked again, it is as the model says.
+        self._explain([(call, answer) for call, answer in told if answer not in (["busy"], ["mail"])])
         for call, answer in told:
-            if answer == ["busy"]:
+            if answer in (["busy"], ["mail"]):
                 self.make(call)
-                self.reached["busy"] += 1
+                self.reached[answer[0]] += 1
         self.reached[f"{one} with {other}"] += 1
         self.look()
 

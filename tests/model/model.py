@@ -116,7 +116,10 @@ class Model:
             return "done"
         if len(run.nodes) != one.seq:
             return "lost"
-        return "ok" if one.seen in {None, run.mail} else "mail"
+        if one.absent is None or one.seen == run.mail:
+            return "ok"
+        came = any(n > one.seen and name == one.absent.name for n, (name, _) in run.unread.items())
+        return "mail" if came or one.seen > run.mail else "ok"
 
     def deliver(self, run_id: str, name: str, value: bytes, key: str | None, *, waiting_only: bool) -> Any:
         """Whether it was accepted, the status after it, and whether the run is due for it."""

@@ -7,18 +7,22 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepwell.store.protocol import Definition, Filter, Lane
+from stepwell.core.model import MessageName
+from stepwell.store.protocol import Definition, Filter, Lane, Wanted
 from stepwell.store.sqlite.store import SqliteStore
-from tests.model.calls import LANES
+from tests.mailboxes import unread_of
+from tests.model.calls import LANES, NAMES
 from tests.moving_clock import MovingClock
 from tests.postgres import execute, moved_store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
+    from stepwell.core.model import Mail
     from stepwell.store.protocol import Heart, Lease, NewRun, Store
 
 EVERY = 1_000
+MESSAGES = [*(MessageName("signal", name) for name in NAMES), MessageName("child", "child")]
 
 
 class Kept:
@@ -75,17 +79,21 @@ class Kept:
         """All that is stored, as far as it can be read."""
         runs = (await self.store.reader.page(Filter(None, None, None, None, EVERY, None))).runs
         journals = {run_id: await self.store.reader.journal(run_id) or [] for run_id in run_ids}
-        histories = await self.store.load([one for one in self.leases.values() if one.run_id in run_ids])
+        leases = {one.run_id: one for one in self.leases.values() if one.run_id in run_ids}
+        counts = {run_id: (await self.store.load([Wanted(one)]))[run_id].found.mail for run_id, one in leases.items()}
         return {
             "runs": {one.run_id: (one.status, one.position, one.awaiting, one.wake_at, one.key) for one in runs},
             "journals": {run_id: [(row.seq, row.node) for row in rows] for run_id, rows in journals.items()},
             "mail": {
-                run_id: (history.mail, [(mail.n, mail.name, mail.value) for mail in history.mailbox])
-                for run_id, history in histories.items()
+                run_id: (counts[run_id], [(mail.n, mail.name, mail.value) for mail in await self._unread(lease)])
+                for run_id, lease in leases.items()
             },
             "leased": {worker: dict(await self.store.reader.leased(worker)) for worker in workers},
             "workers": {(row.worker_id, row.beat) for row in await self.store.workers() if row.host},
         }
+
+    async def _unread(self, lease: Lease) -> list[Mail]:
+        return await unread_of(self.store, lease, MESSAGES)
 
     async def end(self) -> None:
         """Disconnects."""

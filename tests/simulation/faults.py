@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from stepwell.store.protocol import Advance, Claimed, Heart, History, Lease, Verdict, WorkerRow
+    from stepwell.store.protocol import Advance, Claimed, Heart, History, Verdict, Wanted, WorkerRow
     from stepwell.store.sqlite.store import SqliteStore
     from tests.simulation.loop import Process
 
 T = TypeVar("T")
-_READS = {"define", "load", "schema", "workers", "snapshot", "journal", "page", "ended", "leased"}
+_READS = {"define", "load", "find_message", "schema", "workers", "snapshot", "journal", "page", "ended", "leased"}
 _BREAKS = {"claim", "load", "workers", "leased"}
 """The calls after which the engine goes on whatever the driver raised."""
 _AT_A_CALL = ("away", "forgets", "kills before", "kills after", "slow", "breaks")
@@ -169,12 +169,12 @@ class FaultyStore:
         """Passes on."""
         return await self.call("claim", lambda: self._claim(worker_id, lanes, limit, suspects), writes=False)
 
-    async def load(self, leases: Sequence[Lease]) -> Mapping[str, History]:
+    async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
         """Passes on."""
         try:
-            return await self.call("load", lambda: self._store.load(leases), writes=False)
+            return await self.call("load", lambda: self._store.load(wanted), writes=False)
         except BrokenDriverError:
-            self._all.broken |= {lease.run_id for lease in leases}
+            self._all.broken |= {one.lease.run_id for one in wanted}
             raise
 
     async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
@@ -247,7 +247,7 @@ def _decisions(advance: Advance) -> Iterable[str]:
     """What was decided, as far as a commit tells."""
     if advance.rows:
         yield "record"
-    if advance.seen is not None and not advance.release:
+    if advance.absent is not None and not advance.release:
         yield "record quietly"
     if advance.status == "compensating":
         yield "compensate"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 from stepwell.core.model import iteration_of
 
 if TYPE_CHECKING:
-    from stepwell.core.model import JournalRow, Kind, Phase, Spawned
+    from stepwell.core.model import JournalRow, Kind, MessageName, Phase, Spawned
     from stepwell.errors import Failure
     from stepwell.workflow.context import Context
     from stepwell.workflow.policy import Policy
@@ -137,23 +137,27 @@ class Call:
 
 
 class Record(NamedTuple):
-    """Journal this outcome, which needs no user code, and use up these letters of the mailbox.
+    """Journal this outcome, which needs no user code, and use up these messages of the mailbox.
 
-    `quiet`: it rests on the absence of mail, and is void if some came.
+    `absent`: the message whose absence it rests on; it is void if one came.
     """
 
     row: JournalRow
     consumed: tuple[int, ...] = ()
-    quiet: bool = False
+    absent: MessageName | None = None
 
 
 class Park(NamedTuple):
-    """Let go of the run until the instant, the signal or the end of its child; void if mail came meanwhile."""
+    """Let go of the run until the instant, or until the message comes; void if it came meanwhile."""
 
     since: int | None
     wake_at: int | None
-    awaiting: str | None = None
-    suspended: bool = False
+    absent: MessageName | None = None
+
+    @property
+    def awaiting(self) -> str | None:
+        """The signal that it waits for."""
+        return self.absent.name if self.absent is not None and self.absent.kind == "signal" else None
 
 
 class Spawn(NamedTuple):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from stepwell.core.decisions import Call
-    from stepwell.core.model import Fan
+    from stepwell.core.model import Fan, Mail, MessageName
 
 
 def replay(state: RunState, rows: Iterable[JournalRow]) -> None:
@@ -88,10 +88,18 @@ def note(state: RunState, decision: Record | Park | Spawn) -> None:
             apply(state, decision.row)
             if decision.consumed:
                 state.mailbox = [mail for mail in state.mailbox if mail.n not in decision.consumed]
-        case Park(since, wake_at, awaiting):
-            state.parked = None if since is None else Parked(since, wake_at, awaiting)
+        case Park(since, wake_at):
+            state.parked = None if since is None else Parked(since, wake_at, decision.awaiting)
         case Spawn(_, since):  # pragma: no branch  mypy proves that there is no other decision
             state.parked = Parked(since)
+
+
+def look(state: RunState, name: MessageName, mail: int, found: Mail | None) -> None:
+    """Takes in what the mailbox holds of a name: its next unread message, or none among all that were counted."""
+    state.mail = mail
+    state.known[name] = mail if found is None else found.n
+    if found is not None:
+        state.mailbox.append(found)
 
 
 def admit(state: RunState) -> None:

@@ -59,6 +59,13 @@ class JournalRow(NamedTuple):
     worker: str
 
 
+class MessageName(NamedTuple):
+    """What a node looks for in its run's mailbox: a signal of that name, or the end of its child."""
+
+    kind: Literal["signal", "child"]
+    name: str
+
+
 class Mail(NamedTuple):
     """Something from outside that a run has not used yet: a signal's payload, or the end of a child."""
 
@@ -146,6 +153,8 @@ class RunState:
     last: JournalRow | None = None
     parked: Parked | None = None
     mailbox: list[Mail] = field(default_factory=list)
+    known: dict[MessageName, int] = field(default_factory=dict)
+    """Up to which number the mailbox has been looked through for messages of a name; nothing of it, for most names."""
     fan: Fan | None = None
     in_flight: set[tuple[str, str, Phase]] = field(default_factory=set)
     admitted: bool = False

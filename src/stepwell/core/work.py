@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepwell.core.decisions import Answer, Call, Decision, Invoke, Park, Script, Tools
-from stepwell.core.model import JournalRow, Kind, Phase, Progress, RunState
+from stepwell.core.model import JournalRow, Kind, Mail, MessageName, Phase, Progress, RunState
 from stepwell.errors import Failure
 
 if TYPE_CHECKING:
@@ -37,6 +37,11 @@ def progress_of(state: RunState, work: Work) -> Progress:
     if work.phase == "undo":
         return state.undoing.get((work.node, work.item), _NEW)
     return state.progress.get((work.item, work.phase), _NEW)
+
+
+def first_message(state: RunState, name: MessageName) -> Mail | None:
+    """The first message of that name that the run has not used, of those that it knows."""
+    return next((mail for mail in state.mailbox if (mail.kind, mail.name) == name), None)
 
 
 def call_for(

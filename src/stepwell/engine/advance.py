@@ -22,11 +22,11 @@ from stepwell.core.decisions import (
     Spawn,
     Wait,
 )
-from stepwell.core.fold import admit, apply, begin, end, note, replay, turn
-from stepwell.core.model import JournalRow, Parked, RunState
+from stepwell.core.fold import admit, apply, begin, end, look, note, replay, turn
+from stepwell.core.model import JournalRow, MessageName, Parked, RunState
 from stepwell.core.nodes import face_of
 from stepwell.core.retry import failed, settled
-from stepwell.core.work import outcome
+from stepwell.core.work import first_message, outcome
 from stepwell.engine.attempts import Attempt, Attempts
 from stepwell.engine.committer import RefusedError
 from stepwell.engine.ends import end_of_child
@@ -35,7 +35,7 @@ from stepwell.engine.slots import ClosedError
 from stepwell.engine.telling import Telling
 from stepwell.engine.toolbox import Toolbox
 from stepwell.errors import JournalError
-from stepwell.store.protocol import Advance, History, Lease, NewRun, Post, Verdict
+from stepwell.store.protocol import Advance, History, Lease, NewRun, Post, Verdict, Wanted
 
 if TYPE_CHECKING:
     from stepwell.engine.host import Host
@@ -68,7 +68,6 @@ class Drive:
         self._observers = host.observers
         self._telling = Telling(host.observers, lease.run_id, plan.name, host.worker_id)
         self._has_failures = False
-        self._going = True
         self.is_committing = False
         """Whether a commit is on its way, whose verdict will tell if the run was lost."""
         self.is_suspect = lease.crashes > 1
@@ -150,13 +149,10 @@ class Drive:
         """Does what was decided; whether the run is still this drive's."""
         match move:
             case Record():
-                if not move.quiet:
+                if move.absent is None:
                     self._take_in(move)
-                elif await self._commit_quiet(move.row):
-                    note(self.state, move)
-                else:
-                    return self._going
-                return True
+                    return True
+                return await self._record_unless_came(move, move.absent)
             case Wait(until):
                 return (not self._pending or await self._flush()) and await self._wait(until)
             case Compensate():
@@ -219,34 +215,40 @@ class Drive:
         advance.lean = status == self._stored_status and not self._consumed
         return await self._commit(advance) in _APPLIED
 
-    async def _commit_quiet(self, row: JournalRow) -> bool:
-        """Commits an outcome that rests on the absence of mail; whether none had come."""
+    async def _record_unless_came(self, record: Record, absent: MessageName) -> bool:
+        """Commits an outcome that rests on the absence of a message; whether the run is still this drive's."""
+        if await self._finds(absent):
+            return True
         if self._pending and not await self._flush():
-            self._going = False
             return False
-        self._pending.append(row)
-        self._has_failures = self._has_failures or row.error is not None
-        advance = self._advance(extra_position=1 if row.status == "completed" else 0)
-        advance.seen = self.state.mail
-        verdict = await self._commit(advance)
-        self._going = verdict in {"ok", "done", "mail"}
-        if verdict == "mail":
+        self._pending.append(record.row)
+        self._has_failures = self._has_failures or record.row.error is not None
+        advance = self._advance(extra_position=1 if record.row.status == "completed" else 0)
+        verdict = await self._commit(self._unless_came(advance, absent))
+        if verdict in _APPLIED:
+            note(self.state, record)
+        elif verdict == "mail":
             self._pending.clear()
-            await self._look_into_mailbox()
-        return verdict in {"ok", "done"}
+            await self._look(absent)
+        else:
+            return False
+        return True
 
     async def _park(self, park: Park) -> bool:
+        absent = park.absent
+        if absent is not None and await self._finds(absent):
+            return True
         advance = self._advance()
         advance.release = True
         advance.due_at = advance.wake_at = park.wake_at
         advance.awaiting = park.awaiting
         advance.parked_at = park.since
-        if park.suspended:
+        if absent is not None:
             advance.status = "suspended"
-            advance.seen = self.state.mail
+            self._unless_came(advance, absent)
         verdict = await self._commit(advance)
-        if verdict == "mail":
-            await self._look_into_mailbox()
+        if verdict == "mail" and absent is not None:
+            await self._look(absent)
             return True
         if verdict in {"ok", "done"}:
             note(self.state, park)
@@ -283,15 +285,20 @@ class Drive:
             advance.release = True
             advance.due_at = self._now() + delay
             parked = state.parked
+            name = None
             if parked is not None:
-                advance.parked_at, advance.wake_at, advance.seen = parked.at, parked.wake_at, state.mail
-                if not any(mail.kind == "signal" and mail.name == parked.awaiting for mail in state.mailbox):
+                advance.parked_at, advance.wake_at = parked.at, parked.wake_at
+                name = None if parked.awaiting is None else MessageName("signal", parked.awaiting)
+                if name is None or first_message(state, name) is None:
+                    # It still waits. A signal that was accepted meanwhile ended that wait, and must not find it again.
                     advance.awaiting = parked.awaiting
                     if self._stored_status == "suspended" and state.status == "running":
                         advance.status = "suspended"
+                    if name is not None:
+                        self._unless_came(advance, name)
             verdict = await self._commit(advance)
-            if verdict == "mail":
-                await self._look_into_mailbox()
+            if verdict == "mail" and name is not None:
+                await self._look(name)
         return False
 
     async def _fail_refused(self, error: RefusedError) -> None:
@@ -300,7 +307,7 @@ class Drive:
         undoes = any(row.phase == "undo" for row in self._pending)
         self._pending, self._consumed = [], []
         await self._attempts.stop()
-        self.state = self._state_from(await self._host.reload(self._lease))
+        self.state = self._state_from(await self._host.reload(Wanted(self._lease)))
         if self.state.seq != self._stored_seq:
             reason = f"it has {self.state.seq} rows where {self._stored_seq} were committed"
             raise JournalError(self.run_id, reason) from cause
@@ -317,11 +324,19 @@ class Drive:
         self._take_in(Record(row))
         await self.run()
 
-    async def _look_into_mailbox(self) -> None:
-        history = await self._host.reload(self._lease)
-        taken = set(self._consumed)
-        self.state.mailbox = [mail for mail in history.mailbox if mail.n not in taken]
-        self.state.mail = history.mail
+    async def _finds(self, name: MessageName) -> bool:
+        """Looks for a message of that name where the mailbox has not been looked through yet; whether there is one."""
+        return self.state.mail > self.state.known.get(name, 0) and await self._look(name)
+
+    async def _look(self, name: MessageName) -> bool:
+        found = await self._host.find_message(self._lease, name, self.state.known.get(name, 0))
+        look(self.state, name, found.mail, found.message)
+        return found.message is not None
+
+    def _unless_came(self, advance: Advance, absent: MessageName) -> Advance:
+        advance.absent = absent
+        advance.seen = self.state.known.get(absent, 0)
+        return advance
 
     def _advance(self, extra_position: int = 0) -> Advance:
         lease, state = self._lease, self.state
@@ -371,6 +386,7 @@ class Drive:
         )
         if history is not None:
             replay(state, history.rows)
-            state.mailbox = list(history.mailbox)
-            state.mail = history.mail
+            name, state.mail, message = history.found
+            if name is not None:
+                look(state, name, state.mail, message)
         return state

@@ -19,6 +19,7 @@ from stepwell.store.codec import is_sound
 from stepwell.store.protocol import Advance, History, Lease, Post
 
 if TYPE_CHECKING:
+    from stepwell.core.model import Mail
     from stepwell.workflow.nodes import Plan
 
 
@@ -33,9 +34,15 @@ def check(lease: Lease, history: History | None) -> None:
     for row in history.rows:
         if row.value is not None and not is_sound(row.value):
             raise JournalError(lease.run_id, f"the value of row {row.seq} cannot be read")
-    for mail in history.mailbox:
-        if (mail.value is None) is (mail.error is None) or (mail.value is not None and not is_sound(mail.value)):
-            raise JournalError(lease.run_id, f"letter {mail.n} of its mailbox cannot be read")
+    check_message(lease, history.found.message)
+
+
+def check_message(lease: Lease, mail: Mail | None) -> None:
+    """Raises JournalError for a message whose content is no JSON, or missing."""
+    if mail is None:
+        return
+    if (mail.value is None) is (mail.error is None) or (mail.value is not None and not is_sound(mail.value)):
+        raise JournalError(lease.run_id, f"letter {mail.n} of its mailbox cannot be read")
 
 
 def check_length(lease: Lease, seq: int) -> None:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from stepwell.core.model import MessageName
     from stepwell.engine.observer import Observers
     from stepwell.engine.perform import Performer
     from stepwell.engine.runtime import Runtime
-    from stepwell.store.protocol import Advance, History, Lease, Verdict
+    from stepwell.store.protocol import Advance, Found, History, Lease, Verdict, Wanted
 
 
 class Host(Protocol):
@@ -34,8 +35,11 @@ class Host(Protocol):
     def commit(self, advance: Advance) -> Awaitable[Verdict]:
         """The verdict on the advance; raises RefusedError."""
 
-    async def reload(self, lease: Lease) -> History:
+    async def reload(self, wanted: Wanted) -> History:
         """The run's past as it is stored now."""
+
+    async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
+        """The run's first unread message of that name behind a number."""
 
     def child_lane(self, lease: Lease, workflow: str) -> int:
         """The lane of a child of this run."""

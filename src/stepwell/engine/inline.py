@@ -14,12 +14,12 @@ from stepwell.engine.slots import Slots
 from stepwell.engine.views import compensated_in, error_in
 from stepwell.errors import DefinitionError, Failure, RunFailedError
 from stepwell.store.codec import decode, encode
-from stepwell.store.protocol import Advance, History, Lease, Verdict
+from stepwell.store.protocol import Advance, Found, History, Lease, Verdict, Wanted
 from stepwell.workflow.builder import RunResult
 from stepwell.workflow.nodes import ChildWorkflow, Plan, WaitForSignal
 
 if TYPE_CHECKING:
-    from stepwell.core.model import JournalRow
+    from stepwell.core.model import JournalRow, MessageName
 
 MAX_VALUE_BYTES = 4 * 2**20
 _STEP_TIMEOUT_MICROS = 600_000_000
@@ -76,9 +76,16 @@ class _InlineHost:
     async def finish(self, plan: Plan, value: bytes) -> dict[str, object]:
         """Drives the run, sleeping where it is parked, until it has ended."""
         run_id = self.runtime.new_id()
-        lease = Lease(run_id, 0, 0, 0, 0, 0, 0, "running", None, None, None, None, None, value)
+        lease = Lease(run_id, 0, 0, 0, 0, 0, 0, 0, "running", None, None, None, None, None, value)
         while True:
-            drive = Drive(self, lease, plan, History(self._rows, [], 0), self.runtime.wall(), self.runtime.monotonic())
+            drive = Drive(
+                self,
+                lease,
+                plan,
+                History(self._rows, Found(None, 0, None)),
+                self.runtime.wall(),
+                self.runtime.monotonic(),
+            )
             await drive.run()
             last = self._last
             if last is None or last.awaiting is not None:
@@ -102,8 +109,12 @@ class _InlineHost:
         self._last = advance
         return "ok"
 
-    async def reload(self, lease: Lease) -> History:
+    async def reload(self, wanted: Wanted) -> History:
         """Never asked for: every commit is accepted."""
+        raise NotImplementedError
+
+    async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
+        """Never asked for: nobody can write to it."""
         raise NotImplementedError
 
     def child_lane(self, lease: Lease, workflow: str) -> int:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from stepwell.core.nodes import face_of
 from stepwell.engine import damage
 from stepwell.engine.advance import Drive
 from stepwell.engine.committer import Committer
@@ -15,16 +16,18 @@ from stepwell.engine.lease import Heartbeat
 from stepwell.engine.observer import LeaseLost, RunsClaimed
 from stepwell.engine.outage import persevere
 from stepwell.errors import JournalError, StoreUnavailableError
+from stepwell.store.protocol import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from stepwell.core.model import MessageName
     from stepwell.engine.events import Events
     from stepwell.engine.lanes import Lanes
     from stepwell.engine.perform import Performer
     from stepwell.engine.runtime import Runtime
     from stepwell.engine.settings import Settings
-    from stepwell.store.protocol import Advance, Claimed, History, Lease, Store
+    from stepwell.store.protocol import Advance, Claimed, Found, History, Lease, Store
 
 _log = logging.getLogger("stepwell.worker")
 _run_log = logging.getLogger("stepwell.run")
@@ -113,7 +116,7 @@ class Tenure:
         arriving = {lease.run_id: lease.token for lease in leases}
         self._arriving |= arriving
         try:
-            histories = await self._store.load(old) if old else {}
+            histories = await self._store.load([self._wanted(lease) for lease in old]) if old else {}
         finally:
             self._arriving = dict(self._arriving.items() - arriving.items())
         loop = asyncio.get_running_loop()
@@ -207,10 +210,26 @@ class Tenure:
         if self.heartbeat is not None:
             await self.heartbeat.stop()
 
-    async def reload(self, lease: Lease) -> History:
+    def _wanted(self, lease: Lease) -> Wanted:
+        """What is needed to go on with a claimed run: of its mailbox, what the node at hand can use."""
+        if not lease.mail:
+            return Wanted(lease)
+        nodes = self._lanes.plan(lease.lane).nodes
+        place = lease.position
+        return Wanted(lease, face_of(nodes[place]).wanted(nodes[place]) if 0 <= place < len(nodes) else None)
+
+    async def reload(self, wanted: Wanted) -> History:
         """The run's past as it is stored now; a store that is away is asked again, so that no outcome is dropped."""
-        who = f"Run {lease.run_id} must be read again"
-        return (await persevere(self.runtime, who, lambda: self._store.load([lease])))[lease.run_id]
+        run_id = wanted.lease.run_id
+        who = f"Run {run_id} must be read again"
+        return (await persevere(self.runtime, who, lambda: self._store.load([wanted])))[run_id]
+
+    async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
+        """The run's first unread message of that name behind a number; a store that is away is asked again."""
+        who = f"Run {lease.run_id} must look for {name.kind} {name.name!r}"
+        found = await persevere(self.runtime, who, lambda: self._store.find_message(lease, name, after))
+        damage.check_message(lease, found.message)
+        return found
 
     def child_lane(self, lease: Lease, workflow: str) -> int:
         """The lane of a child of this run."""

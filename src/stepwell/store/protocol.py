@@ -2,8 +2,9 @@
 
 Rule 1: every method is exactly one transaction, and is retried whole; ids are made by the caller before the first try,
 so a lost answer is safe. Rule 2: a commit names worker, token and journal length as captured at the claim, and is
-answered run by run. Rule 3: what comes from outside a run is mail, and a decision that rests on the absence of mail is
-refused when some came. Rule 4: what is due is judged by the store's clock. Instants are microseconds since 1970.
+answered run by run. Rule 3: what comes from outside a run is mail, and a decision that rests on the absence of a
+message names it, and is refused when one of that name came; other names do not touch it. Rule 4: what is due is judged
+by the store's clock. Instants are microseconds since 1970.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepwell.core.model import JournalRow, Mail, Status
+    from stepwell.core.model import JournalRow, Mail, MessageName, Status
     from stepwell.errors import Failure
 
 Verdict: TypeAlias = Literal["ok", "done", "lost", "mail", "busy"]
-"""*ok* applied; *done* had been applied before; *lost* the worker owns it no more; *mail* came; *busy* try again."""
+"""*ok* applied; *done* had been applied before; *lost* the worker owns it no more; *mail*: the message whose absence it
+rests on may be there; *busy* try again."""
 
 
 LEFT = "the app was left while this call was under way"
@@ -70,6 +72,7 @@ class Lease(NamedTuple):
     mail: int
     crashes: int
     lane: int
+    position: int
     status: Status
     wake_at: int | None
     awaiting: str | None
@@ -88,12 +91,26 @@ class Claimed(NamedTuple):
     alive: bool = True
 
 
+class Wanted(NamedTuple):
+    """What a worker needs of a claimed run's past: its journal, and the first unread message of a name, if any."""
+
+    lease: Lease
+    message: MessageName | None = None
+
+
+class Found(NamedTuple):
+    """A name, how much mail the run ever had (counted first), and its first unread message of that name."""
+
+    name: MessageName | None
+    mail: int
+    message: Mail | None
+
+
 class History(NamedTuple):
-    """A claimed run's past: its journal in order, its unread mail, and how much mail it ever had."""
+    """A claimed run's past: its journal in order, and what was found in its mailbox."""
 
     rows: list[JournalRow]
-    mailbox: list[Mail]
-    mail: int
+    found: Found
 
 
 class Post(NamedTuple):
@@ -108,13 +125,15 @@ class Post(NamedTuple):
 class Advance:
     """One atomic change to one run: rows, position, and what makes it due next.
 
-    `seq` is the journal length it extends. `seen` is the mail it rests on, None if it rests on none. With `release` the
+    `seq` is the journal length it extends. `absent` is the message whose absence it rests on, `seen` up to which number
+    the mailbox was looked through for it; it is refused when one of that name is behind that number. With `release` the
     worker lets go: the run is due at `due_at`, or never by itself. `lean`: it only adds rows to a run that stays with
     its worker in the status it has. What is not set costs nothing: the usual advance sets seven facts.
     """
 
     lean: bool = False
-    seen: int | None = None
+    absent: MessageName | None = None
+    seen: int = 0
     release: bool = False
     due_at: int | None = None
     wake_at: int | None = None
@@ -281,8 +300,11 @@ class Store(Protocol):
     async def claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int) -> Claimed:
         """Leases up to `limit` due runs of these lanes, oldest first, of which `suspects` may have crashed twice."""
 
-    async def load(self, leases: Sequence[Lease]) -> Mapping[str, History]:
+    async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
         """The past of claimed runs; mail is counted before the mailbox is read."""
+
+    async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
+        """The first unread message of a name behind a number; mail is counted before the mailbox is read."""
 
     async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
         """Applies each advance whose run is still owned as it says; answers in order."""

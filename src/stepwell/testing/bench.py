@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stepwell.workflow.builder import Workflow
 
 MEMORY = "sqlite://"
-_READS = frozenset({"load", "workers", "define", "enlist"})
+_READS = frozenset({"load", "find_message", "workers", "define", "enlist"})
 _WRITES = frozenset({"start", "commit", "deliver", "cancel", "give_back", "retire", "bury", "sweep"})
 _VERBS = _READS | _WRITES | {"claim"}
 _OWN = frozenset({"migrate", "open", "close"})

@@ -19,7 +19,7 @@ from stepwell.workflow.nodes import (
 
 if TYPE_CHECKING:
     from stepwell.core.decisions import Decision
-    from stepwell.core.model import JournalRow, RunState
+    from stepwell.core.model import JournalRow, MessageName, RunState
     from stepwell.core.work import Work
 
 
@@ -34,6 +34,9 @@ class Face(Protocol):
 
     def results(self, node: Any, state: RunState, row: JournalRow) -> dict[str, bytes] | None:
         """The node's results by name if this completed row ends it, else None."""
+
+    def wanted(self, node: Any) -> MessageName | None:
+        """The message that the node may look for in the mailbox, or None."""
 
     def compensator(self, node: Any, state: RunState, item: str) -> Function | None:
         """The function that undoes a completed piece of work of this node, or None."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.decisions import Call, Decision, Ending, Invoke, Park, Record, Spawn, SpawnWith, Tools
-from stepwell.core.model import JournalRow, RunState, Spawned
-from stepwell.core.work import Work, call_for, outcome, unless_waiting
+from stepwell.core.model import JournalRow, MessageName, RunState, Spawned
+from stepwell.core.work import Work, call_for, first_message, outcome, unless_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -23,14 +23,14 @@ def moves(node: ChildWorkflow, state: RunState, now: int) -> tuple[Decision, ...
     """Maps the input, spawns the child, waits, and takes its results or its failure."""
     piece = work(node, state)
     since = state.parked.at if state.parked else now
-    for mail in state.mailbox:
-        if mail.kind == "child" and mail.name == node.name:
-            failure = None if mail.error is None else (mail.error.type, mail.error.message)
-            value = None if failure else mail.value
-            row = outcome(state, piece, started_at=since, now=now, value=value, failure=failure)
-            return (Record(row, consumed=(mail.n,)),)
+    message = first_message(state, wanted(node))
+    if message is not None:
+        failure = None if message.error is None else (message.error.type, message.error.message)
+        value = None if failure else message.value
+        row = outcome(state, piece, started_at=since, now=now, value=value, failure=failure)
+        return (Record(row, consumed=(message.n,)),)
     if state.parked is not None:
-        return (Park(since, wake_at=None, suspended=True),)
+        return (Park(since, wake_at=None, absent=wanted(node)),)
     mapper = node.map_input
     if mapper is None:
         return (Spawn(Spawned(node.workflow, state.input, node.name), now),)
@@ -41,6 +41,11 @@ def moves(node: ChildWorkflow, state: RunState, now: int) -> tuple[Decision, ...
 def results(node: ChildWorkflow, state: RunState, row: JournalRow) -> dict[str, bytes] | None:
     """The child's results, under the node's name."""
     return {node.name: row.value or b"null"}
+
+
+def wanted(node: ChildWorkflow) -> MessageName:
+    """The end of its child."""
+    return MessageName("child", node.name)
 
 
 def compensator(node: ChildWorkflow, state: RunState, item: str) -> Function | None:

@@ -47,6 +47,10 @@ def results(node: Loop, state: RunState, row: JournalRow) -> dict[str, bytes] | 
     return {node.name: row.value or b"null"} if row.detail == _END else None
 
 
+def wanted(node: Loop) -> None:
+    """No message."""
+
+
 def compensator(node: Loop, state: RunState, item: str) -> Function | None:
     """What undoes an iteration."""
     return node.compensate

@@ -50,6 +50,10 @@ def results(node: Parallel, state: RunState, row: JournalRow) -> dict[str, bytes
     return {name: found[name] for name in node.entries} if len(found) == len(node.entries) else None
 
 
+def wanted(node: Parallel) -> None:
+    """No message."""
+
+
 def compensator(node: Parallel, state: RunState, item: str) -> Function | None:
     """What undoes this entry's completed work."""
     return node.entries[item].compensate

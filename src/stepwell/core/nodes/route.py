@@ -37,6 +37,10 @@ def results(node: Route, state: RunState, row: JournalRow) -> dict[str, bytes] |
     return {node.name: row.value or b"null"} if row.phase == "do" else None
 
 
+def wanted(node: Route) -> None:
+    """No message."""
+
+
 def compensator(node: Route, state: RunState, item: str) -> Function | None:
     """What undoes the chosen branch."""
     return node.branches[state.choices[node.name]].compensate

@@ -43,6 +43,10 @@ def results(node: Sleep, state: RunState, row: JournalRow) -> dict[str, bytes] |
     return {node.name: NULL}
 
 
+def wanted(node: Sleep) -> None:
+    """No message."""
+
+
 def compensator(node: Sleep, state: RunState, item: str) -> Function | None:
     """Nothing: a sleep cannot be undone."""
     return None

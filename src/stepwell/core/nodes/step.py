@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.decisions import Call, Decision, Done, Ending, Invoke, Park, Snapshot, Tools
-from stepwell.core.work import Work, call_for, progress_of, unless_waiting
+from stepwell.core.model import MessageName
+from stepwell.core.work import Work, call_for, first_message, progress_of, unless_waiting
 from stepwell.workflow.policy import Suspended
 
 if TYPE_CHECKING:
@@ -28,11 +29,11 @@ def moves(node: Step, state: RunState, now: int) -> tuple[Decision, ...]:
     if progress_of(state, piece).snapshot is None:
         waiting = unless_waiting(state, piece, now)
         return (waiting or call_for(state, piece, _call, node.policy, subject=node.handler),)
-    letter = next((mail for mail in state.mailbox if mail.kind == "signal" and mail.name == node.name), None)
-    if letter is None:
+    message = first_message(state, wanted(node))
+    if message is None:
         since = state.parked.at if state.parked else now
-        return (Park(since, wake_at=None, awaiting=node.name, suspended=True),)
-    resume = (letter.n, letter.value or b"null")
+        return (Park(since, wake_at=None, absent=wanted(node)),)
+    resume = (message.n, message.value or b"null")
     waiting = unless_waiting(state, piece, now)
     return (waiting or call_for(state, piece, _call, node.policy, subject=node.handler, resume=resume),)
 
@@ -40,6 +41,11 @@ def moves(node: Step, state: RunState, now: int) -> tuple[Decision, ...]:
 def results(node: Step, state: RunState, row: JournalRow) -> dict[str, bytes] | None:
     """The node's results, once this row ends it."""
     return {node.name: row.value or b"null"}
+
+
+def wanted(node: Step) -> MessageName:
+    """The signal that enters it again, once it has suspended itself."""
+    return MessageName("signal", node.name)
 
 
 def compensator(node: Step, state: RunState, item: str) -> Function | None:

@@ -22,6 +22,7 @@ _ERROR = 11
 _USUAL: dict[int, object] = {3: "", 4: "do", 5: 0, 6: "step", 7: 1, 8: "completed", 10: None, 11: None, 12: None}
 """The columns of journal rows that mostly hold one value, which the statements know."""
 _WORKER = 15
+_NOTHING = (None, None)
 
 
 async def commit(
@@ -82,6 +83,7 @@ def _full(worker_id: str, advances: Sequence[Advance]) -> list[Sequence[object]]
         *_rows(worker_id, advances),
         *columns(consumed, 2),
         *columns(spawned, 8),
+        *columns([one.absent or _NOTHING for one in advances], 2),
     ]
 
 

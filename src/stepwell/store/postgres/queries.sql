@@ -91,7 +91,7 @@ leased AS (
     SET worker = $1, token = least(r.token, 2147483646) + 1, updated_at = (SELECT now FROM clock),
         status = CASE r.status WHEN 'pending' THEN 'running' ELSE r.status END
     WHERE r.id = ANY(ARRAY(SELECT id FROM chosen))
-    RETURNING r.id, r.due_at, r.token, r.seq, r.mail, r.crashes, r.lane, r.status, r.wake_at, r.awaiting,
+    RETURNING r.id, r.due_at, r.token, r.seq, r.mail, r.crashes, r.lane, r.position, r.status, r.wake_at, r.awaiting,
         r.parked_at, r.parent_id, r.parent_node
 ),
 answer AS MATERIALIZED (
@@ -108,8 +108,8 @@ answer AS MATERIALIZED (
         ) END AS next_due
     FROM clock
 )
-SELECT a.alive, a.now, a.next_due, l.id::text, l.token, l.seq, l.mail, l.crashes, l.lane, l.status, l.wake_at,
-    l.awaiting, l.parked_at, l.parent_id::text, l.parent_node,
+SELECT a.alive, a.now, a.next_due, l.id::text, l.token, l.seq, l.mail, l.crashes, l.lane, l.position, l.status,
+    l.wake_at, l.awaiting, l.parked_at, l.parent_id::text, l.parent_node,
     (SELECT i.value FROM stepwell.inputs AS i WHERE i.run_id = l.id) AS value
 FROM answer AS a LEFT JOIN leased AS l ON true
 ORDER BY l.due_at, l.id
@@ -124,10 +124,15 @@ FROM stepwell.journal WHERE run_id = ANY($1::uuid[]) ORDER BY run_id, seq
 -- How much mail the runs ever had; asked before the mailbox is read.
 SELECT id::text, mail FROM stepwell.runs WHERE id = ANY($1::uuid[])
 
--- name: mailbox_of
--- The unread mail of runs, in order.
-SELECT run_id::text, n, kind, name, value, error FROM stepwell.mailbox
-WHERE run_id = ANY($1::uuid[]) AND NOT taken ORDER BY run_id, n
+-- name: find_messages
+-- The first unread message of a name in each of these mailboxes, behind a number.
+SELECT wanted.run_id::text, first.n, first.kind, first.name, first.value, first.error
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[]) AS wanted (run_id, kind, name, after), LATERAL (
+    SELECT m.n, m.kind, m.name, m.value, m.error FROM stepwell.mailbox AS m
+    WHERE m.run_id = wanted.run_id AND m.kind = wanted.kind AND m.name = wanted.name AND NOT m.taken
+        AND m.n > wanted.after
+    ORDER BY m.n LIMIT 1
+) AS first
 
 -- name: extend
 -- Lean advances: runs that stay with their worker. It locks without waiting, judges from the rows it locked alone, and
@@ -173,12 +178,17 @@ SELECT verdict FROM judged ORDER BY at
 -- name: change
 -- Advances of every other sort, with the mail, the children and the parents they concern. A run's own change and the
 -- mail to it are merged, since of two changes to one row in one statement only one would take effect.
+-- One that rests on the absence of a message is refused when such a message is behind those that were seen. The mailbox
+-- is another table, of which the statement's older snapshot may lack what the locked row counts already; so it is also
+-- refused when the last message that the row counts is not in the snapshot. Messages of a run are numbered under its
+-- row's lock: where the last one is seen, all are.
 WITH clock AS MATERIALIZED (SELECT {now} AS now),
 b AS MATERIALIZED (
     SELECT * FROM unnest($2::uuid[], $3::integer[], $4::integer[], $5::integer[], $6::integer[], $7::integer[],
-        $8::text[], $9::boolean[], $10::bigint[], $11::bigint[], $12::text[], $13::bigint[], $14::boolean[])
+        $8::text[], $9::boolean[], $10::bigint[], $11::bigint[], $12::text[], $13::bigint[], $14::boolean[],
+        $46::text[], $47::text[])
         WITH ORDINALITY AS b (id, token, seq, n, seen, position, status, release, due_at, wake_at, awaiting, parked_at,
-            ended, at)
+            ended, absent_kind, absent_name, at)
 ),
 letters AS MATERIALIZED (
     SELECT * FROM unnest($15::integer[], $16::uuid[], $17::text[], $18::bytea[], $19::bytea[])
@@ -194,7 +204,13 @@ judged AS MATERIALIZED (
         WHEN l.id IS NULL OR l.worker IS DISTINCT FROM $1 OR l.token <> b.token THEN 'lost'
         WHEN b.n > 0 AND l.seq = b.seq + b.n THEN 'done'
         WHEN l.seq <> b.seq THEN 'lost'
-        WHEN b.seen <> l.mail THEN 'mail'
+        WHEN b.absent_kind IS NOT NULL AND b.seen <> l.mail AND (
+            b.seen > l.mail
+            OR (SELECT true FROM stepwell.mailbox AS m WHERE m.run_id = b.id AND m.n = l.mail) IS NULL
+            OR (SELECT true FROM stepwell.mailbox AS m
+                WHERE m.run_id = b.id AND m.kind = b.absent_kind AND m.name = b.absent_name AND NOT m.taken
+                    AND m.n > b.seen LIMIT 1)
+        ) THEN 'mail'
         WHEN EXISTS (
             SELECT 1 FROM letters AS m
             WHERE m.at = b.at AND NOT EXISTS (SELECT 1 FROM locked WHERE locked.id = m.addressee)
@@ -440,7 +456,7 @@ WHERE id = ANY(ARRAY(
     WHERE status IN ('pending', 'running', 'suspended', 'compensating') AND worker IS NULL AND due_at IS NULL
         AND (awaiting IS NULL OR (
             SELECT true FROM stepwell.mailbox AS m
-            WHERE m.run_id = r.id AND m.name = r.awaiting AND NOT m.taken LIMIT 1))
+            WHERE m.run_id = r.id AND m.kind = 'signal' AND m.name = r.awaiting AND NOT m.taken LIMIT 1))
         AND (
             SELECT true FROM stepwell.runs AS child
             WHERE child.parent_id = r.id AND child.status NOT IN ('completed', 'failed', 'canceled') LIMIT 1) IS NULL

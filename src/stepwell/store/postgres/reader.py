@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stepwell.core.model import LIVE, JournalRow, Mail, Status
+from stepwell.core.model import LIVE, JournalRow, Mail, MessageName, Status
 from stepwell.errors import JournalError
 from stepwell.store.codec import decode_failure
-from stepwell.store.postgres.sql import is_id, is_text, pairs
-from stepwell.store.protocol import Filter, History, Lease, Page, RunRow, Snapshot
+from stepwell.store.postgres.sql import columns, is_id, is_text, pairs
+from stepwell.store.protocol import Filter, Found, History, Lease, Page, RunRow, Snapshot, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,24 +86,35 @@ class PostgresReader:
             return int(lane)
         return None
 
-    async def load(self, leases: Sequence[Lease]) -> Mapping[str, History]:
+    async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
         """The past of claimed runs; their mail is counted before their mailboxes are read."""
-        run_ids = [lease.run_id for lease in leases]
+        run_ids = [one.lease.run_id for one in wanted]
+        names = {one.lease.run_id: one.message for one in wanted}
 
         async def read(connection: Connection) -> dict[str, History]:
-            counts: dict[str, int] = pairs(await connection.fetch(self._queries["mail_count"], run_ids))
-            boxes: dict[str, list[Mail]] = {}
-            if any(counts.values()):
-                for run_id, n, kind, name, value, error in await connection.fetch(self._queries["mailbox_of"], run_ids):
-                    letter = Mail(n, kind, name, value, None if error is None else decode_failure(error, name))
-                    boxes.setdefault(run_id, []).append(letter)
+            found = await self._found(connection, names, 0)
             rows = await self._rows(connection, "journal_of", run_ids)
-            return {
-                run_id: History(rows.get(run_id, []), boxes.get(run_id, []), counts.get(run_id, 0))
-                for run_id in run_ids
-            }
+            return {run_id: History(rows.get(run_id, []), found[run_id]) for run_id in run_ids}
 
         return await self._connections.run(read)
+
+    async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
+        """The first unread message of a name behind a number; mail is counted before the mailbox is read."""
+        run_id = lease.run_id
+        return (await self._connections.run(lambda connection: self._found(connection, {run_id: name}, after)))[run_id]
+
+    async def _found(
+        self, connection: Connection, names: Mapping[str, MessageName | None], after: int
+    ) -> dict[str, Found]:
+        counts: dict[str, int] = pairs(await connection.fetch(self._queries["mail_count"], list(names)))
+        wanted = [(run_id, *name, after) for run_id, name in names.items() if name is not None and counts.get(run_id)]
+        messages: dict[str, Mail] = {}
+        if wanted:
+            found = await connection.fetch(self._queries["find_messages"], *columns(wanted, 4))
+            for run_id, n, kind, word, value, error in found:
+                failure = None if error is None else decode_failure(error, word)
+                messages[run_id] = Mail(n, kind, word, value, failure)
+        return {run_id: Found(name, counts.get(run_id, 0), messages.get(run_id)) for run_id, name in names.items()}
 
     async def leased(self, worker_id: str) -> Mapping[str, int]:
         """The runs leased to a worker, with their tokens."""

@@ -22,19 +22,21 @@ from stepwell.store.protocol import (
     Claimed,
     Definition,
     Delivered,
+    Found,
     Heart,
     History,
     Lease,
     NewRun,
     Started,
     Verdict,
+    Wanted,
     WorkerRow,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepwell.core.model import Status
+    from stepwell.core.model import MessageName, Status
 
 
 class PostgresStore:
@@ -136,9 +138,13 @@ class PostgresStore:
             return Claimed(leases, now, 0)
         return Claimed([], now, None if next_due is None else next_due - now, alive)
 
-    async def load(self, leases: Sequence[Lease]) -> Mapping[str, History]:
+    async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
         """The past of claimed runs."""
-        return await self._reader.load(leases)
+        return await self._reader.load(wanted)
+
+    async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
+        """The first unread message of a name behind a number."""
+        return await self._reader.find_message(lease, name, after)
 
     async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
         """Applies each advance whose run is still owned as it says; answers in order."""
@@ -260,7 +266,7 @@ class _GrownError(Exception):
 
 
 def _lease(  # noqa: PLR0917  the columns of the claim
-    run_id: str, token: int, seq: int, mail: int, crashes: int, lane: int, status: Status, *rest: Any
+    run_id: str, token: int, seq: int, mail: int, crashes: int, lane: int, position: int, status: Status, *rest: Any
 ) -> Lease:
-    lease = Lease(run_id, 0, token, seq, mail, crashes, lane, status, *rest)
+    lease = Lease(run_id, 0, token, seq, mail, crashes, lane, position, status, *rest)
     return lease._replace(value=b"") if rest[-1] is None else lease  # gone: whoever claimed the run is to tell

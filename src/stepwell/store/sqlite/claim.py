@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _leases = msgspec.json.Decoder(
-    list[tuple[str, int, int, int, int, int, int, str, int | None, str | None, int | None, str | None, str | None, str]]
+    list[
+        tuple[
+            str, int, int, int, int, int, int, int, str, int | None, str | None, int | None, str | None, str | None, str
+        ]
+    ]
 ).decode
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from stepwell.store.protocol import Advance, NewRun, Post, Verdict
 
 
+_NOTHING = (None, None)
+
+
 class MismatchError(Exception):
     """An advance in the batch is not owned, or not as long, as it says; the transaction is to be rolled back."""
 
@@ -50,7 +53,16 @@ def _verdict(connection: sqlite3.Connection, worker_id: str, advance: Advance) -
         return "done"
     if seq != advance.seq:
         return "lost"
-    return "mail" if advance.seen is not None and advance.seen != mail else "ok"
+    return "mail" if _may_have_come(connection, advance, mail) else "ok"
+
+
+def _may_have_come(connection: sqlite3.Connection, advance: Advance, mail: int) -> bool:
+    """Whether the message whose absence the advance rests on is there; messages that were lost say nothing."""
+    absent, seen = advance.absent, advance.seen
+    if absent is None or seen == mail:
+        return False
+    named = {"ref": advance.ref, **absent._asdict(), "after": seen}
+    return seen > mail or connection.execute(Q["find_message"], named).fetchone() is not None
 
 
 def _apply(connection: sqlite3.Connection, now: int, worker_id: str, advances: Sequence[Advance]) -> None:
@@ -103,6 +115,7 @@ def _full(advance: Advance, worker_id: str, now: int) -> tuple[object, ...]:
         advance.awaiting,
         advance.parked_at,
         now if advance.ended else None,
+        *(advance.absent or _NOTHING),
     )
 
 

@@ -74,15 +74,15 @@ WHERE ref IN (SELECT value FROM json_each(:refs))
 
 -- name: leased
 -- The leases of claimed runs, as one JSON array: a single row, so that the interpreter is entered once.
-SELECT CAST(json_group_array(json_array(r.id, r.ref, r.token, r.seq, r.mail, r.crashes, r.lane, r.status, r.wake_at,
-    r.awaiting, r.parked_at, r.parent_id, r.parent_node, CAST(i.value AS TEXT))) AS BLOB)
+SELECT CAST(json_group_array(json_array(r.id, r.ref, r.token, r.seq, r.mail, r.crashes, r.lane, r.position, r.status,
+    r.wake_at, r.awaiting, r.parked_at, r.parent_id, r.parent_node, CAST(i.value AS TEXT))) AS BLOB)
 FROM json_each(:refs) AS wanted
 CROSS JOIN stepwell_runs AS r ON r.ref = wanted.value
 CROSS JOIN stepwell_inputs AS i ON i.ref = r.ref
 
 -- name: leased_run
 -- The lease of one run, whatever its input is, or that it has none.
-SELECT r.id, r.ref, r.token, r.seq, r.mail, r.crashes, r.lane, r.status, r.wake_at, r.awaiting, r.parked_at,
+SELECT r.id, r.ref, r.token, r.seq, r.mail, r.crashes, r.lane, r.position, r.status, r.wake_at, r.awaiting, r.parked_at,
     r.parent_id, r.parent_node, i.value
 FROM stepwell_runs AS r LEFT JOIN stepwell_inputs AS i ON i.ref = r.ref
 WHERE r.ref = ?
@@ -104,9 +104,10 @@ FROM stepwell_journal WHERE ref = ? ORDER BY seq
 -- How much mail the run ever had.
 SELECT mail FROM stepwell_runs WHERE ref = ?
 
--- name: mailbox_of
--- A run's unread mail, in order.
-SELECT n, kind, name, value, error FROM stepwell_mailbox WHERE ref = ? AND NOT taken ORDER BY n
+-- name: find_message
+-- A run's first unread message of a name, behind a number.
+SELECT n, kind, name, value, error FROM stepwell_mailbox
+WHERE ref = :ref AND kind = :kind AND name = :name AND NOT taken AND n > :after ORDER BY n LIMIT 1
 
 -- name: extend
 -- Lean advances: runs that stay with their worker, each only if it is owned and as long as the advance says.
@@ -118,17 +119,21 @@ FROM (SELECT column1 AS ref, column2 AS token, column3 AS seq, column4 AS n, col
 WHERE stepwell_runs.ref = v.ref AND worker = ? AND stepwell_runs.token = v.token AND stepwell_runs.seq = v.seq
 
 -- name: change
--- Advances of every other sort: they also set what the run waits for, or let go of it.
+-- Advances of every other sort: they also set what the run waits for, or let go of it. One that rests on the absence of
+-- a message is refused when such a message is behind those that were seen.
 UPDATE stepwell_runs
 SET seq = stepwell_runs.seq + v.n, position = v.position, status = v.status, worker = v.worker, due_at = v.due_at,
     wake_at = v.wake_at, awaiting = v.awaiting, parked_at = v.parked_at, finished_at = v.finished_at,
     crashes = CASE WHEN v.n > 0 THEN 0 ELSE crashes END, updated_at = ?
 FROM (SELECT column1 AS ref, column2 AS token, column3 AS seq, column4 AS n, column5 AS seen, column6 AS position,
              column7 AS status, column8 AS worker, column9 AS due_at, column10 AS wake_at, column11 AS awaiting,
-             column12 AS parked_at, column13 AS finished_at
-      FROM (VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)})) AS v
+             column12 AS parked_at, column13 AS finished_at, column14 AS absent_kind, column15 AS absent_name
+      FROM (VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)})) AS v
 WHERE stepwell_runs.ref = v.ref AND stepwell_runs.worker = ? AND stepwell_runs.token = v.token
-    AND stepwell_runs.seq = v.seq AND (v.seen IS NULL OR v.seen = stepwell_runs.mail)
+    AND stepwell_runs.seq = v.seq AND (v.absent_kind IS NULL OR v.seen = stepwell_runs.mail
+        OR (v.seen < stepwell_runs.mail AND NOT EXISTS (
+            SELECT 1 FROM stepwell_mailbox AS m
+            WHERE m.ref = v.ref AND m.kind = v.absent_kind AND m.name = v.absent_name AND NOT m.taken AND m.n > v.seen)))
 
 -- name: add_rows
 -- Journal rows; a conflict is a bug, and loud.
@@ -251,7 +256,7 @@ UPDATE stepwell_runs SET due_at = :now, updated_at = :now
 WHERE status IN ('pending', 'running', 'suspended', 'compensating') AND worker IS NULL AND due_at IS NULL
     AND (awaiting IS NULL OR EXISTS (
         SELECT 1 FROM stepwell_mailbox AS m
-        WHERE m.ref = stepwell_runs.ref AND m.name = stepwell_runs.awaiting AND NOT m.taken))
+        WHERE m.ref = stepwell_runs.ref AND m.kind = 'signal' AND m.name = stepwell_runs.awaiting AND NOT m.taken))
     AND NOT EXISTS (
         SELECT 1 FROM stepwell_runs AS child
         WHERE child.parent_id = stepwell_runs.id AND child.status NOT IN ('completed', 'failed', 'canceled'))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stepwell.core.model import LIVE, JournalRow, Mail, Status
+from stepwell.core.model import LIVE, JournalRow, Mail, MessageName, Status
 from stepwell.errors import JournalError
 from stepwell.store.codec import decode_failure
-from stepwell.store.protocol import Filter, History, Lease, Page, RunRow, Snapshot
+from stepwell.store.protocol import Filter, Found, History, Lease, Page, RunRow, Snapshot, Wanted
 from stepwell.store.sqlite.sql import Q, as_json, from_json
 
 if TYPE_CHECKING:
@@ -74,13 +74,22 @@ class SqliteReader:
         found = await self._turns.run(lambda connection: connection.execute(Q["lane_of"], (run_id,)).fetchone())
         return None if found is None else int(found[0])
 
-    async def load(self, leases: Sequence[Lease]) -> Mapping[str, History]:
+    async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
         """The past of claimed runs."""
 
         def read(connection: sqlite3.Connection) -> dict[str, History]:
-            return {lease.run_id: _history(connection, lease.ref) for lease in leases}
+            return {
+                one.lease.run_id: History(
+                    rows_of(connection, one.lease.ref), _found(connection, one.lease.ref, one.message, 0)
+                )
+                for one in wanted
+            }
 
         return await self._turns.run(read)
+
+    async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
+        """The first unread message of a name behind a number."""
+        return await self._turns.run(lambda connection: _found(connection, lease.ref, name, after))
 
     async def leased(self, worker_id: str) -> Mapping[str, int]:
         """The runs leased to a worker, with their tokens."""
@@ -106,14 +115,15 @@ def rows_of(connection: sqlite3.Connection, ref: int) -> list[JournalRow]:
     return [_row(found) for found in connection.execute(Q["journal_of"], (ref,)).fetchall()]
 
 
-def _history(connection: sqlite3.Connection, ref: int) -> History:
+def _found(connection: sqlite3.Connection, ref: int, name: MessageName | None, after: int) -> Found:
     (mail,) = connection.execute(Q["mail_count"], (ref,)).fetchone()
-    letters = connection.execute(Q["mailbox_of"], (ref,)).fetchall() if mail else []
-    mailbox = [
-        Mail(n, kind, name, value, None if error is None else decode_failure(error, name))
-        for n, kind, name, value, error in letters
-    ]
-    return History(rows_of(connection, ref), mailbox, mail)
+    if name is None:
+        return Found(None, mail, None)
+    stored = connection.execute(Q["find_message"], {"ref": ref, **name._asdict(), "after": after}).fetchone()
+    if stored is None:
+        return Found(name, mail, None)
+    n, kind, word, value, error = stored
+    return Found(name, mail, Mail(n, kind, word, value, None if error is None else decode_failure(error, word)))
 
 
 def _row(found: tuple[Any, ...]) -> JournalRow:

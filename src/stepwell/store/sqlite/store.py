@@ -6,13 +6,14 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
-from stepwell.core.model import ENDED, Status
+from stepwell.core.model import ENDED, MessageName, Status
 from stepwell.errors import Failure, StoreUnavailableError
 from stepwell.store.protocol import (
     Advance,
     Claimed,
     Definition,
     Delivered,
+    Found,
     Heart,
     History,
     Lease,
@@ -20,6 +21,7 @@ from stepwell.store.protocol import (
     Post,
     Started,
     Verdict,
+    Wanted,
     WorkerRow,
 )
 from stepwell.store.sqlite.claim import claim_due
@@ -161,9 +163,13 @@ class SqliteStore:
 
         return await self._writer.run(write)
 
-    async def load(self, leases: Sequence[Lease]) -> Mapping[str, History]:
+    async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
         """The past of claimed runs."""
-        return await self._reader.load(leases)
+        return await self._reader.load(wanted)
+
+    async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
+        """The first unread message of a name behind a number."""
+        return await self._reader.find_message(lease, name, after)
 
     async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
         """Applies each advance whose run is still owned as it says; answers in order."""

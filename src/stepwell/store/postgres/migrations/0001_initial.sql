@@ -88,6 +88,7 @@ CREATE TABLE stepwell.mailbox (
     PRIMARY KEY (run_id, n)
 );
 
+CREATE INDEX mailbox_unread ON stepwell.mailbox (run_id, kind, name, n) WHERE NOT taken;
 CREATE UNIQUE INDEX mailbox_key ON stepwell.mailbox (run_id, key) WHERE key IS NOT NULL;
 
 CREATE TABLE stepwell.workers (

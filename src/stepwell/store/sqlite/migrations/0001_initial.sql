@@ -86,6 +86,7 @@ CREATE TABLE stepwell_mailbox (
     PRIMARY KEY (ref, n)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX stepwell_mailbox_unread ON stepwell_mailbox (ref, kind, name, n) WHERE NOT taken;
 CREATE UNIQUE INDEX stepwell_mailbox_key ON stepwell_mailbox (ref, key) WHERE key IS NOT NULL;
 
 CREATE TABLE stepwell_workers (

@@ -1,0 +1,29 @@
+"""All that is unread in a run's mailbox, read as an engine reads it: name by name, one message after the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stepwell.core.model import MessageName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from stepwell.core.model import Mail
+    from stepwell.store.protocol import Lease, Store
+
+SIGNALS = ("go", "stop", "other", "another")
+NODES = ("a", "b", "bill", "bob", "child", "cid", "lost")
+"""Of children whose end is told."""
+NAMES = [*(MessageName("signal", name) for name in SIGNALS), *(MessageName("child", name) for name in NODES)]
+
+
+async def unread_of(store: Store, lease: Lease, names: Iterable[MessageName] = NAMES) -> list[Mail]:
+    """The unread messages of these names, in order."""
+    messages: list[Mail] = []
+    for name in names:
+        after = 0
+        while (found := (await store.find_message(lease, name, after)).message) is not None:
+            messages.append(found)
+            after = found.n
+    return sorted(messages)

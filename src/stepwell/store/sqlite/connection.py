@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl, quote, unquote
 
 from stepwell.errors import DefinitionError, StoreUnavailableError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _BUSY_RETRY_SECONDS = 0.0005
 _BUSY_GIVE_UP_SECONDS = 30.0
+PRIVATE = 0o600
+"""The permissions of a file that nobody asked to share."""
 _OPTIONS = {"mode": ("rw", "ro", "rwc")}
 _DATA_ERRORS = (
     sqlite3.IntegrityError,
@@ -29,15 +31,23 @@ _DATA_ERRORS = (
 
 
 class Location(NamedTuple):
-    """Where a store is: a file's path, or None for memory; and whether it may only be read."""
+    """Where a store is: a file's path, or None for memory; whether it may only be read, or be made, and for whom."""
 
     url: str
     path: Path | None
     read_only: bool
     create: bool
+    permissions: int = PRIVATE
+
+    @property
+    def file(self) -> Path:
+        """The path of a store that is a file."""
+        if self.path is None:
+            raise ValueError(f"{self.url} is in memory")
+        return self.path
 
 
-def location_of(url: str) -> Location:
+def location_of(url: str, permissions: int = PRIVATE) -> Location:
     """Reads `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://`, with `?mode=ro|rw|rwc`."""
     rest = url.removeprefix("sqlite://")
     path, _, query = rest.partition("?")
@@ -53,7 +63,8 @@ def location_of(url: str) -> Location:
         raise DefinitionError(
             f"The store URL {without_password(url)} names a host. A relative file is sqlite:///file.db."
         )
-    return Location(url, _resolved(url, unquote(path[1:])), read_only=mode == "ro", create=mode == "rwc")
+    resolved = _resolved(url, unquote(path[1:]))
+    return Location(url, resolved, read_only=mode == "ro", create=mode == "rwc", permissions=permissions)
 
 
 def _resolved(url: str, path: str) -> Path:
@@ -121,6 +132,13 @@ def is_data_error(error: BaseException) -> bool:
     return isinstance(error, _DATA_ERRORS)
 
 
+def missing(location: Location) -> StoreUnavailableError:
+    """What a person should know where there is no file, or no folder for one."""
+    folder = location.file.parent
+    text = f"there is no file {location.file}" if folder.is_dir() else f"no such folder as {folder}"
+    return StoreUnavailableError(location.url, text)
+
+
 def unavailable(location: Location, error: BaseException) -> StoreUnavailableError:
     """What a person should know of a failure of SQLite's."""
     path = location.path
@@ -136,22 +154,49 @@ def unavailable(location: Location, error: BaseException) -> StoreUnavailableErr
     return StoreUnavailableError(location.url, text)
 
 
+class Gate(Protocol):
+    """What lets one write transaction at a time begin."""
+
+    def enter(self) -> bool:
+        """Whether it may begin now."""
+
+    def leave(self) -> None:
+        """It has ended."""
+
+
 def in_transaction(
-    connection: sqlite3.Connection, work: Callable[[], T], pause: Callable[[float], None], *, write: bool
+    connection: sqlite3.Connection,
+    work: Callable[[], T],
+    pause: Callable[[float], None],
+    *,
+    write: bool,
+    gate: Gate | None = None,
 ) -> T:
     """Runs the work in one transaction, waiting for other writers in small steps; nothing stays open afterwards."""
     waited = 0.0
     while True:
-        try:
-            connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-            result = work()
-            connection.execute("COMMIT")
-        except BaseException as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            if not is_busy(error) or waited >= _BUSY_GIVE_UP_SECONDS:
-                raise
-        else:
-            return result
+        if gate is None or gate.enter():
+            try:
+                return _transacted(connection, work, write=write)
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or waited >= _BUSY_GIVE_UP_SECONDS:
+                    raise
+            finally:
+                if gate is not None:
+                    gate.leave()
+        elif waited >= _BUSY_GIVE_UP_SECONDS:
+            raise sqlite3.OperationalError("database is locked")
         pause(_BUSY_RETRY_SECONDS)
         waited += _BUSY_RETRY_SECONDS
+
+
+def _transacted(connection: sqlite3.Connection, work: Callable[[], T], *, write: bool) -> T:
+    try:
+        connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+        result = work()
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return result

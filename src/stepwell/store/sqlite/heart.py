@@ -5,39 +5,42 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
-from stepwell.store.sqlite.connection import Location, connect, in_transaction, unavailable
+from stepwell.store.sqlite.connection import Location, unavailable
+from stepwell.store.sqlite.file import FileConnection
 from stepwell.store.sqlite.sql import Q, from_json
 
 if TYPE_CHECKING:
+    from stepwell.store.sqlite.guard import Identity
     from stepwell.store.sqlite.turns import Clock
 
 
 class FileHeart:
-    """Beats on a connection that is opened by the thread which uses it."""
+    """Beats on a connection that is opened by the thread which uses it, to the file that the store has open."""
 
-    def __init__(self, location: Location, clock: Clock, worker_id: str) -> None:
-        self._location = location
+    def __init__(self, location: Location, clock: Clock, worker_id: str, like: Identity | None) -> None:
+        self._location = location._replace(create=False)
         self._clock = clock
         self._worker_id = worker_id
-        self._connection: sqlite3.Connection | None = None
+        self._like = like
+        self._file: FileConnection | None = None
 
     def beat(self) -> dict[str, int] | None:
         """Says that the worker lives; gives the runs leased to it with their tokens, or None when it was buried."""
         try:
-            if self._connection is None:
-                self._connection = connect(self._location)
-            connection = self._connection
+            if self._file is None:
+                self._file = FileConnection(self._location, self._clock.pause, like=self._like)
+            connection = self._file.connection
             beat = {"id": self._worker_id, "now": self._clock.wall()}
-            return in_transaction(connection, lambda: _beat(connection, beat), self._clock.pause, write=True)
+            return self._file.run(lambda: _beat(connection, beat), write=True)
         except sqlite3.Error as error:
             self.close()
             raise unavailable(self._location, error) from error
 
     def close(self) -> None:
         """Closes the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 class MemoryHeart:

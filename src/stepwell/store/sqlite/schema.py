@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stepwell.errors import SchemaError
 from stepwell.store.migrate import migrations_of
-from stepwell.store.sqlite.connection import connect, in_transaction, is_data_error, is_there, unavailable
+from stepwell.store.sqlite.connection import in_transaction, is_data_error, is_there, missing, unavailable
+from stepwell.store.sqlite.file import FileConnection
 from stepwell.store.sqlite.sql import Q
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stepwell.store.sqlite.connection import Location
     from stepwell.store.sqlite.turns import Clock
 
@@ -26,22 +30,22 @@ def describe(connection: sqlite3.Connection) -> tuple[int, tuple[str, ...]]:
     return version, tuple(migration.name for migration in _MIGRATIONS[version:])
 
 
-def describe_file(location: Location) -> tuple[int, tuple[str, ...]]:
+def describe_file(location: Location, clock: Clock) -> tuple[int, tuple[str, ...]]:
     """The same of a file, over a connection of its own; a file that may be created lacks them all."""
     if not is_there(location):
-        if location.create and location.path is not None and location.path.parent.is_dir():
+        if location.create and location.file.parent.is_dir():
             return 0, tuple(migration.name for migration in _MIGRATIONS)
-        raise unavailable(location, sqlite3.OperationalError("unable to open: there is no such file"))
-    connection = connect(location, read_only=True)
+        raise missing(location)
+    file = FileConnection(location, clock.pause, read_only=True)
     try:
-        return describe(connection)
+        return describe(file.connection)
     except sqlite3.Error as error:
         raise unavailable(location, error) from error
     finally:
-        connection.close()
+        file.close()
 
 
-def migrate(connection: sqlite3.Connection, location: Location, clock: Clock) -> None:
+def migrate(connection: sqlite3.Connection, location: Location, clock: Clock, transact: Callable[..., None]) -> None:
     """Creates or upgrades the tables, in one transaction; others that do it at once wait, and find it done."""
 
     def upgrade() -> None:
@@ -56,18 +60,23 @@ def migrate(connection: sqlite3.Connection, location: Location, clock: Clock) ->
     try:
         version, missing = describe(connection)
         if missing or version > len(_MIGRATIONS):
-            in_transaction(connection, upgrade, clock.pause, write=not location.read_only)
+            transact(upgrade, write=not location.read_only)
     except sqlite3.Error as error:
         raise error if is_data_error(error) else unavailable(location, error) from error
 
 
+def migrate_memory(connection: sqlite3.Connection, location: Location, clock: Clock) -> None:
+    """The same over the connection to a store in memory."""
+    migrate(connection, location, clock, partial(in_transaction, connection, pause=clock.pause))
+
+
 def migrate_file(location: Location, clock: Clock) -> None:
     """The same in a file, over a connection of its own."""
-    connection = connect(location, read_only=location.read_only)
+    file = FileConnection(location, clock.pause)
     try:
-        migrate(connection, location, clock)
+        migrate(file.connection, location, clock, file.run)
     finally:
-        connection.close()
+        file.close()
 
 
 def statements(after: int) -> list[str]:

@@ -26,7 +26,7 @@ from stepwell.store.protocol import (
 )
 from stepwell.store.sqlite.claim import claim_due
 from stepwell.store.sqlite.commit import MismatchError, add_runs, commit_judging, commit_trusting, post
-from stepwell.store.sqlite.connection import connect, location_of
+from stepwell.store.sqlite.connection import PRIVATE, connect, location_of
 from stepwell.store.sqlite.heart import FileHeart, MemoryHeart
 from stepwell.store.sqlite.locks import LockFile
 from stepwell.store.sqlite.reader import SqliteReader
@@ -34,8 +34,8 @@ from stepwell.store.sqlite.schema import (
     LATEST,
     describe,
     describe_file,
-    migrate,
     migrate_file,
+    migrate_memory,
     statements,
     wrong_version,
 )
@@ -46,23 +46,32 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping, Sequence
 
+    from stepwell.store.sqlite.connection import Location
+    from stepwell.store.sqlite.guard import Identity
+
 
 class SqliteStore:
     """Keeps runs in a file, or in memory where nobody else can reach them."""
 
     sees_death = True
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str, clock: Clock, *, permissions: int = PRIVATE, location: Location | None = None) -> None:
         self.url = url
-        self._location = location_of(url)
+        self._location = location_of(url, permissions) if location is None else location
         self.shared = self._location.path is not None
         self.latest = LATEST
         self._clock = clock
         self._writer: Turns
         self._reading: Turns
         self._reader: SqliteReader
+        self._identity: Identity | None = None
         self._memory: sqlite3.Connection | None = None
         self._locks: dict[str, LockFile] = {}
+
+    def existing(self, *, read_only: bool) -> SqliteStore:
+        """Another store on the same file, whatever folder this process is in now, that does not create it."""
+        location = self._location._replace(create=False, read_only=read_only or self._location.read_only)
+        return SqliteStore(self.url, self._clock, location=location)
 
     async def open(self) -> None:
         """Connects; raises StoreUnavailableError, or SchemaError when the tables are not this version's."""
@@ -70,11 +79,12 @@ class SqliteStore:
             version, missing = await self.schema()
             if missing or version > LATEST:
                 raise wrong_version(self._location, version)
-            self._writer = InThread(self._location, self._clock, write=not self._location.read_only)
+            writer = InThread(self._location, self._clock, write=not self._location.read_only)
+            self._writer, self._identity = writer, writer.identity
             try:
-                self._reading = InThread(self._location, self._clock, write=False)
+                self._reading = InThread(self._location, self._clock, write=False, like=writer.identity)
             except BaseException:
-                await self._writer.close()
+                await writer.close()
                 raise
         else:
             self._writer = self._reading = InCaller(self._location, self._in_memory())
@@ -86,13 +96,15 @@ class SqliteStore:
         return self._reader
 
     async def close(self) -> None:
-        """Disconnects."""
+        """Disconnects; the writer last, since only a connection that may write removes the write-ahead log."""
         try:
-            await self._writer.close()
-        finally:
             await self._reading.close()
-            for lock in self._locks.values():
-                lock.release()
+        finally:
+            try:
+                await self._writer.close()
+            finally:
+                for lock in self._locks.values():
+                    lock.release()
         if self._memory is not None:
             self._memory.close()
             self._memory = None
@@ -102,11 +114,11 @@ class SqliteStore:
         if self.shared:
             await in_thread(self._clock, partial(migrate_file, self._location, self._clock), "stepwell-sqlite-migrate")
         else:
-            migrate(self._in_memory(), self._location, self._clock)
+            migrate_memory(self._in_memory(), self._location, self._clock)
 
     async def schema(self) -> tuple[int, tuple[str, ...]]:
         """The stored schema version, and the names of the migrations it lacks."""
-        return describe_file(self._location) if self.shared else describe(self._in_memory())
+        return describe_file(self._location, self._clock) if self.shared else describe(self._in_memory())
 
     def statements(self, after: int) -> list[str]:
         """What `migrate` runs on tables of that version, in order; connects to nothing."""
@@ -240,14 +252,14 @@ class SqliteStore:
         if self._location.path is None:
             await self._writer.run(lambda connection: _enlist(connection, row, self._clock.wall()))
             return MemoryHeart(self._in_memory(), worker_id)
-        lock = LockFile(self._location.path, worker_id)
+        lock = LockFile(self._location.path, worker_id, self._location.permissions)
         try:
             lock.hold()
         except OSError as error:
             raise StoreUnavailableError(self.url, f"no lock file can be made beside it: {error}") from error
         self._locks[worker_id] = lock
         await self._writer.run(lambda connection: _enlist(connection, row, self._clock.wall()))
-        return FileHeart(self._location, self._clock, worker_id)
+        return FileHeart(self._location, self._clock, worker_id, self._identity)
 
     async def retire(self, worker_id: str) -> None:
         """Removes a worker and frees what it still holds, without blame."""
@@ -291,7 +303,7 @@ class SqliteStore:
 
         freed = await self._writer.run(write)
         if freed is not None and self._location.path is not None and worker_id not in self._locks:
-            LockFile(self._location.path, worker_id).remove()
+            LockFile(self._location.path, worker_id, self._location.permissions).remove()
         return freed
 
     async def sweep(self) -> int:
@@ -306,7 +318,7 @@ class SqliteStore:
     def _is_dead(self, worker_id: str, process: str) -> bool:
         if self._location.path is None or process == self._clock.process:
             return False
-        return LockFile(self._location.path, worker_id).is_free()
+        return LockFile(self._location.path, worker_id, self._location.permissions).is_free()
 
     def _in_memory(self) -> sqlite3.Connection:
         if self._memory is None:

@@ -13,11 +13,15 @@ import queue
 import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from stepwell.errors import StoreUnavailableError
 from stepwell.store.protocol import LEFT
-from stepwell.store.sqlite.connection import Location, connect, in_transaction, is_data_error, unavailable
+from stepwell.store.sqlite.connection import Location, in_transaction, is_data_error, unavailable
+from stepwell.store.sqlite.file import FileConnection
+
+if TYPE_CHECKING:
+    from stepwell.store.sqlite.guard import Identity
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
@@ -90,7 +94,7 @@ class _Turn:
 class InThread:
     """Operations on a connection of its own, run by one thread; those that wait together share a transaction."""
 
-    def __init__(self, location: Location, clock: Clock, *, write: bool) -> None:
+    def __init__(self, location: Location, clock: Clock, *, write: bool, like: Identity | None = None) -> None:
         self._location = location
         self._clock = clock
         self._write = write
@@ -101,8 +105,14 @@ class InThread:
         self._others_until = 0.0
         self._is_closed = False
         self._looked_at = 0.0
-        self._connection = connect(location, read_only=not write)
+        self._file = FileConnection(location, clock.pause, read_only=not write, like=like)
+        self._connection = self._file.connection
         clock.start_thread(self._main, f"stepwell-sqlite-{'writer' if write else 'reader'}")
+
+    @property
+    def identity(self) -> Identity | None:
+        """Which file it is."""
+        return self._file.identity
 
     def run(self, operation: Operation[T]) -> asyncio.Future[T]:
         """The operation's result, once its transaction has been committed."""
@@ -127,7 +137,7 @@ class InThread:
                 self._take(turns)
                 self._tell(_resolve, turns)
                 self._yield()
-        self._connection.close()
+        self._file.close()
         self._tell(_end, self._ended)
 
     def _next_turns(self) -> tuple[list[_Turn], bool]:
@@ -160,7 +170,7 @@ class InThread:
                 turn.result = turn.operation(self._connection)
 
         try:
-            in_transaction(self._connection, work, self._clock.pause, write=self._write)
+            self._file.run(work, write=self._write)
         except sqlite3.Error as error:
             raise _translated(self._location, error) from error
 

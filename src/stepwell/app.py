@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from stepwell.engine.arguments import (
     checked_count,
     checked_duration,
+    checked_file_mode,
     checked_key,
     checked_positive_duration,
     checked_run_id,
@@ -52,7 +53,7 @@ from stepwell.errors import (
 from stepwell.store.codec import encode
 from stepwell.store.protocol import Filter, NewRun, Store
 from stepwell.store.urls import without_password
-from stepwell.store_choice import store_for
+from stepwell.store_choice import existing_store, store_for
 from stepwell.workflow.builder import Workflow, checked_name
 from stepwell.workflow.registry import Registry
 
@@ -80,8 +81,9 @@ class Durable:
 
     `step_timeout` and `lease` are durations: the most an attempt may take by default, and how long a worker may be
     silent before its runs go to others. A node during which workers died `max_crashes` times fails. Values are at most
-    `max_value_bytes` as JSON. `observers` hear what its workers do (see `Observer`). Raises DefinitionError for what
-    cannot be; entering raises StoreUnavailableError and SchemaError.
+    `max_value_bytes` as JSON. `file_mode` is the permissions of files that a store on SQLite makes. `observers` hear
+    what its workers do (see `Observer`). Raises DefinitionError for what cannot be; entering raises
+    StoreUnavailableError and SchemaError.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Durable:
         max_crashes: int = 5,
         lease: Duration = timedelta(seconds=10),
         max_value_bytes: int = MAX_VALUE_BYTES,
+        file_mode: int = 0o600,
         observers: Iterable[Observer] = (),
         runtime: Runtime | None = None,
     ) -> None:
@@ -107,7 +110,9 @@ class Durable:
         )
         self._runtime: Runtime = SystemRuntime() if runtime is None else runtime
         self.url = url
-        self._store = store_for(url, self._runtime)
+        self._file_mode = checked_file_mode(file_mode)
+        self._store = store_for(url, self._runtime, self._file_mode)
+        self._creates = True
         self._registry = Registry(workflows)
         self._session: AppSession | None = None
         self._is_entering = False
@@ -135,7 +140,8 @@ class Durable:
             raise DurableError("This Durable is entered already. Make another one for the same store.")
         self._is_entering = True
         try:
-            await self._store.migrate()
+            if self._creates:
+                await self._store.migrate()
             await self._store.open()
         finally:
             self._is_entering = False
@@ -176,8 +182,25 @@ class Durable:
 
     def at(self, url: str) -> Durable:
         """The same workflows and options over another store; not entered."""
-        other = Durable(url, (self.workflow(name) for name in self.workflows), runtime=self._runtime)
+        workflows = (self.workflow(name) for name in self.workflows)
+        other = Durable(url, workflows, file_mode=self._file_mode, runtime=self._runtime)
         other._settings = self._settings
+        return other
+
+    def existing(self, *, read_only: bool = False) -> Durable:
+        """The same workflows and options over the store as it stands; not entered.
+
+        Entering it makes and upgrades nothing, and raises StoreUnavailableError where there is no such file, and
+        SchemaError where there are no such tables. With `read_only` a file is opened to be read alone, and all that
+        would write to it raises StoreUnavailableError. A store in memory is always a new one.
+        """
+        workflows = (self.workflow(name) for name in self.workflows)
+        other = Durable("sqlite://", workflows, file_mode=self._file_mode, runtime=self._runtime)
+        other._settings = self._settings
+        if self.shared:
+            other.url = self.url
+            other._store = existing_store(self._store, self._runtime, read_only=read_only)
+            other._creates = False
         return other
 
     def workflow(self, name: str) -> Workflow:

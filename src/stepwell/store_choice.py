@@ -13,19 +13,26 @@ if TYPE_CHECKING:
     from stepwell.store.protocol import Store
 
 
-def store_for(url: str, runtime: Runtime) -> Store:
-    """The store that the URL names, not opened. Raises DefinitionError for a URL of no store."""
+def store_for(url: str, runtime: Runtime, file_mode: int) -> Store:
+    """The store that the URL names, not opened; its files get `file_mode`. DefinitionError for a URL of no store."""
     if not isinstance(url, str):
         raise DefinitionError(f"A store's URL is a string, not of type {type(url).__name__}.")
     shown = without_password(url)
     if not shown.isprintable() or "%00" in url:
         raise DefinitionError(f"The store URL {shown!a} has characters in it that no name of a store has.")
     if url.startswith("sqlite://"):
-        return SqliteStore(url, runtime)
+        return SqliteStore(url, runtime, permissions=file_mode)
     if url.startswith(("postgresql://", "postgres://")):
         return _postgres_store(url, runtime)
     known = "sqlite:///file.db, sqlite://, postgresql://host/database"
     raise DefinitionError(f'No store for "{shown}". Known: {known}.')
+
+
+def existing_store(store: Store, runtime: Runtime, *, read_only: bool) -> Store:
+    """Another one of the same place, not opened, that creates nothing; with `read_only` a file is only read."""
+    if isinstance(store, SqliteStore):
+        return store.existing(read_only=read_only)
+    return _postgres_store(store.url, runtime)
 
 
 def _postgres_store(url: str, runtime: Runtime) -> Store:

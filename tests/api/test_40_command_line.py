@@ -281,12 +281,14 @@ def test_the_url_beats_the_apps_own_for_every_command(shop: Shop) -> None:
     listed = [run["run_id"] for run in shop("list", "--url", other, "--json").json]
     assert listed == [from_environment.json["run_id"], answer.json["run_id"]]
     assert [run["run_id"] for run in shop("list", "--app", "shop:app", "--url", other, "--json").json] == listed
+    assert shop("db", "upgrade", "--app", "shop:app").code == 0
     assert shop("list", "--app", "shop:app", "--json").json == []
 
 
 def test_an_option_on_the_line_beats_its_variable_and_after_the_command_beats_before(shop: Shop) -> None:
     other = f"sqlite:///{shop.folder / 'other.db'}"
     shop.start("order")
+    shop("db", "upgrade", "--url", other)
 
     assert len(shop("list", "--url", shop.url, "--json", STEPWELL_URL=other).json) == 1
     assert len(shop("--url", other, "list", "--url", shop.url, "--json").json) == 1

@@ -45,18 +45,45 @@ def test_list_shows_the_newest_runs_first(shop: Shop) -> None:
 
 
 def test_list_of_nothing_says_so(shop: Shop) -> None:
+    at(shop, "db", "upgrade")
     answer = at(shop, "list")
 
     assert (answer.code, answer.out, answer.err) == (0, "", "No runs.\n")
     assert json_of(shop, "list") == []
 
 
-def test_a_question_makes_no_store(shop: Shop) -> None:
-    assert json_of(shop, "list") == []
-    assert json_of(shop, "recover") == 0
-    assert at(shop, "status", UNKNOWN).code == at(shop, "cancel", UNKNOWN).code == 3
+QUESTIONS = {
+    "list": ["list"],
+    "status": ["status", UNKNOWN],
+    "journal": ["journal", UNKNOWN],
+    "signal": ["signal", UNKNOWN, "paid"],
+    "resume": ["resume", UNKNOWN, "paid"],
+    "cancel": ["cancel", UNKNOWN],
+    "recover": ["recover"],
+}
+"""The commands that need a store which is there."""
+
+
+@pytest.mark.parametrize("line", [*QUESTIONS.values(), ["db", "status"]], ids=" ".join)
+def test_a_command_that_needs_a_store_makes_none_and_says_what_it_looked_for(shop: Shop, line: list[str]) -> None:
+    before = {path.name for path in shop.folder.iterdir()}
+    answer = at(shop, *line)
+    machine = at(shop, *line, "--json")
+
+    assert (answer.code, answer.out) == (4, "")
+    assert answer.complaint.endswith(f"there is no file {shop.folder / 'shop.db'}")
+    assert (machine.code, machine.error["code"]) == (4, "store_unavailable")
+    assert {path.name for path in shop.folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("line", QUESTIONS.values(), ids=list(QUESTIONS))
+def test_a_command_that_needs_tables_makes_none_and_says_which_command_does(shop: Shop, line: list[str]) -> None:
+    (shop.folder / "shop.db").touch()
+    answer = at(shop, *line)
+
+    assert (answer.code, answer.out) == (4, "")
+    assert "stepwell db upgrade" in answer.complaint
     assert json_of(shop, "db", "status")["version"] == 0
-    assert not (shop.folder / "shop.db").exists()
 
 
 def test_list_filters_by_status_workflow_key_and_parent(shop: Shop) -> None:
@@ -258,6 +285,7 @@ def test_recover_has_nothing_to_do_in_health(shop: Shop) -> None:
 
 
 def test_db_status_tells_the_version_and_changes_nothing(shop: Shop) -> None:
+    (shop.folder / "shop.db").touch()
     before = json_of(shop, "db", "status")
     again = json_of(shop, "db", "status")
 
@@ -272,6 +300,7 @@ def test_db_status_tells_the_version_and_changes_nothing(shop: Shop) -> None:
 
 
 def test_db_upgrade_makes_the_tables_once(shop: Shop) -> None:
+    (shop.folder / "shop.db").touch()
     pending = json_of(shop, "db", "status")["pending"]
     first, second = at(shop, "db", "upgrade"), at(shop, "db", "upgrade")
     after = json_of(shop, "db", "upgrade")
@@ -286,6 +315,7 @@ def test_db_upgrade_makes_the_tables_once(shop: Shop) -> None:
 def test_options_stand_before_within_and_after_a_group(shop: Shop, place: str) -> None:
     where = {"first": 0, "middle": 1, "last": 2}[place]
     line = ["db", "status"]
+    (shop.folder / "shop.db").touch()
 
     assert shop(*line[:where], "--json", "--url", shop.url, *line[where:]).json["version"] == 0
 

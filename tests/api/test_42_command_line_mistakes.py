@@ -155,6 +155,7 @@ def test_an_unknown_workflow_exits_3_and_names_the_known_ones(shop: Shop, comman
     assert (plain.code, plain.out) == (3, "")
     assert plain.complaint == 'No workflow "ordr". Known: call, order, parent, signoff, slow, stuck.'
     assert (machine.code, machine.error["code"]) == (3, "workflow_not_registered")
+    shop("db", "upgrade", "--url", shop.url)
     assert shop("list", "--url", shop.url, "--json").json == []
 
 
@@ -191,6 +192,7 @@ def test_a_bad_value_exits_2_and_says_where_it_is_bad(shop: Shop, given: str, sa
     assert len(plain.complaint) < 400
     assert machine.code == 2
     assert machine.error["code"] in ("usage", "payload")
+    shop("db", "upgrade", "--url", shop.url)
     assert shop("list", "--url", shop.url, "--json").json == []
 
 

@@ -118,7 +118,7 @@ def test_it_connects_to_nothing(shop: Shop, url: str) -> None:
 
 
 def test_tables_of_the_latest_version_lack_nothing(shop: Shop) -> None:
-    latest = shop("--url", shop.url, "db", "status", "--json").json["latest"]
+    latest = shop("--url", shop.url, "db", "upgrade", "--json").json["latest"]
     answer = shop("--url", shop.url, "db", "sql", "--from", str(latest))
 
     assert (answer.code, answer.out, answer.err) == (0, "", f"Nothing to do: {latest} is the latest version.\n")

@@ -52,7 +52,7 @@ def signal(settings: Settings, /, run_id: str, name: str, data: Any, *, key: str
             await _check_expected(app, found, name)
         return await app.signal(found, name, data, key=key)
 
-    answer = ask_of_run(settings, run_id, question)
+    answer = ask_of_run(settings, run_id, question, read_only=False)
     _tell(settings, answer, name, "has ended")
 
 
@@ -84,7 +84,7 @@ def resume(settings: Settings, /, run_id: str, signal_name: str, data: Any, *, k
             await _check_expected(app, found, signal_name)
         return await app.resume(found, signal_name, data, key=key)
 
-    answer = ask_of_run(settings, run_id, question)
+    answer = ask_of_run(settings, run_id, question, read_only=False)
     _tell(settings, answer, signal_name, f"is not suspended on {signal_name}")
 
 
@@ -109,7 +109,7 @@ def cancel(settings: Settings, run_id: str) -> None:
         await app.cancel(found)
         return await app.status(found)
 
-    run = ask_of_run(settings, run_id, question)
+    run = ask_of_run(settings, run_id, question, read_only=False)
     if settings.as_json:
         print_json({"run_id": run.run_id, "status": run.status})
     elif run.status == RunStatus.CANCELED:
@@ -134,7 +134,7 @@ def cancel(settings: Settings, run_id: str) -> None:
 @click.pass_obj
 def recover(settings: Settings) -> None:
     """Make stuck runs due again."""
-    count = ask(settings, lambda app: app.recover(), int)
+    count = ask(settings, lambda app: app.recover(), read_only=False)
     if settings.as_json:
         print_json(count)
     else:

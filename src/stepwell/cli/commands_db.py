@@ -80,7 +80,7 @@ def status(settings: Settings) -> None:
     """Show the version of the tables."""
 
     async def call() -> Any:
-        return await (await settled(found, settings)).schema_status()
+        return await (await settled(found, settings)).existing(read_only=True).schema_status()
 
     found = app_of_store(settings)
     schema = asyncio.run(call())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from stepwell import RunNotFoundError, RunStatus
+from stepwell import RunStatus
 from stepwell.cli import text
 from stepwell.cli.loading import app_of_store, settled
 from stepwell.cli.output import console, print_json, print_lines, remark, say
@@ -25,30 +25,27 @@ DEFAULT_LIMIT = 20
 MOST_LISTED = 10_000
 
 
-def ask(settings: Settings, question: Callable[[Durable], Awaitable[Any]], empty: Callable[[], Any]) -> Any:
-    """What the app of the store answers; `empty()` where no tables were made yet, and none are made for a question."""
+def ask(settings: Settings, question: Callable[[Durable], Awaitable[Any]], *, read_only: bool = True) -> Any:
+    """What the app of the store answers. No store is made for a question; with `read_only` none is written either."""
 
     async def call() -> Any:
         app = await settled(found, settings)
-        if (await app.schema_status()).version == 0:
-            return empty()
-        async with app:
-            return await question(app)
+        async with app.existing(read_only=read_only) as existing:
+            return await question(existing)
 
     found = app_of_store(settings)
     return asyncio.run(call())
 
 
-def ask_of_run(settings: Settings, run_id: str, question: Callable[[Durable, str], Awaitable[Any]]) -> Any:
+def ask_of_run(
+    settings: Settings, run_id: str, question: Callable[[Durable, str], Awaitable[Any]], *, read_only: bool = True
+) -> Any:
     """What the app answers of the run that is meant."""
 
     async def found(app: Durable) -> Any:
         return await question(app, await find_run(app, run_id))
 
-    def missing() -> NoReturn:
-        raise RunNotFoundError(run_id)
-
-    return ask(settings, found, missing)
+    return ask(settings, found, read_only=read_only)
 
 
 @click.command(
@@ -91,7 +88,7 @@ def list_runs(settings: Settings, /, *, parent: str | None, before: str | None, 
             **filters,
         )
 
-    runs = ask(settings, question, list)
+    runs = ask(settings, question)
     if settings.as_json:
         print_json(runs)
         return

@@ -72,12 +72,10 @@ def complete_run(context: click.Context, _param: click.Parameter, incomplete: st
 
     async def newest() -> list[CompletionItem]:
         app = await settled(app_of_store(settings), settings)
-        if (await app.schema_status()).version == 0:
-            return []  # nothing is made for a question
-        async with app:
+        async with app.existing(read_only=True) as existing:
             return [
                 CompletionItem(run.run_id, help=f"{run.workflow_name}, {run.status}")
-                for run in await app.list(limit=50)
+                for run in await existing.list(limit=50)
                 if run.run_id.startswith(incomplete)
             ]
 

@@ -7,6 +7,7 @@ from stepwell.workflow.durations import micros
 from stepwell.workflow.numbers import count, shown
 
 _KEY_LIMIT = 500
+_OWNER, _EVERYBODY = 0o600, 0o777
 
 
 def checked_run_id(run_id: object) -> str:
@@ -52,3 +53,14 @@ def checked_count(what: str, given: object) -> int:
         return count(given, what)
     except ValueError as error:
         raise DefinitionError(f"{error}.") from None
+
+
+def checked_file_mode(given: object) -> int:
+    """The permissions of a store's files; raises DefinitionError for what is none, or shuts their owner out."""
+    if isinstance(given, int) and not isinstance(given, bool):
+        if 0 <= given <= _EVERYBODY and given & _OWNER == _OWNER:
+            return given
+        given = oct(given)
+    raise DefinitionError(
+        f"file_mode must be permissions by which the owner reads and writes, as 0o600 or 0o660, got {given!s:.100}."
+    )

@@ -20,6 +20,7 @@ from stepwell.engine.lanes import Lanes
 from stepwell.engine.logging_observer import LoggingObserver
 from stepwell.engine.observer import Observer, Observers
 from stepwell.engine.outlines import expected_signals
+from stepwell.engine.recovery import free_stranded, results_of
 from stepwell.engine.runtime import Runtime, SystemRuntime
 from stepwell.engine.session import AppSession, not_entered
 from stepwell.engine.settings import Settings
@@ -40,16 +41,7 @@ from stepwell.engine.views import (
 from stepwell.engine.waiters import Waiters
 from stepwell.engine.wakeup import Wakeup
 from stepwell.engine.worker import Worker
-from stepwell.errors import (
-    DefinitionError,
-    DurableError,
-    Failure,
-    JournalError,
-    RunCanceledError,
-    RunFailedError,
-    RunNotFoundError,
-    StoreUnavailableError,
-)
+from stepwell.errors import DefinitionError, DurableError, JournalError, RunNotFoundError, StoreUnavailableError
 from stepwell.store.codec import encode
 from stepwell.store.protocol import Filter, NewRun, Store
 from stepwell.store.urls import without_password
@@ -307,12 +299,7 @@ class Durable:
 
     async def recover(self) -> int:
         """Makes due every run that should move but has nothing to move it; normally 0."""
-        store = self._open_store()
-        freed = 0
-        for row in await store.workers():
-            if row.dead:
-                freed += await store.bury(row.worker_id, None) or 0
-        freed += await store.sweep()
+        freed = await free_stranded(self._open_store())
         if freed:
             self._events.due()
         return freed
@@ -325,13 +312,7 @@ class Durable:
         self._open_store()
         limit = None if timeout is None else checked_duration("timeout", timeout) / 1_000_000
         await self._waiters.ended(checked_run_id(run_id), limit)
-        snapshot = await self.status(run_id)
-        if snapshot.status is RunStatus.CANCELED:
-            raise RunCanceledError(run_id)
-        if snapshot.status is RunStatus.FAILED:
-            unknown = Failure(snapshot.current_node or "", "Unknown", "the journal names no failure")
-            raise RunFailedError(run_id, snapshot.error or unknown, snapshot.compensated)
-        return snapshot.results or {}
+        return results_of(await self.status(run_id))
 
     def worker(
         self,

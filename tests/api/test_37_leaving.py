@@ -229,6 +229,7 @@ CALLS: dict[str, Callable[[Durable, str], Awaitable[Any]]] = {
     "start_many": lambda app, run_id: app.start_many("flow", [1, 2]),
     "signal": lambda app, run_id: app.signal(run_id, "go"),
     "resume": lambda app, run_id: app.resume(run_id, "go"),
+    "expected_signals": lambda app, run_id: app.expected_signals(run_id),
     "status": lambda app, run_id: app.status(run_id),
     "list": lambda app, run_id: app.list(),
     "journal": lambda app, run_id: app.journal(run_id),

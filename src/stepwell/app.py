@@ -307,7 +307,8 @@ class Durable:
     async def result(self, run_id: str, timeout: Duration | None = None) -> dict[str, Any]:
         """Waits for the run's end, in whatever process it runs, and gives its results.
 
-        Raises RunFailedError, RunCanceledError, RunNotFoundError, and TimeoutError after `timeout`; the run goes on.
+        Raises RunFailedError, RunCanceledError, RunNotFoundError, JournalError of a damaged run, and TimeoutError once
+        `timeout` is over; the run goes on.
         """
         self._open_store()
         limit = None if timeout is None else checked_duration("timeout", timeout) / 1_000_000

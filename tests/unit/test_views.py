@@ -13,10 +13,10 @@ OUTLINE = b'[{"name": "count", "kind": "loop"}]'
 
 
 @pytest.mark.parametrize("position", [-1, 2])
-def test_a_list_with_a_run_that_stands_outside_its_workflow_names_that_run(position: int) -> None:
+def test_a_list_shows_a_run_that_stands_outside_its_workflow_as_damaged(position: int) -> None:
     run = RunRow("run-7", None, "flow", "running", position, None, None, None, 1, 1, None, OUTLINE)
-    with pytest.raises(JournalError, match=rf"run-7.*node {position} of 1"):
-        listed(Page([run], {}))
+    (shown,) = listed(Page([run], {}))
+    assert (shown.damaged, shown.current_node) == (f"its row says node {position} of 1", None)
 
 
 def test_a_journal_with_a_row_of_no_iteration_names_that_row() -> None:

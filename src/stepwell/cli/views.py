@@ -104,6 +104,8 @@ def results_view(run: RunSnapshot, width: int) -> list[Text]:
 
 def whereabouts(run: RunSnapshot, at: datetime, *, in_full: bool = False) -> str:
     """Where the run is and what moves it next; of one that has ended, how it ended."""
+    if run.damaged is not None:
+        return f"damaged: {text.one_line(run.damaged)}"
     if run.status == RunStatus.COMPLETED:
         return "" if not in_full else f"all {run.total_steps} nodes" if run.total_steps != 1 else "its one node"
     if run.status == RunStatus.FAILED and run.error is not None:

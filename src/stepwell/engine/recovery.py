@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepwell.engine.views import RunStatus
-from stepwell.errors import Failure, RunCanceledError, RunFailedError
+from stepwell.errors import Failure, JournalError, RunCanceledError, RunFailedError
 
 if TYPE_CHECKING:
     from stepwell.engine.views import RunSnapshot
@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
 
 def results_of(ended: RunSnapshot) -> dict[str, Any]:
-    """The results of a run that has ended; raises RunFailedError or RunCanceledError if it ended so."""
+    """The results of a run that has ended; raises RunFailedError, RunCanceledError, JournalError of a damaged one."""
     if ended.status is RunStatus.CANCELED:
         raise RunCanceledError(ended.run_id)
     if ended.status is RunStatus.FAILED:
         unknown = Failure(ended.current_node or "", "Unknown", "the journal names no failure")
         raise RunFailedError(ended.run_id, ended.error or unknown, ended.compensated)
+    if ended.damaged is not None:
+        raise JournalError(ended.run_id, ended.damaged)
     return ended.results or {}
 
 

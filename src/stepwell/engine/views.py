@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,10 @@ from stepwell.core.rows import check
 from stepwell.engine.outlines import read_outline
 from stepwell.errors import JournalError, PayloadError
 from stepwell.store.codec import decode, is_same
-from stepwell.workflow.durations import moment
+from stepwell.workflow.durations import EPOCH, FIRST_MOMENT, LAST_MOMENT, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from stepwell.engine.outlines import NodeOutline
@@ -92,7 +93,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class RunSnapshot:
-    """A run's live state; in lists `input`, `results` and `children` are None."""
+    """A run's live state; in lists `input`, `results` and `children` are None.
+
+    `damaged`: None, or why its rows are not understood, as when they were changed by hand; then the other fields have
+    what can be read. A `status` that this version does not know is that word as it is stored.
+    """
 
     run_id: str
     key: str | None
@@ -112,6 +117,7 @@ class RunSnapshot:
     created_at: datetime
     updated_at: datetime
     finished_at: datetime | None
+    damaged: str | None = None
 
 
 def entries_of(run_id: str, rows: Sequence[JournalRow]) -> list[Entry]:
@@ -160,26 +166,29 @@ def status_of(run_id: str, word: str) -> RunStatus:
 
 
 def snapshot_of(stored: Snapshot) -> RunSnapshot:
-    """The run with its input, results and children, oldest child first; raises JournalError where they do not agree."""
+    """The run with its input, results and children, oldest child first; of a damaged one, what can be read."""
     run, rows = stored.run, stored.rows
-    outline = _outline_of(run)
+    faults: list[str] = []
+    outline = _outline_of(run, faults)
     results: dict[str, Any] = {}
-    if run.status != "failed" or not rows or rows[-1].phase != "read":
-        check(run.run_id, rows)
-        encoded = _encoded_results(run.run_id, outline, rows)
-        _check_agreement(run, outline, rows, encoded)
-        results = {
-            name: _value_of(run.run_id, encoded[name], f"the result of {name}")
-            for node in outline
-            for name in node.names
-            if name in encoded
-        }
-    return _snapshot(run, outline, rows, results, tuple(reversed(listed(stored.children))))
+    if run.value is None:
+        faults.append("its input is missing")
+    if run.status == "failed" and rows and rows[-1].phase == "read":
+        faults.append("the run failed since its rows were not understood")
+    elif not faults:
+        with _noted(faults):
+            _read_results(run, outline, rows, results)
+    return _snapshot(run, outline, rows, faults, results, tuple(reversed(listed(stored.children))))
 
 
 def listed(page: Page) -> list[RunSnapshot]:
-    """The runs of a page; raises JournalError, naming the run, for a row that no run has."""
-    return [_snapshot(run, _outline_of(run), page.rows.get(run.run_id, ()), None, None) for run in page.runs]
+    """The runs of a page; one bad row is shown as damaged, and changes nothing for the others."""
+    runs = []
+    for run in page.runs:
+        faults: list[str] = []
+        outline = _outline_of(run, faults)
+        runs.append(_snapshot(run, outline, page.rows.get(run.run_id, ()), faults, None, None))
+    return runs
 
 
 def compensated_in(rows: Iterable[JournalRow]) -> tuple[str, ...]:
@@ -190,6 +199,24 @@ def compensated_in(rows: Iterable[JournalRow]) -> tuple[str, ...]:
 def error_in(rows: Iterable[JournalRow]) -> Failure | None:
     """Why the run failed, or will: the first failure for good."""
     return next((row.error for row in rows if row.phase != "undo" and row.status == "failed"), None)
+
+
+def _read_results(
+    run: RunRow, outline: Sequence[NodeOutline], rows: Sequence[JournalRow], results: dict[str, Any]
+) -> None:
+    """Fills in the results so far; raises JournalError where something is wrong, with what could be read filled in."""
+    faults: list[str] = []
+    check(run.run_id, rows)
+    encoded = _encoded_results(run.run_id, outline, rows)
+    with _noted(faults):
+        _check_agreement(run, outline, rows, encoded)
+    for node in outline:
+        for name in node.names:
+            if name in encoded:
+                with _noted(faults):
+                    results[name] = _value_of(run.run_id, encoded[name], f"the result of {name}")
+    if faults:
+        raise JournalError(run.run_id, faults[0])
 
 
 def _encoded_results(run_id: str, outline: Sequence[NodeOutline], rows: Sequence[JournalRow]) -> dict[str, bytes]:
@@ -237,43 +264,69 @@ def _check_agreement(
         raise JournalError(run.run_id, f"its row says that it waits for signal {run.awaiting!a}; its node does not")
 
 
-def _snapshot(
+def _snapshot(  # noqa: PLR0917  the facts of a run, by two callers
     run: RunRow,
     outline: Sequence[NodeOutline],
     rows: Sequence[JournalRow],
+    faults: list[str],
     results: dict[str, Any] | None,
     children: tuple[RunSnapshot, ...] | None,
 ) -> RunSnapshot:
-    if not 0 <= run.position <= len(outline):
-        raise JournalError(run.run_id, f"its row says node {run.position} of {len(outline)}")
-    at_a_node = run.position < len(outline) and run.status != "completed"
+    """What its row says, with the first of the faults that were found in it before or are now."""
+    if outline and not 0 <= run.position <= len(outline):
+        faults.append(f"its row says node {run.position} of {len(outline)}")
+    at_a_node = 0 <= run.position < len(outline) and run.status != "completed"
+    status: Any = run.status
+    input: Any = None
+    with _noted(faults):
+        status = status_of(run.run_id, run.status)
+    with _noted(faults):
+        input = None if run.value is None else _value_of(run.run_id, run.value, "its input")
+    created_at, updated_at, finished_at, wake_at = (
+        None if at is None else _nearest_moment(run.run_id, at, faults)
+        for at in (run.created_at, run.updated_at, run.finished_at, run.wake_at)
+    )
     return RunSnapshot(
         run.run_id,
         run.key,
         run.workflow,
-        status_of(run.run_id, run.status),
+        status,
         run.position,
         outline[run.position].name if at_a_node else None,
         len(outline),
         run.awaiting,
-        None if run.wake_at is None else _moment_of(run.run_id, run.wake_at),
-        None if run.value is None else _value_of(run.run_id, run.value, "its input"),
+        wake_at,
+        input,
         results,
         error_in(rows),
         run.parent_id,
         children,
         compensated_in(rows),
-        _moment_of(run.run_id, run.created_at),
-        _moment_of(run.run_id, run.updated_at),
-        None if run.finished_at is None else _moment_of(run.run_id, run.finished_at),
+        created_at or EPOCH,
+        updated_at or EPOCH,
+        finished_at,
+        faults[0] if faults else None,
     )
 
 
-def _outline_of(run: RunRow) -> list[NodeOutline]:
+@contextmanager
+def _noted(faults: list[str]) -> Iterator[None]:
+    """Notes a JournalError among the faults, and goes on."""
+    try:
+        yield
+    except JournalError as error:
+        faults.append(error.reason)
+
+
+def _outline_of(run: RunRow, faults: list[str]) -> list[NodeOutline]:
+    if run.outline is None:
+        faults.append("the outline of its workflow is missing")
+        return []
     try:
         return read_outline(run.outline)
     except (ValueError, RecursionError):
-        raise JournalError(run.run_id, "the stored outline of its workflow cannot be read") from None
+        faults.append("the stored outline of its workflow cannot be read")
+        return []
 
 
 def _value_of(run_id: str, data: bytes, what: str) -> Any:
@@ -288,6 +341,15 @@ def _moment_of(run_id: str, at: int) -> datetime:
         return moment(at)
     except OverflowError:
         raise JournalError(run_id, f"a time of {at:,} microseconds since 1970 is no instant") from None
+
+
+def _nearest_moment(run_id: str, at: int, faults: list[str]) -> datetime:
+    """The instant, or the end of the calendar that is nearest to it."""
+    try:
+        return _moment_of(run_id, at)
+    except JournalError as error:
+        faults.append(error.reason)
+        return FIRST_MOMENT if at < 0 else LAST_MOMENT
 
 
 def _iteration_of(run_id: str, row: JournalRow) -> int | None:

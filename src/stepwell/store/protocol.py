@@ -190,7 +190,7 @@ class RunRow(NamedTuple):
     created_at: int
     updated_at: int
     finished_at: int | None
-    outline: bytes
+    outline: bytes | None
     value: bytes | None = None
 
 

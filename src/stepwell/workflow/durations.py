@@ -11,10 +11,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _LONGEST_DAYS = 366_000
 """A thousand years: what is longer is a mistake, and would leave the range of dates."""
-_FIRST = datetime.min.replace(tzinfo=UTC)
-_LAST = datetime.max.replace(tzinfo=UTC)
+FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
+LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 """The ends of the range of dates: what is stored within them can be shown in UTC."""
-_LAST_MICROS = (_LAST - EPOCH) // _MICROSECOND
+_LATEST = (LAST_MOMENT - EPOCH) // _MICROSECOND
 
 Duration: TypeAlias = timedelta | float
 """A length of time: a `timedelta` or seconds."""
@@ -45,7 +45,7 @@ def instant(moment: datetime, what: str) -> int:
     """
     if moment.utcoffset() is None:
         raise ValueError(f"{what} is a datetime without a time zone: {shown(moment)}")
-    if not _FIRST <= moment <= _LAST:
+    if not FIRST_MOMENT <= moment <= LAST_MOMENT:
         raise ValueError(f"{what} is outside of the years 1 to 9999 in UTC: {shown(moment)}")
     return (moment - EPOCH) // _MICROSECOND
 
@@ -64,4 +64,4 @@ def wake_at(pause: object, now: int, what: str) -> int:
 
 def latest(at: int) -> int:
     """The instant, or the last one there is: what a clock that is far ahead adds to must be readable."""
-    return min(at, _LAST_MICROS)
+    return min(at, _LATEST)

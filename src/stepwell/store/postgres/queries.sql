@@ -465,12 +465,12 @@ WHERE id = ANY(ARRAY(
 RETURNING 1
 
 -- name: find_run
--- One run, with its outline and input.
+-- One run, with its outline and input, if they are there.
 SELECT r.id::text, r.key, r.workflow, r.status, r.position, r.awaiting, CASE WHEN r.worker IS NULL THEN r.wake_at END,
     r.parent_id::text, r.created_at, r.updated_at, r.finished_at, d.outline, i.value
 FROM stepwell.runs AS r
-JOIN stepwell.definitions AS d ON d.lane = r.lane
-JOIN stepwell.inputs AS i ON i.run_id = r.id
+LEFT JOIN stepwell.definitions AS d ON d.lane = r.lane
+LEFT JOIN stepwell.inputs AS i ON i.run_id = r.id
 WHERE r.id = $1
 
 -- name: list_runs
@@ -478,7 +478,7 @@ WHERE r.id = $1
 SELECT r.id::text, r.key, r.workflow, r.status, r.position, r.awaiting, CASE WHEN r.worker IS NULL THEN r.wake_at END,
     r.parent_id::text, r.created_at, r.updated_at, r.finished_at, d.outline, NULL::bytea
 FROM stepwell.runs AS r
-JOIN stepwell.definitions AS d ON d.lane = r.lane
+LEFT JOIN stepwell.definitions AS d ON d.lane = r.lane
 WHERE {conditions}
 ORDER BY r.id DESC LIMIT $1::bigint
 

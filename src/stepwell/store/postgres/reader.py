@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.model import LIVE, JournalRow, Mail, MessageName, Status
-from stepwell.errors import JournalError
 from stepwell.store.codec import decode_failure
 from stepwell.store.postgres.sql import columns, is_id, is_text, pairs
 from stepwell.store.protocol import Filter, Found, History, Lease, Page, RunRow, Snapshot, Wanted
@@ -37,8 +36,6 @@ class PostgresReader:
         async def read(connection: Connection) -> Snapshot | None:
             found = await connection.fetchrow(self._queries["find_run"], run_id)
             if found is None:
-                if await connection.fetchval(self._queries["find_ref"], run_id) is not None:
-                    raise JournalError(run_id, "its input or its workflow's outline is missing")
                 return None
             rows = await self._rows(connection, "journal_of", [run_id])
             children = await self._page(connection, Filter(None, None, None, run_id, _ALL, None))

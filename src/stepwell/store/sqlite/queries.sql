@@ -262,12 +262,12 @@ WHERE status IN ('pending', 'running', 'suspended', 'compensating') AND worker I
         WHERE child.parent_id = stepwell_runs.id AND child.status NOT IN ('completed', 'failed', 'canceled'))
 
 -- name: find_run
--- One run, with its outline and input.
+-- One run, with its outline and input, if they are there.
 SELECT r.id, r.key, r.workflow, r.status, r.position, r.awaiting, CASE WHEN r.worker IS NULL THEN r.wake_at END,
     r.parent_id, r.created_at, r.updated_at, r.finished_at, d.outline, i.value, r.ref
 FROM stepwell_runs AS r
-JOIN stepwell_definitions AS d ON d.lane = r.lane
-JOIN stepwell_inputs AS i ON i.ref = r.ref
+LEFT JOIN stepwell_definitions AS d ON d.lane = r.lane
+LEFT JOIN stepwell_inputs AS i ON i.ref = r.ref
 WHERE r.id = ?
 
 -- name: list_runs
@@ -275,7 +275,7 @@ WHERE r.id = ?
 SELECT r.id, r.key, r.workflow, r.status, r.position, r.awaiting, CASE WHEN r.worker IS NULL THEN r.wake_at END,
     r.parent_id, r.created_at, r.updated_at, r.finished_at, d.outline, NULL, r.ref
 FROM stepwell_runs AS r
-JOIN stepwell_definitions AS d ON d.lane = r.lane
+LEFT JOIN stepwell_definitions AS d ON d.lane = r.lane
 WHERE {conditions}
 ORDER BY r.id DESC LIMIT :limit
 

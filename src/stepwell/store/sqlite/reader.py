@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.model import LIVE, JournalRow, Mail, MessageName, Status
-from stepwell.errors import JournalError
 from stepwell.store.codec import decode_failure
 from stepwell.store.protocol import Filter, Found, History, Lease, Page, RunRow, Snapshot, Wanted
 from stepwell.store.sqlite.sql import Q, as_json, from_json
@@ -34,8 +33,6 @@ class SqliteReader:
         def read(connection: sqlite3.Connection) -> Snapshot | None:
             found = connection.execute(Q["find_run"], (run_id,)).fetchone()
             if found is None:
-                if connection.execute(Q["find_ref"], (run_id,)).fetchone():
-                    raise JournalError(run_id, "its input or its workflow's outline is missing")
                 return None
             children = _page(connection, Filter(None, None, None, run_id, -1, None))
             return Snapshot(RunRow(*found[:-1]), rows_of(connection, found[-1]), children)

@@ -140,6 +140,16 @@ async def test_numbers_are_not_used_again_even_if_their_count_was_lost(tmp_path:
         assert await app.result(run_id, timeout=PATIENCE) == {"say": "second"}
 
 
+async def test_a_number_that_leaves_no_room_for_others_is_told(tmp_path: Path) -> None:
+    async with Durable(file_url(tmp_path), [durable("say").step("say", echo)]) as app:
+        connection = sqlite3.connect(tmp_path / "store.db")
+        with connection:
+            connection.execute("INSERT INTO stepwell_inputs (ref, value) VALUES (?, x'31')", (2**63 - 1,))
+        connection.close()
+        with pytest.raises(StoreUnavailableError, match="too large"):
+            await app.start("say", 1)
+
+
 def delete(path: Path) -> None:
     """Deletes the database, and leaves what stands beside it."""
     path.unlink()

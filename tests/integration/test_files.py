@@ -23,6 +23,7 @@ from stepwell.engine.runtime import SystemRuntime
 from stepwell.store.sqlite.connection import location_of
 from stepwell.store.sqlite.file import FileConnection
 from tests.api.running_fixtures import PATIENCE, Gate, echo, file_url, names_in
+from tests.programs.copying import STEPS
 from tests.programs.processes import ROOT
 from tests.visitor import Visitor, visit
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+COPYING_RUNS = 25
 UNUSED = 132
 """Where SQLite's format has four bytes of the shared memory that are not used."""
 FILES = ("store.db", "store.db-wal", "store.db-shm")
@@ -148,6 +150,27 @@ async def test_writers_shut_each_other_out_though_the_locks_of_sqlite_are_gone(t
     finally:
         file.close()
     assert len(stored(tmp_path)) == 1
+
+
+async def test_workers_that_copy_the_files_all_the_time_lose_no_run_and_call_nothing_twice(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    url = file_url(tmp_path / "store")
+    command = [sys.executable, "-m", "tests.programs.copying", str(tmp_path), str(COPYING_RUNS)]
+    workers = [await asyncio.create_subprocess_exec(*command, cwd=ROOT) for _ in range(2)]
+    ends = asyncio.gather(*(worker.wait() for worker in workers))
+    while not ends.done():
+        await asyncio.to_thread(visit, url)
+    assert await ends == [0, 0]
+    started = sorted(lines_of(tmp_path, "started-*"))
+    assert stored(tmp_path / "store") == [(run_id, "completed") for run_id in started]
+    assert len(started) == 2 * COPYING_RUNS
+    assert sorted(lines_of(tmp_path, "calls-*")) == [f"{run_id} step{at}" for run_id in started for at in range(STEPS)]
+    assert names_in(tmp_path / "store") == {"store.db"}
+
+
+def lines_of(folder: Path, names: str) -> list[str]:
+    """The lines of all files of such names."""
+    return [line for path in folder.glob(names) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 async def test_leaving_an_app_takes_no_lock_from_a_connection_of_the_users_own(tmp_path: Path) -> None:

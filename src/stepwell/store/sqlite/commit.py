@@ -6,13 +6,13 @@ every run judged by itself, and the batch applied again without those that are r
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from stepwell.store.codec import encode_failure
 from stepwell.store.sqlite.sql import Q, bulk
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Sequence
 
     from stepwell.core.model import JournalRow
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 
 _NOTHING = (None, None)
+
+
+_LARGEST_REF = 2**62
+"""Half of what a column holds: a number that is larger was put there by hand."""
 
 
 class MismatchError(Exception):
@@ -122,6 +126,8 @@ def _full(advance: Advance, worker_id: str, now: int) -> tuple[object, ...]:
 def add_runs(connection: sqlite3.Connection, now: int, runs: Sequence[NewRun]) -> None:
     """Writes new runs, due after their delay."""
     ref = connection.execute(Q["next_ref"]).fetchone()[0]
+    if ref + len(runs) > _LARGEST_REF:
+        raise sqlite3.DatabaseError(f"malformed: a row has a run's number that is too large, {ref - 1}")
     rows = [
         (
             ref + at,

@@ -145,6 +145,8 @@ def unavailable(location: Location, error: BaseException) -> StoreUnavailableErr
     text = str(error)
     if "not a database" in text or "malformed" in text:
         text = f"{path} is damaged, or not an SQLite database ({text})"
+    elif "readonly" in text and path is not None and not os.access(path.parent, os.W_OK):
+        text = f"SQLite writes beside {path}, also to read it, and the folder {path.parent} is not writable ({text})"
     elif "readonly" in text:
         text = f"{path} can only be read ({text})"
     elif "unable to open" in text and path is not None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stepwell.core.model import Mail, MessageName
+from stepwell.core.model import Mail, MessageName, item_of
+from stepwell.core.needed import Needed
 from stepwell.errors import Failure
-from stepwell.store.protocol import Found, Wanted
+from stepwell.store.protocol import Found, History, Wanted
 from tests.conformance.keeper import (
     EVERY,
     Keeper,
@@ -199,7 +200,29 @@ async def test_the_journal_is_loaded_as_it_was_committed_in_order(keeper: Keeper
     ]
     assert await keeper.commit(advance(lease, *rows)) == ["ok"]
     history = (await store.load([Wanted(lease, GO)]))[lease.run_id]
-    assert history == (rows, Found(GO, 0, None))
+    assert (history.rows, history.found) == (rows, Found(GO, 0, None))
+
+
+async def test_of_a_node_whose_last_outcome_is_enough_that_and_what_follows_is_loaded(
+    keeper: Keeper, store: Store
+) -> None:
+    lease, fresh, other = await keeper.leased(), await keeper.leased(), await keeper.leased()
+    failed = {"n": 1, "status": "retrying", "value": None, "error": Failure("poll", "E", "m"), "retry_at": 7}
+    rows = [row(lease, 1, node="before", **failed), row(lease, 2, node="before", attempt=2)]
+    for iteration in range(1, 13):
+        item = item_of(iteration)
+        rows += [
+            row(lease, len(rows) + 1, node="poll", item=item, **failed),
+            row(lease, len(rows) + 2, node="poll", item=item, attempt=2, detail=b"next 0 -"),
+        ]
+    rows.append(row(lease, len(rows) + 1, node="poll", item=item_of(13), **failed))
+    asked = row(fresh, 1, node="poll", **failed)
+    assert await keeper.commit(advance(lease, *rows), advance(fresh, asked)) == ["ok", "ok"]
+    needed = Needed(("before", "after"), ("poll",))
+    histories = await store.load([Wanted(lease, None, needed), Wanted(fresh, GO, needed), Wanted(other)])
+    assert histories[lease.run_id] == History([*rows[:2], *rows[-2:]], Found(None, 0, None), ("poll",))
+    assert histories[fresh.run_id] == History([asked], Found(GO, 0, None), ("poll",))
+    assert histories[other.run_id] == History([], Found(None, 0, None))
 
 
 async def test_the_first_unread_message_of_the_name_alone_is_loaded(keeper: Keeper, store: Store) -> None:

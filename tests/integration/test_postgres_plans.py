@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell.core.model import MessageName
+from stepwell.core.needed import Needed
 from stepwell.engine.runtime import SystemRuntime
 from stepwell.store.postgres.sql import queries
 from stepwell.store.protocol import Definition, Filter, Lane, NewRun, Wanted
@@ -48,6 +49,7 @@ INDEXES = {
     "has_mail_key": "mailbox_key",
     "held": "runs_worker",
     "journal_of": "journal_pkey",
+    "journal_parts": "journal_pkey",
     "list_runs": "runs_pkey",
     "list_runs by id": "runs_pkey",
     "list_runs by key": "runs_key",
@@ -93,6 +95,7 @@ PAGES = {
     "claim": 40 * 6,
     "extend": 25 * 6,
     "free_crashed": 40 * 6,
+    "journal_parts": 6 * 3 * 6,  # some nodes of some runs
     "list_runs": 5 * 100,  # a page of runs, anywhere in the table, each with its outline
     "telling_rows": 5 * 100,
     "sweep_orphans": 2 * RUNS // 100,  # all runs that are leased; asked by hand alone, as is the next
@@ -148,7 +151,9 @@ async def use(store: PostgresStore, beside: Any, worker: str) -> None:
         assert await store.deliver(four.run_id, "go", b"1", key="mine", waiting_only=False)
     assert await store.deliver(one.run_id, "other", b"1", key=None, waiting_only=False)
     name = MessageName("signal", "go")
-    found = (await store.load([Wanted(lease, name) for lease in leases]))[four.run_id].found.message
+    parts = Needed(("step0", "step2"), ("step1",))
+    found = (await store.load([Wanted(lease, name, parts) for lease in leases]))[four.run_id].found.message
+    assert (await store.load([Wanted(lease) for lease in leases]))[four.run_id].rows
     assert found is not None
     used = ended(four, row(four))
     used.consumed = [found.n]

@@ -88,7 +88,7 @@ def digest(value: Any) -> str:
 
 def outcome_name(node: str, item: str, phase: str, kind: str) -> str:
     """How an outcome is named in a line's `journaled`."""
-    iteration = item[1:] if item.startswith("#") else ""
+    iteration = item[1:].lstrip("0") if item.startswith("#") else ""
     name = item if item and not iteration else node
     return f"{'compensate' if phase == 'undo' else kind}:{name}:{iteration}"
 

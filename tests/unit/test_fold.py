@@ -8,8 +8,10 @@ import pytest
 
 from stepwell import JournalError, durable
 from stepwell.core.compensate import failure_of
+from stepwell.core.decide import decide
+from stepwell.core.decisions import Compensate
 from stepwell.core.fold import replay, turn
-from stepwell.core.model import JournalRow, RunState
+from stepwell.core.model import JournalRow, RunState, item_of
 from stepwell.errors import Failure
 
 BROKEN = Failure("last", "ValueError", "no")
@@ -86,3 +88,55 @@ def test_a_status_that_cannot_follow_is_refused() -> None:
 @pytest.mark.parametrize("failed", [None, FAILED._replace(error=None)])
 def test_a_failure_that_the_journal_does_not_name_is_told_as_that(failed: JournalRow | None) -> None:
     assert failure_of(state_of(failed=failed)).message == "the journal names no failure"
+
+
+def polling(seq: int, iteration: int, **facts: Any) -> JournalRow:
+    """The outcome of an iteration, after which another one follows."""
+    return row(seq, "poll", item=item_of(iteration), detail=b"next 0 -", **facts)
+
+
+def looping(*, undone: bool) -> RunState:
+    """A fresh run of a step and a loop."""
+    compensate = print if undone else None
+    flow = durable("flow").step("first", print).loop("poll", print, max_iterations=9, compensate=compensate)
+    return RunState("run-7", 1, flow.close(), "ann", b"{}")
+
+
+@pytest.mark.parametrize("undone", [False, True])
+def test_a_journal_without_the_iterations_before_the_last_one_gives_the_same_state(*, undone: bool) -> None:
+    rows = [row(1, "first"), *(polling(seq, seq - 1) for seq in range(2, 7))]
+    whole, partial = looping(undone=undone), looping(undone=undone)
+    replay(whole, rows)
+    replay(partial, [rows[0], rows[-1]], ["poll"])
+    assert (partial.seq, partial.last, partial.results) == (whole.seq, whole.last, whole.results)
+    assert decide(partial, 99) == decide(whole, 99)
+    assert (whole.is_partial, partial.is_partial) == (False, undone)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([row(1, "first"), polling(4, 5)], "row 2 is missing"),
+        ([polling(6, 5)], "row 1 is missing"),
+        ([row(1, "first"), polling(6, 5, n=1, status="retrying", value=None, error=BROKEN)], "row 2 is missing"),
+        ([row(1, "first"), polling(6, 5), polling(9, 7)], "row 7 is missing"),
+        ([row(1, "first"), polling(6, 5), polling(7, 7)], "row 7 cannot come there"),
+        ([row(1, "first"), row(6, "poll", item="#5", detail=b"end")], "row 2 is missing"),
+        ([row(2, "first"), polling(6, 5)], "row 1 is missing"),
+    ],
+    ids=["too few", "no step", "an attempt", "again too few", "not the next", "no iteration", "before the step"],
+)
+def test_a_gap_that_iterations_cannot_fill_is_named(rows: list[JournalRow], said: str) -> None:
+    with pytest.raises(JournalError, match=said):
+        replay(looping(undone=False), rows, ["poll"])
+
+
+def test_a_gap_that_was_not_asked_for_is_named() -> None:
+    with pytest.raises(JournalError, match="row 2 is missing"):
+        replay(looping(undone=False), [row(1, "first"), polling(6, 5)])
+
+
+def test_i5_a_run_of_which_the_failed_iteration_alone_was_read_still_has_the_others_to_undo() -> None:
+    state = looping(undone=True)
+    replay(state, [row(1, "first"), polling(7, 6, status="failed", value=None, error=BROKEN)], ["poll"])
+    assert (state.completed, decide(state, 99)) == ([], (Compensate(),))

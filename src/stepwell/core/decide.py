@@ -26,7 +26,7 @@ def decide(state: RunState, now: int) -> tuple[Decision, ...]:
     if state.failed is not None:
         if state.in_flight:
             return (Wait(None),)
-        return (Compensate(),) if state.completed else compensate.moves(state, now)
+        return (Compensate(),) if state.completed or state.is_partial else compensate.moves(state, now)
     nodes = state.plan.nodes
     if state.position == len(nodes):
         return (Complete(encoded(state.results)),)

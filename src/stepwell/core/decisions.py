@@ -123,7 +123,7 @@ class Call:
         """The idempotency key: no name holds a slash or a tilde, so no two pieces of work share one."""
         parts = [self.run_id, self.node]
         if self.item:
-            parts.append(self.item)
+            parts.append(self.item if self.iteration is None else f"#{self.iteration}")
         if self.phase != "do":
             parts.append(f"~{self.phase}")
         if self.entries:

@@ -9,26 +9,33 @@ from stepwell.core.model import ASKED, NULL, JournalRow, Parked, Progress, RunSt
 from stepwell.core.nodes import face_of
 from stepwell.core.nodes.parallel import fan_of
 from stepwell.core.rows import fault_of
-from stepwell.core.sequence import misfit_of
+from stepwell.core.sequence import lacks_iterations, misfit_of
 from stepwell.core.transitions import may_follow
 from stepwell.errors import JournalError
 from stepwell.workflow.nodes import Parallel, names_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from stepwell.core.decisions import Call
     from stepwell.core.model import Fan, Mail, MessageName
 
 
-def replay(state: RunState, rows: Iterable[JournalRow]) -> None:
-    """Brings a fresh state to where its stored journal has come; raises JournalError for one that does not fit."""
+def replay(state: RunState, rows: Iterable[JournalRow], last_of: Container[str] = ()) -> None:
+    """Brings a fresh state to where its stored journal has come; raises JournalError for one that does not fit.
+
+    Of the nodes `last_of` the rows before the last outcome may be missing.
+    """
     crashes, parked, status = state.crashes, state.parked, state.status
     state.is_replaying = True
     for row in rows:
-        reason = fault_of(row, state.seq + 1) or misfit_of(state, row)
+        is_after_gap = row.node in last_of and row.seq > state.seq + 1 and lacks_iterations(state, row)
+        reason = fault_of(row, row.seq if is_after_gap else state.seq + 1)
+        reason = reason or misfit_of(state, row, is_after_gap=is_after_gap)
         if reason is not None:
             raise JournalError(state.run_id, reason)
+        if is_after_gap and face_of(state.node).compensator(state.node, state, row.item) is not None:
+            state.is_partial = True
         apply(state, row)
     state.is_replaying = False
     if status == "compensating" and state.failed is None:

@@ -24,8 +24,8 @@ NULL = b"null"
 
 
 def item_of(iteration: int) -> str:
-    """How a loop's iteration is named in the journal's key; no entry's name can begin so."""
-    return f"#{iteration}"
+    """How a loop's iteration is named in the journal's key: in the order of numbers; no entry's name can begin so."""
+    return f"#{iteration:09}"
 
 
 def iteration_of(item: str) -> int | None:
@@ -158,6 +158,8 @@ class RunState:
     fan: Fan | None = None
     in_flight: set[tuple[str, str, Phase]] = field(default_factory=set)
     admitted: bool = False
+    is_partial: bool = False
+    """Whether completed work that can be undone is missing in `completed`, since it was not loaded."""
     is_replaying: bool = False
     """Whether its journal is being read, and nothing was given its results yet: they may grow in place."""
 

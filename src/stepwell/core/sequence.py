@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from stepwell.core.model import ASKED
+from stepwell.core.model import ASKED, item_of, iteration_of
 from stepwell.core.nodes import face_of
 from stepwell.core.work import Work, progress_of
 from stepwell.workflow.nodes import Loop, Parallel, Route, Step
@@ -13,16 +13,33 @@ from stepwell.workflow.nodes import Loop, Parallel, Route, Step
 if TYPE_CHECKING:
     from stepwell.core.model import JournalRow, RunState
 
+_ITERATION = re.compile(r"#[0-9]{9}")
 _FOLLOWS_AN_ITERATION = re.compile(rb"end|next -?[0-9]{1,18} .+", re.DOTALL)
 
 
-def misfit_of(state: RunState, row: JournalRow) -> str | None:
-    """Why the row cannot be the next one of this run, or None."""
+def lacks_iterations(state: RunState, row: JournalRow) -> bool:
+    """Whether the rows between where the run stands and this outcome of an iteration can be those before it.
+
+    None of them is there, and at least one is missing for each; of the first one, its failed attempts.
+    """
+    node = state.node if not state.at_end else None
+    if not isinstance(node, Loop) or row.n or row.phase != "do" or _ITERATION.fullmatch(row.item) is None:
+        return False
+    expected, there = face_of(node).work(node, state).item, iteration_of(row.item) or 0
+    return expected == item_of(1) and 1 <= there <= row.seq - state.seq
+
+
+def misfit_of(state: RunState, row: JournalRow, *, is_after_gap: bool = False) -> str | None:
+    """Why the row cannot be the next one of this run, or at least come after a gap, or None."""
     if row.phase == "undo":
         return None if _undoes_the_newest(state, row) else f"row {row.seq} undoes {row.node!a} out of order"
     if state.at_end or state.node.name != row.node:
         return f"row {row.seq} is of node {row.node!a}, which is not where the run is"
-    return None if _continues_the_node(state, row) else f"row {row.seq} cannot come there in node {row.node!a}"
+    return (
+        None
+        if _continues_the_node(state, row, is_after_gap=is_after_gap)
+        else f"row {row.seq} cannot come there in node {row.node!a}"
+    )
 
 
 def _undoes_the_newest(state: RunState, row: JournalRow) -> bool:
@@ -33,7 +50,7 @@ def _undoes_the_newest(state: RunState, row: JournalRow) -> bool:
     return (newest.node, newest.item) == (row.node, row.item) and row.n in {0, progress.n + 1}
 
 
-def _continues_the_node(state: RunState, row: JournalRow) -> bool:
+def _continues_the_node(state: RunState, row: JournalRow, *, is_after_gap: bool) -> bool:
     if row.phase == "read":
         return True
     node = state.node
@@ -46,7 +63,7 @@ def _continues_the_node(state: RunState, row: JournalRow) -> bool:
         fits = False
     else:
         expected = face_of(node).work(node, state)
-        fits = (row.item, row.phase) == (expected.item, expected.phase)
+        fits = is_after_gap or (row.item, row.phase) == (expected.item, expected.phase)
     progress = progress_of(state, piece)
     return fits and progress.outcome is None and row.n in {0, progress.n + 1} and _means_something(state, row)
 

@@ -22,8 +22,8 @@ from stepwell.core.decisions import (
     Spawn,
     Wait,
 )
-from stepwell.core.fold import admit, apply, begin, end, look, note, replay, turn
-from stepwell.core.model import JournalRow, MessageName, Parked, RunState
+from stepwell.core.fold import admit, apply, begin, end, look, note, turn
+from stepwell.core.model import JournalRow, MessageName, RunState
 from stepwell.core.nodes import face_of
 from stepwell.core.retry import failed, settled
 from stepwell.core.work import first_message, outcome
@@ -31,6 +31,7 @@ from stepwell.engine.attempts import Attempt, Attempts
 from stepwell.engine.committer import RefusedError
 from stepwell.engine.ends import end_of_child
 from stepwell.engine.failures import failure_of
+from stepwell.engine.restore import restored
 from stepwell.engine.slots import ClosedError
 from stepwell.engine.telling import Telling
 from stepwell.engine.toolbox import Toolbox
@@ -155,6 +156,8 @@ class Drive:
                 return await self._record_unless_came(move, move.absent)
             case Wait(until):
                 return (not self._pending or await self._flush()) and await self._wait(until)
+            case Compensate() if self.state.is_partial:
+                return await self._read_whole()
             case Compensate():
                 turn(self.state, "compensating")
                 return True
@@ -307,10 +310,7 @@ class Drive:
         undoes = any(row.phase == "undo" for row in self._pending)
         self._pending, self._consumed = [], []
         await self._attempts.stop()
-        self.state = self._state_from(await self._host.reload(Wanted(self._lease)))
-        if self.state.seq != self._stored_seq:
-            reason = f"it has {self.state.seq} rows where {self._stored_seq} were committed"
-            raise JournalError(self.run_id, reason) from cause
+        await self._reread()
         if self._refused:
             _log.error("Run %s: the store refuses even the failure (%s); trying again in a minute.", self.run_id, cause)
             await self._release(_REFUSED_MICROS)
@@ -323,6 +323,19 @@ class Drive:
         self._host.raised(cause)
         self._take_in(Record(row))
         await self.run()
+
+    async def _read_whole(self) -> bool:
+        """Reads what was left out when the run was claimed: all that completed is to be undone now."""
+        if self._pending and not await self._flush():
+            return False
+        await self._reread()
+        return True
+
+    async def _reread(self) -> None:
+        self.state = self._state_from(await self._host.reload(Wanted(self._lease)))
+        if self.state.seq != self._stored_seq:
+            reason = f"it has {self.state.seq} rows where {self._stored_seq} were committed"
+            raise JournalError(self.run_id, reason)
 
     async def _finds(self, name: MessageName) -> bool:
         """Looks for a message of that name where the mailbox has not been looked through yet; whether there is one."""
@@ -366,27 +379,5 @@ class Drive:
         return verdict
 
     def _state_from(self, history: History | None) -> RunState:
-        lease = self._lease
-        is_new = self._stored_seq == lease.seq  # once it has gone on, neither its park nor its crashes count any more
-        parked = (
-            Parked(lease.parked_at, lease.wake_at, lease.awaiting) if is_new and lease.parked_at is not None else None
-        )
-        state = RunState(
-            lease.run_id,
-            lease.ref,
-            self._plan,
-            self._host.worker_id,
-            lease.value,
-            "compensating" if self._stored_status == "compensating" else "running",
-            crashes=lease.crashes if is_new else 0,
-            mail=lease.mail,
-            max_crashes=self._host.max_crashes,
-            parked=parked,
-            admitted=parked is not None,
-        )
-        if history is not None:
-            replay(state, history.rows)
-            name, state.mail, message = history.found
-            if name is not None:
-                look(state, name, state.mail, message)
-        return state
+        is_new = self._stored_seq == self._lease.seq
+        return restored(self._host, self._lease, self._plan, history, self._stored_status, is_new=is_new)

@@ -64,7 +64,7 @@ def ending(  # noqa: PLR0917  the facts of a row, by one caller
     rows = [] if history is None else history.rows
     state = RunState(lease.run_id, lease.ref, plan, worker, lease.value)
     with suppress(JournalError):
-        replay(state, rows)
+        replay(state, rows, () if history is None else history.last_of)
     node = plan.nodes[min(state.position, len(plan.nodes) - 1)].name
     failure = Failure(node, "JournalError", f"{error.reason}; nothing more of the run is done or undone")
     seq = max((row.seq for row in rows), default=lease.seq) + 1

@@ -77,15 +77,10 @@ class _InlineHost:
         """Drives the run, sleeping where it is parked, until it has ended."""
         run_id = self.runtime.new_id()
         lease = Lease(run_id, 0, 0, 0, 0, 0, 0, 0, "running", None, None, None, None, None, value)
+        state = None
         while True:
-            drive = Drive(
-                self,
-                lease,
-                plan,
-                History(self._rows, Found(None, 0, None)),
-                self.runtime.wall(),
-                self.runtime.monotonic(),
-            )
+            drive = Drive(self, lease, plan, None, self.runtime.wall(), self.runtime.monotonic())
+            drive.state = state or drive.state  # as it was when it was parked: its rows need not be folded again
             await drive.run()
             last = self._last
             if last is None or last.awaiting is not None:
@@ -97,6 +92,7 @@ class _InlineHost:
             if last.status == "failed":
                 error = error_in(self._rows) or Failure("", "Unknown", "")
                 raise RunFailedError(run_id, error, compensated_in(self._rows)) from self._raised
+            state = drive.state
             wait = ((last.wake_at or 0) - self.runtime.wall()) / 1_000_000
             await self.runtime.sleep(max(wait, 0.0))
             lease = lease._replace(

@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from stepwell.core.needed import Needed, needed
 from stepwell.core.nodes import face_of
 from stepwell.engine import damage
 from stepwell.engine.advance import Drive
@@ -72,6 +73,7 @@ class Tenure:
         self._arriving: dict[str, int] = {}
         self._unknown: dict[str, int] = {}
         self._returned: dict[str, int] = {}
+        self._needed: dict[tuple[int, bool], Needed | None] = {}
         self._background: asyncio.Task[None] | None = None
         self._is_over = False
         self.heartbeat: Heartbeat | None = None
@@ -212,11 +214,15 @@ class Tenure:
 
     def _wanted(self, lease: Lease) -> Wanted:
         """What is needed to go on with a claimed run: of its mailbox, what the node at hand can use."""
-        if not lease.mail:
-            return Wanted(lease)
-        nodes = self._lanes.plan(lease.lane).nodes
-        place = lease.position
-        return Wanted(lease, face_of(nodes[place]).wanted(nodes[place]) if 0 <= place < len(nodes) else None)
+        plan, place = self._lanes.plan(lease.lane), lease.position
+        compensating = lease.status == "compensating"
+        lane = (lease.lane, compensating)
+        if lane not in self._needed:
+            self._needed[lane] = needed(plan, compensating=compensating)
+        message = None
+        if lease.mail and 0 <= place < len(plan.nodes):
+            message = face_of(plan.nodes[place]).wanted(plan.nodes[place])
+        return Wanted(lease, message, self._needed[lane])
 
     async def reload(self, wanted: Wanted) -> History:
         """The run's past as it is stored now; a store that is away is asked again, so that no outcome is dropped."""

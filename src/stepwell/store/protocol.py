@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stepwell.core.model import JournalRow, Mail, MessageName, Status
+    from stepwell.core.needed import Needed
     from stepwell.errors import Failure
 
 Verdict: TypeAlias = Literal["ok", "done", "lost", "mail", "busy"]
@@ -92,10 +93,11 @@ class Claimed(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What a worker needs of a claimed run's past: its journal, and the first unread message of a name, if any."""
+    """What a worker needs of a claimed run's past: of its journal these rows, or all, and a name's first message."""
 
     lease: Lease
     message: MessageName | None = None
+    rows: Needed | None = None
 
 
 class Found(NamedTuple):
@@ -107,10 +109,12 @@ class Found(NamedTuple):
 
 
 class History(NamedTuple):
-    """A claimed run's past: its journal in order, and what was found in its mailbox."""
+    """A claimed run's past: its journal in order, as far as it was asked for, and what was found in its mailbox."""
 
     rows: list[JournalRow]
     found: Found
+    last_of: tuple[str, ...] = ()
+    """The nodes of which the rows before their last outcome were not asked for."""
 
 
 class Post(NamedTuple):

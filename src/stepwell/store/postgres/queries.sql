@@ -120,6 +120,26 @@ SELECT run_id::text, seq, node, item, phase, n, kind, attempt, status, value, de
     finished_at, worker
 FROM stepwell.journal WHERE run_id = ANY($1::uuid[]) ORDER BY run_id, seq
 
+-- name: journal_parts
+-- Rows of some nodes of runs, in order: of some all, of the others those from the last outcome on, found by their
+-- items, which are named in order: the last outcome itself, and the attempts after it.
+SELECT wanted.run_id::text, part.*
+FROM unnest($1::uuid[], $2::text[], $3::boolean[]) AS wanted (run_id, node, is_last), LATERAL (
+    SELECT coalesce(CASE WHEN wanted.is_last THEN (
+        SELECT j.item FROM stepwell.journal AS j
+        WHERE j.run_id = wanted.run_id AND j.node = wanted.node AND j.phase = 'do' AND j.n = 0
+        ORDER BY j.item DESC LIMIT 1
+    ) END, '') AS item OFFSET 0
+) AS since, LATERAL (
+    SELECT seq, node, j.item, phase, n, kind, attempt, status, value, detail, error, retry_at, started_at, finished_at,
+        worker
+    FROM stepwell.journal AS j
+    WHERE j.run_id = wanted.run_id AND j.node = wanted.node AND j.item >= since.item
+        AND (j.n = 0 OR j.item > since.item OR since.item = '')
+    OFFSET 0
+) AS part
+ORDER BY 1, part.seq
+
 -- name: mail_count
 -- How much mail the runs ever had; asked before the mailbox is read.
 SELECT id::text, mail FROM stepwell.runs WHERE id = ANY($1::uuid[])

@@ -85,13 +85,23 @@ class PostgresReader:
 
     async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
         """The past of claimed runs; their mail is counted before their mailboxes are read."""
-        run_ids = [one.lease.run_id for one in wanted]
         names = {one.lease.run_id: one.message for one in wanted}
+        last_of = {one.lease.run_id: () if one.rows is None else one.rows.last for one in wanted}
+        whole = [one.lease.run_id for one in wanted if one.rows is None]
+        parts = [
+            (one.lease.run_id, node, is_last)
+            for one in wanted
+            if one.rows is not None
+            for is_last, nodes in ((False, one.rows.whole), (True, one.rows.last))
+            for node in nodes
+        ]
 
         async def read(connection: Connection) -> dict[str, History]:
             found = await self._found(connection, names, 0)
-            rows = await self._rows(connection, "journal_of", run_ids)
-            return {run_id: History(rows.get(run_id, []), found[run_id]) for run_id in run_ids}
+            rows = await self._rows(connection, "journal_of", whole) if whole else {}
+            if parts:
+                rows |= await self._rows(connection, "journal_parts", *columns(parts, 3))
+            return {run_id: History(rows.get(run_id, []), found[run_id], last) for run_id, last in last_of.items()}
 
         return await self._connections.run(read)
 
@@ -121,9 +131,9 @@ class PostgresReader:
         """Waits a little for another process to say that it wrote; true now and then without that."""
         return await self._bell.changed()
 
-    async def _rows(self, connection: Connection, query: str, run_ids: Sequence[str]) -> dict[str, list[JournalRow]]:
+    async def _rows(self, connection: Connection, query: str, *given: Sequence[object]) -> dict[str, list[JournalRow]]:
         rows: dict[str, list[JournalRow]] = {}
-        for run_id, *rest in await connection.fetch(self._queries[query], run_ids):
+        for run_id, *rest in await connection.fetch(self._queries[query], *given):
             row = JournalRow(0, *rest)
             if row.error is not None:
                 encoded: Any = row.error

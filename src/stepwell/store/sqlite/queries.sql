@@ -100,6 +100,23 @@ SELECT ref, seq, node, item, phase, n, kind, attempt, status, value, detail, err
     worker
 FROM stepwell_journal WHERE ref = ? ORDER BY seq
 
+-- name: journal_parts
+-- Rows of some nodes of a run, in order: of some all, of the others those from the last outcome on, found by their
+-- items, which are named in order: the last outcome itself, and the attempts after it.
+WITH since AS MATERIALIZED (
+    SELECT wanted.value ->> 0 AS node, coalesce(CASE WHEN wanted.value ->> 1 THEN (
+        SELECT j.item FROM stepwell_journal AS j
+        WHERE j.ref = :ref AND j.node = wanted.value ->> 0 AND j.phase = 'do' AND j.n = 0 ORDER BY j.item DESC LIMIT 1
+    ) END, '') AS item
+    FROM json_each(:nodes) AS wanted
+)
+SELECT j.ref, j.seq, j.node, j.item, j.phase, j.n, j.kind, j.attempt, j.status, j.value, j.detail, j.error, j.retry_at,
+    j.started_at, j.finished_at, j.worker
+FROM since CROSS JOIN stepwell_journal AS j
+WHERE j.ref = :ref AND j.node = since.node AND j.item >= since.item
+    AND (j.n = 0 OR j.item > since.item OR since.item = '')
+ORDER BY j.seq
+
 -- name: mail_count
 -- How much mail the run ever had.
 SELECT mail FROM stepwell_runs WHERE ref = ?

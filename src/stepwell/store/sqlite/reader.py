@@ -75,12 +75,7 @@ class SqliteReader:
         """The past of claimed runs."""
 
         def read(connection: sqlite3.Connection) -> dict[str, History]:
-            return {
-                one.lease.run_id: History(
-                    rows_of(connection, one.lease.ref), _found(connection, one.lease.ref, one.message, 0)
-                )
-                for one in wanted
-            }
+            return {one.lease.run_id: _history(connection, one) for one in wanted}
 
         return await self._turns.run(read)
 
@@ -110,6 +105,16 @@ class SqliteReader:
 def rows_of(connection: sqlite3.Connection, ref: int) -> list[JournalRow]:
     """A run's journal, in order."""
     return [_row(found) for found in connection.execute(Q["journal_of"], (ref,)).fetchall()]
+
+
+def _history(connection: sqlite3.Connection, wanted: Wanted) -> History:
+    ref, needed = wanted.lease.ref, wanted.rows
+    found = _found(connection, ref, wanted.message, 0)
+    if needed is None:
+        return History(rows_of(connection, ref), found)
+    nodes = [*((name, False) for name in needed.whole), *((name, True) for name in needed.last)]
+    rows = connection.execute(Q["journal_parts"], {"ref": ref, "nodes": as_json(nodes)}).fetchall()
+    return History([_row(one) for one in rows], found, needed.last)
 
 
 def _found(connection: sqlite3.Connection, ref: int, name: MessageName | None, after: int) -> Found:

@@ -1,0 +1,40 @@
+"""Where a claimed run stands: its state from its lease and from what was read of its past."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stepwell.core.fold import look, replay
+from stepwell.core.model import Parked, RunState
+
+if TYPE_CHECKING:
+    from stepwell.core.model import Status
+    from stepwell.engine.host import Host
+    from stepwell.store.protocol import History, Lease
+    from stepwell.workflow.nodes import Plan
+
+
+def restored(
+    host: Host, lease: Lease, plan: Plan, history: History | None, status: Status, *, is_new: bool
+) -> RunState:
+    """The state; `is_new`: nothing was committed since the claim, so its park and its crashes still count."""
+    parked = Parked(lease.parked_at, lease.wake_at, lease.awaiting) if is_new and lease.parked_at is not None else None
+    state = RunState(
+        lease.run_id,
+        lease.ref,
+        plan,
+        host.worker_id,
+        lease.value,
+        "compensating" if status == "compensating" else "running",
+        crashes=lease.crashes if is_new else 0,
+        mail=lease.mail,
+        max_crashes=host.max_crashes,
+        parked=parked,
+        admitted=parked is not None,
+    )
+    if history is not None:
+        replay(state, history.rows, history.last_of)
+        name, state.mail, message = history.found
+        if name is not None:
+            look(state, name, state.mail, message)
+    return state

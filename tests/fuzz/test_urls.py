@@ -129,6 +129,48 @@ def test_all_but_the_password_is_shown(url: str, shown: str) -> None:
     assert without_password(url) == shown
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:u:hunter2@h/shop",
+        "postgres:/u:hunter2@h/shop",
+        "POSTGRESQL:U:hunter2@h/shop",
+        "PostgreSQL://u:hunter2@h/shop",
+        "postgres:hunter2@h/shop",
+        "postgresql:u:hunter2",
+        "postgresql:///u:hunter2@h/shop",
+        "postgresql//u:hunter2@h/shop",
+        r"postgresql:\\u:hunter2@h/shop",
+        "u:hunter2@h/shop",
+        "postgresql://u:hunter2",
+        "postgresql://u:hunter2/shop",
+        "postgresql://u:hunter2@one,two:5433/shop",
+        "postgresql://u:1/hunter2@h/shop",
+        "postgresql://u:1?hunter2@h/shop",
+        "postgresql://u:1#hunter2@h/shop",
+        "postgresql://u:1@hunter2@h/shop",
+        "postgresql%3A//u%3Ahunter2%40h/shop",
+        "postgresql%3A%2F%2Fu%3Ahunter2%40h%2Fshop",
+        "postgresql://h/shop?p%61ssword=hunter2",
+        "postgresql://h/shop?password=a&hunter2&schema=x",
+        "postgresql://h/shop?password=a;hunter2#hunter2",
+        "postgresql://h/shop?pass=hunter2",
+        "host=h password=hunter2 dbname=shop",
+        "host=h password = 'a hunter2' dbname=shop",
+        "dbname=shop PASSWORD=hunter2",
+    ],
+)
+def test_no_slip_in_a_url_shows_its_password(url: str) -> None:
+    assert SECRET not in without_password(url)
+    try:
+        app = Durable(url)
+    except DefinitionError as error:
+        shown = f"{error} {error.__cause__}"
+    else:
+        shown = f"{app!r} {app._store._location!r}"  # type: ignore[attr-defined]  # only a PostgreSQL URL gets here
+    assert SECRET not in shown
+
+
 def test_the_command_line_answers_any_url_in_one_line_and_makes_nothing(shop: Shop) -> None:
     (shop.folder / "folder.db").mkdir()
     (shop.folder / "text.db").write_text("no database")

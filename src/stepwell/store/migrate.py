@@ -26,11 +26,11 @@ def migrations_of(folder: Path) -> tuple[Migration, ...]:
     for file in (folder / "migrations").iterdir():
         match = _NAME.fullmatch(file.name)
         if match:
-            found.append(Migration(int(match[1]), file.name.removesuffix(".sql"), file.read_text()))
+            found.append(Migration(int(match[1]), file.name.removesuffix(".sql"), file.read_text(encoding="utf-8")))
     return tuple(sorted(found))
 
 
 def queries_of(folder: Path) -> dict[str, str]:
     """The named queries of a store's `queries.sql`: each begins with `-- name: x`."""
-    parts = _QUERY.split((folder / "queries.sql").read_text())
+    parts = _QUERY.split((folder / "queries.sql").read_text(encoding="utf-8"))
     return {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}

@@ -123,7 +123,7 @@ class PostgresServer:
         while not self._is_up():
             if not self._is_running() or time.monotonic() > deadline:
                 self.stop(signal.SIGQUIT)
-                log_end = (self._folder / "log").read_text(errors="replace")[-_LOG_SHOWN:]
+                log_end = (self._folder / "log").read_text(encoding="utf-8", errors="replace")[-_LOG_SHOWN:]
                 raise NoPostgresError(f"PostgreSQL does not start:\n{log_end}")
             time.sleep(0.02)
 
@@ -152,7 +152,7 @@ class PostgresServer:
     def _is_up(self) -> bool:
         """As `pg_ctl` asks: the file of the postmaster's pid is this process's, and says so."""
         with contextlib.suppress(OSError, ValueError, IndexError):
-            lines = (self._folder / "data" / "postmaster.pid").read_text().splitlines()
+            lines = (self._folder / "data" / "postmaster.pid").read_text(encoding="utf-8").splitlines()
             return int(lines[0]) == self.pid and lines[7].strip() in _UP
         return False
 
@@ -181,6 +181,8 @@ class PostgresServer:
             **self._as_user(),
             capture_output=True,
             text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
 

@@ -90,6 +90,7 @@ def _base_folders() -> list[str]:
             capture_output=True,
             check=True,
             text=True,
+            encoding="utf-8",
             timeout=_ANSWER_WITHIN_SECONDS,
         )
         return [str(folder) for folder in json.loads(answer.stdout)]

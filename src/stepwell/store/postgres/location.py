@@ -11,6 +11,7 @@ from stepwell.store.urls import without_password
 
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:@/,\[\]]+):[0-9]{1,5}")
+_OPTION = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _OURS = {"schema", "pooled", "listen"}
 
 
@@ -26,6 +27,9 @@ class Location(NamedTuple):
     safe_url: str
     pooled: bool = False
     listen_dsn: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Location {self.safe_url}>"
 
     @property
     def several(self) -> bool:
@@ -44,6 +48,8 @@ def location_of(url: str) -> Location:
     except ValueError:
         raise _unreadable(url) from None
     given = parse_qsl(parts.query, keep_blank_values=True)
+    if parts.fragment or "@" in parts.path or not all(_OPTION.fullmatch(name) for name, _ in given):
+        raise _unreadable(url)  # pieces of a password whose special characters are not escaped
     ours = {name: value for name, value in given if name in _OURS}
     schema = ours.get("schema", "stepwell")
     if not _SCHEMA.fullmatch(schema):

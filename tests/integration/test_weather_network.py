@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Durable, StoreUnavailableError
-from stepwell.store.postgres import bell, connection, heart
+from stepwell.store.postgres import bell, connection, heart, opening
 from tests.proxy import Proxy
 from tests.waiting import eventually
 from tests.weather import PATIENCE, Crossing, check, cross, ended, fetch, fresh_schema, own_server
@@ -31,8 +31,8 @@ async def proxy() -> AsyncIterator[Proxy]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers count as lost much sooner than they do for users."""
-    monkeypatch.setattr(connection, "CONNECT_SECONDS", SHORT)
-    monkeypatch.setattr(connection.Connections._run, "__defaults__", (SHORT,))
+    monkeypatch.setattr(opening, "CONNECT_SECONDS", SHORT)
+    monkeypatch.setattr(connection, "ANSWER_SECONDS", SHORT)
     monkeypatch.setattr(connection, "_LONG_ANSWER_SECONDS", SHORT)
     monkeypatch.setattr(heart, "_ANSWER_SECONDS", SHORT)
     monkeypatch.setattr(bell, "_SEND_SECONDS", SHORT)
@@ -121,8 +121,8 @@ async def test_i4_who_is_gone_in_the_middle_of_a_transaction_keeps_its_run_only_
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server never hears that its client is gone, and would keep the run locked for hours."""
-    assert "idle_in_transaction_session_timeout" in connection._SETTINGS
-    monkeypatch.setitem(connection._SETTINGS, "idle_in_transaction_session_timeout", "1s")
+    assert "idle_in_transaction_session_timeout" in opening.SETTINGS
+    monkeypatch.setitem(opening.SETTINGS, "idle_in_transaction_session_timeout", "1s")
     crossing, direct = Crossing(), fresh_schema(own_server().dsn)
     async with Durable(proxy.url(direct), crossing.workflows()) as app:
         run_id, other = [one.run_id for one in await app.start_many("crossing", range(2))]

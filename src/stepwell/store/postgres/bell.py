@@ -10,22 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from asyncpg.exceptions import ProgramLimitExceededError
 
 from stepwell.errors import StoreUnavailableError
-from stepwell.store.postgres.connection import (
-    DRIVER_ERRORS,
-    Connection,
-    connect,
-    disconnect,
-    turn,
-    unavailable,
-)
-
-if TYPE_CHECKING:
-    from stepwell.store.postgres.location import Location
+from stepwell.store.postgres import opening
+from stepwell.store.postgres.connection import turn
+from stepwell.store.postgres.opening import DRIVER_ERRORS, Connection, CrowdedError, Opener, disconnect, unavailable
 
 _log = logging.getLogger("stepwell.store")
 _GAP_SECONDS = 0.01
@@ -42,9 +33,10 @@ _LAST_SECONDS = 1.0
 class Bell:
     """One connection that notifies the other processes of this schema, and is notified by them."""
 
-    def __init__(self, location: Location) -> None:
-        self._location = location.to_listen()
-        self._channel = f"stepwell:{location.schema}"
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener.to_listen()
+        self._location = self._opener.location
+        self._channel = f"stepwell:{self._location.schema}"
         self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
@@ -52,6 +44,7 @@ class Bell:
         self._hears = False
         self._asked = asyncio.Event()
         self._ringing: asyncio.Task[None] | None = None
+        self._silent_until = 0.0 if self._location.notified else float("inf")
         self._looked_at = self._loop.time() - _TRUST_SECONDS
         self._deaf_seconds = _DEAF_SECONDS
 
@@ -59,12 +52,14 @@ class Bell:
         """Has the other processes told, soon."""
         self._asked.set()
         self._deaf_seconds = _DEAF_SECONDS
-        if self._ringing is None:
+        if self._ringing is None and not self._is_silent:
             self._ringing = self._loop.create_task(self._ring(), name="stepwell-notify")
 
     async def changed(self) -> bool:
         """Waits a little for a notification; whether one came, or it is time to look without one."""
-        await self._connected()
+        if not self._is_silent:
+            with suppress(CrowdedError):
+                await self._connected()
         with suppress(TimeoutError):
             async with asyncio.timeout(_WAIT_SECONDS if self._hears else self._deaf_seconds):
                 await self._heard.wait()
@@ -87,6 +82,13 @@ class Bell:
             connection, self._connection = self._connection, None
             await disconnect(connection)
 
+    def give_up(self) -> bool:
+        """Does without a connection for a while, where there are too few for calls; whether there was one."""
+        given_up = self._connection is not None
+        self._drop()
+        self._be_silent()
+        return given_up
+
     def terminate(self) -> None:
         """Disconnects without a farewell, which may take its time."""
         if self._ringing is not None:
@@ -100,9 +102,9 @@ class Bell:
                 connection, has_told = await self._connected()
                 if not has_told:
                     await self._notify(connection)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_GAP_SECONDS):
-                        await asyncio.Event().wait()
+                await opening.pause(_GAP_SECONDS)
+        except CrowdedError as error:
+            _log.debug("Nobody was notified: %s", error.__cause__)
         except StoreUnavailableError as error:
             _log.debug("Nobody was notified: %s", error)
         except DRIVER_ERRORS as error:
@@ -119,7 +121,11 @@ class Bell:
         async with self._connecting:
             if self._connection is not None and not self._connection.is_closed():
                 return self._connection, False
-            connection = await connect(self._location, synchronous_commit="off")
+            try:
+                connection = await self._opener.open_if_room(synchronous_commit="off")
+            except CrowdedError:
+                self._be_silent()  # notifications are hints: their connection is the first to do without
+                raise
             self._hears = False
             try:
                 connection.add_termination_listener(self._gone)
@@ -149,6 +155,14 @@ class Bell:
 
     def _gone(self, _connection: object) -> None:
         self._heard.set()
+
+    @property
+    def _is_silent(self) -> bool:
+        return self._loop.time() < self._silent_until
+
+    def _be_silent(self) -> None:
+        self._hears = False
+        self._silent_until = max(self._silent_until, self._loop.time() + opening.CROWDED_SECONDS)
 
     def _drop(self) -> None:
         if self._connection is not None:

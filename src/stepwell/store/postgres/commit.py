@@ -14,7 +14,7 @@ from stepwell.store.postgres.sql import columns, is_id
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepwell.store.postgres.connection import Connection
+    from stepwell.store.postgres.opening import Connection
     from stepwell.store.protocol import Advance, Verdict
 
 _ROW_COLUMNS = 16

@@ -7,9 +7,19 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import asyncpg
-from asyncpg.connect_utils import SessionAttribute
 
-from stepwell.errors import StoreUnavailableError
+from stepwell.store.postgres import opening
+from stepwell.store.postgres.opening import (
+    DRIVER_ERRORS,
+    IDLE_TIMEOUT,
+    Connection,
+    CrowdedError,
+    Opener,
+    disconnect,
+    pause,
+    tell_crowded,
+    unavailable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -18,33 +28,13 @@ if TYPE_CHECKING:
     from stepwell.store.postgres.location import Location
 
 T = TypeVar("T")
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Work: TypeAlias = "Callable[[Connection], Awaitable[T]]"
 Around: TypeAlias = "Callable[[Connection], AbstractAsyncContextManager[object]]"
-_STATEMENTS = 100
-"""How many prepared statements a connection keeps; there are not as many queries."""
-_MOST = 8
-"""How many connections a store has at once, besides those for beats and notifications."""
-CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 10.0
 """An answer that takes longer was lost: half-open connections never tell."""
 _LONG_ANSWER_SECONDS = 30.0
 """The same where others' locks are waited for, or much is read."""
-_NAME = {"application_name": "stepwell"}
-_IDLE = "15s"
-_SETTINGS = {
-    **_NAME,
-    "default_transaction_isolation": "read committed",
-    "enable_seqscan": "off",  # a plan made while a table was empty must not read all of it when it is large
-    "idle_in_transaction_session_timeout": _IDLE,  # whoever is stopped in the middle must not keep its locks
-    "jit": "off",
-    "plan_cache_mode": "force_generic_plan",
-    "tcp_keepalives_count": "3",  # nor who is gone without a word
-    "tcp_keepalives_idle": "10",
-    "tcp_keepalives_interval": "5",
-}
-_POOLER_SIGNS = ("unsupported startup parameter", "prepared statement")
-_POOLER_ADVICE = "if a pooler stands between, add pooled=true to the URL, and listen=HOST:PORT of the server itself"
+_CROWDED_PAUSE = 0.2
 _DATA_ERRORS = (
     asyncpg.exceptions.DataError,
     asyncpg.exceptions.IntegrityConstraintViolationError,
@@ -53,8 +43,6 @@ _DATA_ERRORS = (
     UnicodeError,
 )
 """What the row itself is to blame for: another try, or another run's row, would not fare the same."""
-DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
-"""All that the driver raises when a call fails."""
 _ALIVE_AGAIN = (
     asyncpg.exceptions.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,
@@ -68,56 +56,33 @@ _ALIVE_AGAIN = (
 """What a second try, on another connection, may overcome at once."""
 
 
-async def connect(location: Location, **settings: str) -> Connection:
-    """A new connection to the first of the hosts that takes writes; raises StoreUnavailableError."""
-    refusals: list[Exception] = []
-    for dsn in location.dsns:
-        try:
-            return await asyncpg.connect(
-                dsn,
-                timeout=CONNECT_SECONDS / len(location.dsns),
-                target_session_attrs=SessionAttribute.read_write if location.several else None,
-                server_settings=_NAME if location.pooled else {**_SETTINGS, **settings},
-                statement_cache_size=0 if location.pooled else _STATEMENTS,
-            )
-        except (*DRIVER_ERRORS, ValueError) as error:
-            refusals.append(error)
-    raise unavailable(location, refusals[-1]) from refusals[-1]
-
-
-async def disconnect(connection: Connection) -> None:
-    """Closes a connection, whatever has become of it."""
-    try:
-        await connection.close(timeout=1.0)
-    except DRIVER_ERRORS:
-        connection.terminate()
-
-
 def is_data_error(error: BaseException) -> bool:
     """Whether a row is to blame, not the store."""
     return isinstance(error, _DATA_ERRORS)
 
 
-def unavailable(location: Location, error: BaseException) -> StoreUnavailableError:
-    """What a person should know of a failure of the database's."""
-    text = str(error) or type(error).__name__
-    if isinstance(error, TimeoutError):
-        text = "it did not answer in time"
-    elif isinstance(error, asyncpg.exceptions.UndefinedTableError):
-        text = f'its tables are gone from the schema "{location.schema}" ({text})'
-    elif not location.pooled and any(sign in text for sign in _POOLER_SIGNS):
-        text = f"{text}; {_POOLER_ADVICE}"
-    return StoreUnavailableError(location.safe_url, text)
-
-
 class Connections:
-    """A few connections for one event loop, made when they are needed; each piece of work has one to itself."""
+    """A few connections for one event loop, made when they are needed; each piece of work has one to itself.
 
-    def __init__(self, location: Location) -> None:
-        self._location = location
+    Whoever has room may have a connection open. Room is kept back while the server may still be busy with a call that
+    was given up here, so that there are never more connections than the URL allows; and where the server allows fewer,
+    until it is time to ask for more.
+    """
+
+    def __init__(self, opener: Opener, give_up_another: Callable[[], bool]) -> None:
+        most = opener.location.for_calls
+        self._opener = opener
+        self._location = opener.location
+        self._give_up_another = give_up_another
         self._idle: list[Connection] = []
-        self._room = asyncio.Semaphore(_MOST)
-        self._patience = asyncio.Semaphore(_MOST // 2)
+        self._busy = 0
+        self._room = asyncio.Semaphore(most)
+        self._patience = asyncio.Semaphore(max(most // 2, 1))
+        self._most = most
+        self._kept_back: list[tuple[float, int]] = []
+        self._crowded_out = 0
+        self._surplus = 0
+        self._has_told = False
         self._closed = False
 
     async def run(
@@ -156,9 +121,23 @@ class Connections:
         while self._idle:
             self._idle.pop().terminate()
 
+    def give_one_up(self) -> bool:
+        """Has one connection less for a while, for somebody who cannot do without; whether there is one to give."""
+        if self._most - self._crowded_out <= 1:
+            return False
+        if self._idle:
+            self._idle.pop().terminate()
+        elif self._busy > self._surplus:
+            self._surplus += 1
+        else:
+            return False
+        self._do_with_less()
+        return True
+
     async def _run(self, work: Work[T], around: Around | None, seconds: float, *, repeatable: bool = True) -> T:
         """Tries once again on a fresh connection when one was lost, if the work may be done twice."""
-        async with self._room:
+        await self._room.acquire()
+        try:
             try:
                 return await self._try(work, around, seconds, fresh=False)
             except _ALIVE_AGAIN as error:
@@ -166,10 +145,13 @@ class Connections:
                     raise self._translated(error) from error
             except DRIVER_ERRORS as error:
                 raise self._translated(error) from error
+            await self._change_room()
             try:
                 return await self._try(work, around, seconds, fresh=True)
             except DRIVER_ERRORS as error:
                 raise self._translated(error) from error
+        finally:
+            self._leave_room()
 
     async def _try(self, work: Work[T], around: Around | None, seconds: float, *, fresh: bool) -> T:
         connection = await self._take(fresh=fresh)
@@ -177,27 +159,76 @@ class Connections:
             async with turn(self._location, connection, seconds, around):
                 result = await work(connection)
         except BaseException as error:
+            self._busy -= 1
             if isinstance(error, asyncpg.PostgresError) and not _is_spoilt(connection, error):
                 self._idle.append(connection)
             else:
+                if isinstance(error, TimeoutError) or not connection.is_closed():
+                    self._kept_back.append((self._opener.linger_seconds, 0))  # the server may still be at it
                 connection.terminate()  # a call that was given up is still under way: its answer is nobody's
             raise
-        if self._closed:
+        self._busy -= 1
+        if self._closed or self._surplus:
+            self._surplus = max(self._surplus - 1, 0)
             await disconnect(connection)
         else:
             self._idle.append(connection)
         return result
 
     async def _take(self, *, fresh: bool) -> Connection:
+        """An idle connection, or a new one; where the server allows no more, what others of this app give back."""
         if fresh:
             idle, self._idle = self._idle, []
             for connection in idle:
                 connection.terminate()
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.is_closed():
+        loop = asyncio.get_running_loop()
+        until = loop.time() + (self._location.connect_seconds or opening.CONNECT_SECONDS)
+        while True:
+            while self._idle:
+                connection = self._idle.pop()
+                if not connection.is_closed():
+                    self._busy += 1
+                    return connection
+            try:
+                connection = await self._opener.open_if_room()
+            except CrowdedError as error:
+                cause = error.__cause__ or error
+                if self._busy:
+                    self._do_with_less(cause)
+                    await self._change_room()
+                    continue
+                if loop.time() > until:
+                    raise unavailable(self._location, cause) from cause
+                self._give_up_another()
+            else:
+                self._busy += 1
                 return connection
-        return await connect(self._location)
+            await pause(_CROWDED_PAUSE)
+
+    def _do_with_less(self, why: BaseException | None = None) -> None:
+        """Keeps room back until it is time to ask the server for more."""
+        self._crowded_out += 1
+        self._kept_back.append((opening.CROWDED_SECONDS, 1))
+        if why is not None and not self._has_told:
+            self._has_told = True
+            tell_crowded(self._location, self._busy, why)
+
+    async def _change_room(self) -> None:
+        """Leaves what room is to be kept back, and waits for other room."""
+        if self._kept_back:
+            self._leave_room()
+            await self._room.acquire()
+
+    def _leave_room(self) -> None:
+        if self._kept_back:
+            seconds, crowded_out = self._kept_back.pop()
+            asyncio.get_running_loop().call_later(seconds, self._regain_room, crowded_out)
+        else:
+            self._room.release()
+
+    def _regain_room(self, crowded_out: int) -> None:
+        self._crowded_out -= crowded_out
+        self._room.release()
 
     def _translated(self, error: Exception) -> Exception:
         return error if is_data_error(error) else unavailable(self._location, error)
@@ -215,7 +246,10 @@ async def turn(
     with _deadline(connection, seconds):
         async with (around or (in_transaction if location.pooled else _alone))(connection):
             if location.pooled:
-                await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE}'")
+                await connection.execute(
+                    f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}';"
+                    f"SET LOCAL statement_timeout = '{seconds + 1:.0f}s'"
+                )
             yield
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from stepwell.store.postgres.connection import (
-    CONNECT_SECONDS,
+from stepwell.store.postgres import opening
+from stepwell.store.postgres.connection import turn
+from stepwell.store.postgres.opening import (
     DRIVER_ERRORS,
     Connection,
-    connect,
+    CrowdedError,
+    Opener,
     disconnect,
-    turn,
+    pause,
     unavailable,
 )
 from stepwell.store.postgres.sql import pairs
@@ -25,24 +27,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stepwell.store.postgres.location import Location
+    from stepwell.store.postgres.resolving import Host
 
 _ANSWER_SECONDS = 5.0
 
 
-class Host(Protocol):
-    """What the store needs of the runtime; the clock is the database's."""
-
-    def start_thread(self, target: Callable[[], None], name: str) -> object:
-        """Starts a daemon thread."""
+_CROWDED_PAUSE = 0.2
 
 
 class PostgresHeart:
     """Beats on request of one other thread."""
 
-    def __init__(self, location: Location, queries: Mapping[str, str], host: Host, worker_id: str) -> None:
-        self._location = location
+    def __init__(
+        self, opener: Opener, queries: Mapping[str, str], worker_id: str, make_room: Callable[[], None]
+    ) -> None:
+        self._opener = Opener(opener.location, opener.host)  # one for its own event loop
+        self._location: Location = opener.location
+        self._host: Host = opener.host
         self._queries = queries
-        self._host = host
+        self._make_room = make_room
         self._worker_id = worker_id
         self._connection: Connection | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -55,7 +58,7 @@ class PostgresHeart:
             self._host.start_thread(lambda: self._main(loop), "stepwell-postgres-beat")
         answer = asyncio.run_coroutine_threadsafe(self._beat(), self._loop)
         try:
-            return answer.result(CONNECT_SECONDS + 2 * _ANSWER_SECONDS)
+            return answer.result(opening.CONNECT_SECONDS + 2 * _ANSWER_SECONDS)
         except TimeoutError as error:
             raise unavailable(self._location, error) from error
 
@@ -84,12 +87,25 @@ class PostgresHeart:
                     return await self._beat_on(self._connection)
                 except DRIVER_ERRORS:
                     self._connection.terminate()
-            self._connection = await connect(self._location)
+            self._connection = await self._connected()
             return await self._beat_on(self._connection)
         except DRIVER_ERRORS as error:
             if self._connection is not None:
                 self._connection.terminate()
             raise unavailable(self._location, error) from error
+
+    async def _connected(self) -> Connection:
+        """A connection; where there is no room for it the calls' give one up, since a worker that is silent is dead."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _ANSWER_SECONDS
+        while True:
+            try:
+                return await self._opener.open_if_room()
+            except CrowdedError as error:
+                if loop.time() > until:
+                    raise unavailable(self._location, error.__cause__ or error) from error.__cause__
+                self._make_room()
+            await pause(_CROWDED_PAUSE)
 
     async def _beat_on(self, connection: Connection) -> dict[str, int] | None:
         async with turn(self._location, connection, _ANSWER_SECONDS):

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stepwell.store.postgres.bell import Bell
-    from stepwell.store.postgres.connection import Connection, Connections
+    from stepwell.store.postgres.connection import Connections
+    from stepwell.store.postgres.opening import Connection
 
 _TELLING = {"failed", "compensating", "canceled"}
 """Only such runs have rows that tell of a failure or of an undoing."""

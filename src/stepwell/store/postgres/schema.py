@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING
 
 from stepwell.errors import SchemaError
 from stepwell.store.migrate import migrations_of
-from stepwell.store.postgres.connection import (
-    ANSWER_SECONDS,
-    DRIVER_ERRORS,
-    Connection,
-    connect,
-    disconnect,
-    in_transaction,
-    turn,
-    unavailable,
-)
+from stepwell.store.postgres.connection import ANSWER_SECONDS, in_transaction, turn
+from stepwell.store.postgres.opening import DRIVER_ERRORS, Connection, Opener, disconnect, unavailable
 from stepwell.store.postgres.sql import in_schema
 
 if TYPE_CHECKING:
@@ -30,9 +22,10 @@ _LOCKS = 0x73746570
 """The first half of the lock's key, the same for every schema of stepwell's."""
 
 
-async def describe(location: Location, queries: Mapping[str, str]) -> tuple[int, tuple[str, ...]]:
+async def describe(opener: Opener, queries: Mapping[str, str]) -> tuple[int, tuple[str, ...]]:
     """The stored schema version, and the names of the migrations it lacks."""
-    connection = await connect(location)
+    location = opener.location
+    connection = await opener.open()
     try:
         async with turn(location, connection, ANSWER_SECONDS, in_transaction):
             return await _describe(connection, location, queries)
@@ -42,9 +35,10 @@ async def describe(location: Location, queries: Mapping[str, str]) -> tuple[int,
         await disconnect(connection)
 
 
-async def migrate(location: Location, queries: Mapping[str, str]) -> None:
+async def migrate(opener: Opener, queries: Mapping[str, str]) -> None:
     """Creates or upgrades the tables, in one transaction; others that do it at once wait, and find it done."""
-    connection = await connect(location)
+    location = opener.location
+    connection = await opener.open(statement_timeout="0")
     try:
         async with turn(location, connection, ANSWER_SECONDS, in_transaction):
             version, missing = await _describe(connection, location, queries)

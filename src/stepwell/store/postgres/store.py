@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,10 @@ from stepwell.store.migrate import migrations_of
 from stepwell.store.postgres import schema
 from stepwell.store.postgres.bell import Bell
 from stepwell.store.postgres.commit import commit
-from stepwell.store.postgres.connection import Connection, Connections, in_transaction
-from stepwell.store.postgres.heart import Host, PostgresHeart
+from stepwell.store.postgres.connection import Connections, in_transaction
+from stepwell.store.postgres.heart import PostgresHeart
 from stepwell.store.postgres.location import location_of
+from stepwell.store.postgres.opening import Connection, Opener
 from stepwell.store.postgres.reader import PostgresReader
 from stepwell.store.postgres.sql import NOW, columns, is_id, queries
 from stepwell.store.protocol import (
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stepwell.core.model import MessageName, Status
+    from stepwell.store.postgres.resolving import Host
 
 
 class PostgresStore:
@@ -52,7 +56,8 @@ class PostgresStore:
         self.url = url
         self._location = location_of(url)
         self._q = queries(self._location.schema, self.now)
-        self._host = host
+        self._opener = Opener(self._location, host)
+        self._loop: asyncio.AbstractEventLoop
         self._connections: Connections
         self._bell: Bell
         self._reader: PostgresReader
@@ -62,8 +67,9 @@ class PostgresStore:
         version, missing = await self.schema()
         if missing or version > self.latest:
             raise schema.wrong_version(self._location, version)
-        self._connections = Connections(self._location)
-        self._bell = Bell(self._location)
+        self._loop = asyncio.get_running_loop()
+        self._bell = Bell(self._opener)
+        self._connections = Connections(self._opener, self._bell.give_up)
         self._reader = PostgresReader(self._connections, self._bell, self._q)
 
     @property
@@ -83,11 +89,11 @@ class PostgresStore:
 
     async def migrate(self) -> None:
         """Creates or upgrades the tables, whoever else does it at once."""
-        await schema.migrate(self._location, self._q)
+        await schema.migrate(self._opener, self._q)
 
     async def schema(self) -> tuple[int, tuple[str, ...]]:
         """The stored schema version, and the names of the migrations it lacks."""
-        return await schema.describe(self._location, self._q)
+        return await schema.describe(self._opener, self._q)
 
     def statements(self, after: int) -> list[str]:
         """What `migrate` runs on tables of that version, in order; connects to nothing."""
@@ -198,7 +204,7 @@ class PostgresStore:
         """Registers a worker, alive from now on."""
         row = (worker_id, host, os.getpid())
         await self._connections.fetch(self._q["enlist"], *row)
-        return PostgresHeart(self._location, self._q, self._host, worker_id)
+        return PostgresHeart(self._opener, self._q, worker_id, self._make_room)
 
     async def retire(self, worker_id: str) -> None:
         """Removes a worker and frees what it still holds, without blame.
@@ -239,6 +245,11 @@ class PostgresStore:
         if woken:
             self._bell.ring()
         return woken
+
+    def _make_room(self) -> None:
+        """Gives up a connection for a beat, which calls in its own thread: notifications are the first to go."""
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            self._loop.call_soon_threadsafe(lambda: self._bell.give_up() or self._connections.give_one_up())
 
     async def _cancel(self, connection: Connection, run_id: str) -> list[str] | None:
         family = await connection.fetchrow(self._q["find_family"], run_id)

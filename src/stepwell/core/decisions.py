@@ -31,7 +31,10 @@ class Tools(Protocol):
         """A fresh context of this call."""
 
     def now(self) -> int:
-        """The instant, by the store's clock."""
+        """The instant by the store's clock, never ahead of it: by this, timers are over."""
+
+    def latest(self) -> int:
+        """The same, never behind it: to this, durations are added."""
 
 
 class Invoke(NamedTuple):

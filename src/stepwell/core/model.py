@@ -160,6 +160,8 @@ class RunState:
     admitted: bool = False
     is_partial: bool = False
     """Whether completed work that can be undone is missing in `completed`, since it was not loaded."""
+    lag: int = 0
+    """By how much the instants that the core is given may be behind the store's clock; durations are added to more."""
     is_replaying: bool = False
     """Whether its journal is being read, and nothing was given its results yet: they may grow in place."""
 

@@ -54,9 +54,8 @@ def failed(state: RunState, call: Call, error: BaseException, failure: Failure, 
     named = error.after_micros if isinstance(error, Retry) else None
     delay = call.policy.backoff.delay(call.attempt, draw) if named is None else named
     detail = ASKED if asks(call) else None
-    row = _row(
-        state, call, "retrying", call.started_at, now, error=failure, detail=detail, retry_at=latest(now + delay)
-    )
+    at = now + state.lag if delay else now  # its end, too: what is between them is the delay
+    row = _row(state, call, "retrying", call.started_at, at, error=failure, detail=detail, retry_at=latest(at + delay))
     return Record(row)
 
 

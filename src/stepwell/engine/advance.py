@@ -33,17 +33,18 @@ from stepwell.engine.ends import end_of_child
 from stepwell.engine.failures import failure_of
 from stepwell.engine.restore import restored
 from stepwell.engine.slots import ClosedError
+from stepwell.engine.stay import Stay
 from stepwell.engine.telling import Telling
 from stepwell.engine.toolbox import Toolbox
 from stepwell.errors import JournalError
 from stepwell.store.protocol import Advance, History, Lease, NewRun, Post, Verdict, Wanted
 
 if TYPE_CHECKING:
+    from stepwell.engine.clock import StoreClock
     from stepwell.engine.host import Host
     from stepwell.workflow.nodes import Plan
 
 _log = logging.getLogger("stepwell.run")
-_STICKY_MICROS = 1_000_000
 _REFUSED_MICROS = 60_000_000
 _APPLIED = frozenset({"ok", "done"})
 
@@ -51,16 +52,15 @@ _APPLIED = frozenset({"ok", "done"})
 class Drive:
     """Drives one leased run."""
 
-    def __init__(  # noqa: PLR0917  a drive's parts, by two callers
-        self, host: Host, lease: Lease, plan: Plan, history: History | None, now: int, asked_at: float
-    ) -> None:
+    def __init__(self, host: Host, lease: Lease, plan: Plan, history: History | None, clock: StoreClock) -> None:
         self._host = host
         self._lease = lease
         self._plan = plan
-        self._tools = Toolbox(host, lease, plan, now, asked_at)
-        self._now = self._tools.now
+        self._clock = clock
+        self._tools = Toolbox(host, lease, plan, clock)
+        self._now = clock.now
         self._begun = host.runtime.monotonic()
-        self._claimed_at = now
+        self._stay = Stay(host, clock)
         self._stored_seq = lease.seq
         self._stored_status = lease.status
         self._pending: list[JournalRow] = []
@@ -121,8 +121,7 @@ class Drive:
         """Performs the one call there is, once what precedes it is committed."""
         if self._pending and not await self._flush():
             return False
-        host = self._host
-        if host.is_stopping or (host.others_wait and self._now() - self._claimed_at > _STICKY_MICROS):
+        if self._host.is_stopping or self._stay.ends():
             return await self._release()
         if self._observers.attempt_started:
             self._telling.begins([call], self._now())
@@ -141,6 +140,7 @@ class Drive:
         if self._host.is_stopping:
             return await self._wait(None) if self.state.in_flight else await self._release()
         self._telling.begins(calls, self._now())
+        self._stay.ends()
         for call in calls:
             begin(self.state, call)
             self._attempts.begin(call)
@@ -380,4 +380,6 @@ class Drive:
 
     def _state_from(self, history: History | None) -> RunState:
         is_new = self._stored_seq == self._lease.seq
-        return restored(self._host, self._lease, self._plan, history, self._stored_status, is_new=is_new)
+        state = restored(self._host, self._lease, self._plan, history, self._stored_status, is_new=is_new)
+        state.lag = self._clock.lag
+        return state

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from stepwell.engine.advance import Drive
+from stepwell.engine.clock import StoreClock
 from stepwell.engine.logging_observer import AttemptLog
 from stepwell.engine.observer import Observers
 from stepwell.engine.perform import Performer
@@ -79,7 +80,9 @@ class _InlineHost:
         lease = Lease(run_id, 0, 0, 0, 0, 0, 0, 0, "running", None, None, None, None, None, value)
         state = None
         while True:
-            drive = Drive(self, lease, plan, None, self.runtime.wall(), self.runtime.monotonic())
+            asked_at = self.runtime.monotonic()
+            clock = StoreClock(self.runtime, self.runtime.wall(), asked_at)
+            drive = Drive(self, lease, plan, None, clock)
             drive.state = state or drive.state  # as it was when it was parked: its rows need not be folded again
             await drive.run()
             last = self._last

@@ -12,6 +12,7 @@ from stepwell.core.needed import Needed, needed
 from stepwell.core.nodes import face_of
 from stepwell.engine import damage
 from stepwell.engine.advance import Drive
+from stepwell.engine.clock import StoreClock
 from stepwell.engine.committer import Committer
 from stepwell.engine.lease import Heartbeat
 from stepwell.engine.observer import LeaseLost, RunsClaimed
@@ -107,6 +108,7 @@ class Tenure:
 
     async def take(self, claimed: Claimed, asked_at: float) -> None:
         """Drives freshly claimed runs; `asked_at`: when the claim set out, in monotonic seconds."""
+        clock = StoreClock(self.runtime, claimed.now, asked_at)
         again = [lease for lease in claimed.leases if self._is_driven(lease)]
         if again:  # the store forgot that they were leased, as a standby does that lacks the last commits
             self.cancel(lease.run_id for lease in again)
@@ -126,7 +128,7 @@ class Tenure:
             history = histories.get(lease.run_id)
             try:
                 damage.check(lease, history)
-                drive = Drive(self, lease, self._lanes.plan(lease.lane), history, claimed.now, asked_at)
+                drive = Drive(self, lease, self._lanes.plan(lease.lane), history, clock)
                 damage.check_length(lease, drive.state.seq)
             except JournalError as error:
                 await self._write_off(lease, history, error, claimed.now)

@@ -9,24 +9,21 @@ from stepwell.workflow.context import Context
 
 if TYPE_CHECKING:
     from stepwell.core.decisions import Call
+    from stepwell.engine.clock import StoreClock
     from stepwell.engine.host import Host
     from stepwell.store.protocol import Lease
     from stepwell.workflow.nodes import Plan
 
 
 class Toolbox:
-    """What one leased run's scripts are given; `now` and `asked_at` are the claim's two clocks."""
+    """What one leased run's scripts are given."""
 
-    def __init__(self, host: Host, lease: Lease, plan: Plan, now: int, asked_at: float) -> None:
+    def __init__(self, host: Host, lease: Lease, plan: Plan, clock: StoreClock) -> None:
         self._limit = host.max_value_bytes
         self._lease = lease
         self._workflow = plan.name
-        self._monotonic = host.runtime.monotonic
-        self._epoch = now - int(asked_at * 1_000_000)
-
-    def now(self) -> int:
-        """The instant by the store's clock, as it was at the claim; late by the claim's way there, never early."""
-        return self._epoch + int(self._monotonic() * 1_000_000)
+        self.now = clock.now
+        self.latest = clock.latest
 
     def encode(self, value: Any, place: str) -> bytes:
         """The value as stored; raises PayloadError."""

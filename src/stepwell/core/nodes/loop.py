@@ -89,6 +89,6 @@ def _iterate(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:
         pause = node.pause
         if callable(pause):
             pause = yield Invoke(pause, (tools.decode(encoded), iteration))
-        at = wake_at(pause, tools.now(), f"the pause of {node.name}")
+        at = wake_at(pause, tools.latest() if pause else tools.now(), f"the pause of {node.name}")
     unchanged = node.map_input is None and node.feedback is None
     return Done(encoded, b"next %d %b" % (at, b"-" if unchanged else value))

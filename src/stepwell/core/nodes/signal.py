@@ -27,9 +27,11 @@ def moves(node: WaitForSignal, state: RunState, now: int) -> tuple[Decision, ...
     if message is not None:
         row = outcome(state, piece, started_at=since, now=now, value=message.value or b"null")
         return (Record(row, consumed=(message.n,)),)
-    deadline = None if node.timeout is None else since + node.timeout
     if state.parked is not None:
         deadline = state.parked.wake_at
+    else:
+        since = now + state.lag
+        deadline = None if node.timeout is None else since + node.timeout
     if deadline is None or deadline > now:
         return (Park(since, deadline, absent=name),)
     if node.default is not None:

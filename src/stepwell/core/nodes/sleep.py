@@ -28,7 +28,8 @@ def moves(node: Sleep, state: RunState, now: int) -> tuple[Decision, ...]:
     if callable(node.duration):
         waiting = unless_waiting(state, piece, now)
         return (waiting or call_for(state, piece, _ask_instant, node.policy, subject=node),)
-    return (until(state, piece, now, wake_at(node.duration, now, node.name), now),)
+    begins = now + state.lag if node.duration else now
+    return (until(state, piece, begins, wake_at(node.duration, begins, node.name), now),)
 
 
 def until(state: RunState, piece: Work, since: int, at: int, now: int) -> Park | Record:
@@ -55,4 +56,4 @@ def compensator(node: Sleep, state: RunState, item: str) -> Function | None:
 def _ask_instant(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:
     node: Sleep = call.subject
     pause = yield Invoke(node.duration, (tools.context(call),))
-    return WaitUntil(wake_at(pause, tools.now(), f"the duration of {node.name}"))
+    return WaitUntil(wake_at(pause, tools.latest() if pause else tools.now(), f"the duration of {node.name}"))

@@ -1,0 +1,34 @@
+"""How long a run stays with its worker while others wait for room: a second, counted from its first call.
+
+A run that was claimed makes one call at least. If the second counted from the claim, a claim that takes longer, as one
+of large inputs over a slow link does, would lead to no call at all, and the next one would be no faster.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stepwell.engine.clock import StoreClock
+    from stepwell.engine.host import Host
+
+_MOST_MICROS = 1_000_000
+
+
+class Stay:
+    """One run's time in a worker's hands."""
+
+    __slots__ = ("_clock", "_first_call_at", "_host")
+
+    def __init__(self, host: Host, clock: StoreClock) -> None:
+        self._host = host
+        self._clock = clock
+        self._first_call_at: int | None = None
+
+    def ends(self) -> bool:
+        """Whether the run lets others in, instead of making its next call."""
+        first = self._first_call_at
+        if first is None:
+            self._first_call_at = self._clock.now()
+            return False
+        return self._host.others_wait and self._clock.now() - first > _MOST_MICROS

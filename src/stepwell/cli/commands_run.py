@@ -17,6 +17,7 @@ from stepwell.cli.problems import Exit, Reported, report
 from stepwell.cli.processes import WorkerOptions, supervise
 from stepwell.cli.settings import Settings, shared_options
 from stepwell.cli.stopping import Stopping, stopping_words
+from stepwell.cli.streams import STREAMS
 from stepwell.cli.text import counted, span
 from stepwell.cli.values import JSON_VALUE, SECONDS
 
@@ -158,7 +159,7 @@ def _how_it_ended(ended: RunSnapshot) -> tuple[str, str]:
 
 @click.command(
     short_help="Work until stopped.",
-    help="""Be a worker: claim runs that are due and advance them, until Ctrl-C or SIGTERM.
+    help="""Be a worker: claim runs that are due and advance them, until Ctrl-C, SIGTERM or SIGHUP.
 
     Any number of workers may share one store, on one machine or on several. The first signal stops cleanly: nothing
     more is claimed, handlers get the grace to end, and their runs are given back. A second one stops at once; another
@@ -213,6 +214,7 @@ def _how_it_ended(ended: RunSnapshot) -> tuple[str, str]:
 @click.pass_obj
 def worker(settings: Settings, /, processes: int, supervised: int | None, **options: Any) -> None:
     """Be a worker until stopped."""
+    STREAMS.forgive()
     found = app_with_workflows(settings)
     tell: Callable[[str], None] = _silent if settings.as_json or supervised is not None else remark
     if settings.log_format == "json":  # what machines read line by line is JSON altogether

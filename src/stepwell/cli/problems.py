@@ -27,6 +27,7 @@ class Exit(IntEnum):
     USAGE = 2
     NOT_FOUND = 3
     UNREACHABLE = 4
+    OUTPUT_LOST = 5
     SIGNALED = 128
     """Plus the number of the signal that stopped it, as shells count."""
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import importlib.util
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stepwell import DurableError
 from stepwell.cli.problems import CommandError, Exit, Reported, exit_code_of, report, usage_message
 from stepwell.cli.settings import Settings, root_options
+from stepwell.cli.streams import SIGPIPE, STREAMS, is_broken_pipe
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sequence
@@ -88,15 +90,17 @@ class Root(click.Group):
         line = list(sys.argv[1:] if args is None else args)
         if not standalone_mode:
             return super().main(line, prog_name, complete_var, standalone_mode=False, **extra)
+        STREAMS.repair()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         as_json = "--json" in line[: line.index("--") if "--" in line else None]
         try:
-            code = super().main(line, prog_name, complete_var, standalone_mode=False, **extra)
+            given = super().main(line, prog_name, complete_var, standalone_mode=False, **extra)
+            code = given if isinstance(given, int) else Exit.DONE
         except Exception as error:  # noqa: BLE001  the last line of defence against a traceback
-            _end(error, as_json=as_json)
-        sys.exit(code if isinstance(code, int) else Exit.DONE)
+            code = _told(error, as_json=as_json)
+        sys.exit(code or _output_code(as_json=as_json))
 
     def _main_shell_completion(
         self, ctx_args: MutableMapping[str, Any], prog_name: str, complete_var: str | None = None
@@ -116,31 +120,44 @@ class Root(click.Group):
             raise Reported(Exit.SIGNALED + 2) from None
 
 
-def _end(error: Exception, *, as_json: bool) -> NoReturn:
+def _output_code(*, as_json: bool) -> int:
+    """The exit code of a command that is done: another one than 0 if what it printed was lost, which is told."""
+    lost = STREAMS.lost()
+    if lost is None:
+        return Exit.DONE
+    if is_broken_pipe(lost):
+        return Exit.SIGNALED + SIGPIPE
+    why = "it is closed" if lost.errno == errno.EBADF else lost.strerror
+    report("output_lost", f"Done, but standard output cannot be written: {why}.", as_json=as_json)
+    return Exit.OUTPUT_LOST
+
+
+def _told(error: Exception, *, as_json: bool) -> int:
+    """The exit code for the error, which is told."""
     match error:
         case Reported():
-            sys.exit(error.exit_code)
+            return error.exit_code
         case CommandError():
             report(error.code, str(error), as_json=as_json)
-            sys.exit(error.exit_code)
+            return error.exit_code
         case DurableError():
             report(error.code, str(error), as_json=as_json)
-            sys.exit(exit_code_of(error))
+            return exit_code_of(error)
         case click.UsageError():
             report("usage", usage_message(error), as_json=as_json)
-            sys.exit(Exit.USAGE)
+            return Exit.USAGE
         case click.ClickException():
             report("usage", error.format_message(), as_json=as_json)
-            sys.exit(Exit.USAGE)
+            return Exit.USAGE
         case click.exceptions.Abort():
-            sys.exit(Exit.SIGNALED + 2)
+            return Exit.SIGNALED + 2
         case _:
             # No mistake of the person's: a defect of stepwell, which only its traceback tells.
             if as_json:
                 report("internal", "".join(traceback.format_exception(error)), as_json=True)
             else:
                 traceback.print_exception(error)
-            sys.exit(Exit.FAILED)
+            return Exit.FAILED
 
 
 def _is_there(name: str) -> bool:
@@ -169,6 +186,7 @@ def _is_there(name: str) -> bool:
       2  bad usage: an option, a value, or the app that --app names
       3  no such run or workflow
       4  the store cannot be reached or used
+      5  done, but standard output could not be written
 
     \b
     Completion, for bash (or zsh; fish: ... fish_source stepwell | source):

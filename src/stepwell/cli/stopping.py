@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks for a clean stop, the second ends the process at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks for a clean stop; the second, but SIGHUP, ends the process at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from stepwell.cli.problems import Exit
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, TracebackType
 
+HANGUP = getattr(signal, "SIGHUP", None)
+"""The terminal was closed; there is none on Windows."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SHOW_CURSOR = b"\x1b[?25h\n"
 
@@ -33,6 +36,9 @@ class Stopping:
         self._asked = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        # Under `nohup` it is ignored, and stays so.
+        if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:
+            self._before[HANGUP] = signal.getsignal(HANGUP)
 
     async def asked(self) -> None:
         """Return when the first signal has come."""
@@ -57,7 +63,7 @@ class Stopping:
         return Exit.SIGNALED + (self.signum or 0)
 
     def __enter__(self) -> Self:
-        for number in SIGNALS:
+        for number in self._before:
             signal.signal(number, self._on_signal)
         return self
 
@@ -66,11 +72,14 @@ class Stopping:
             signal.signal(number, handler)
 
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
+        if self.signum is not None and signum == HANGUP:
+            return  # a terminal that is closed sends several, through the shell and by itself; nobody is in a hurry
         if self._at_once:
             if self.before_end is not None:
                 self.before_end()
-            if sys.stderr.isatty():
-                os.write(2, SHOW_CURSOR)
+            with suppress(OSError):  # the terminal may be gone
+                if sys.stderr.isatty():
+                    os.write(2, SHOW_CURSOR)
             os._exit(Exit.SIGNALED + signum)
         self.signum = signum
         self._at_once = True

@@ -204,6 +204,26 @@ async def test_a_start_into_a_file_that_is_gone_is_not_acknowledged(
     connection.close()
 
 
+async def test_a_folder_that_cannot_be_looked_into_is_told_like_a_file_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = os.stat
+
+    def refuse(path: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith(str(tmp_path)):
+            raise PermissionError(13, "Permission denied", str(path))
+        return looked(path, **options)
+
+    async with Durable(file_url(tmp_path), [durable("say").step("say", echo)]) as app:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "stat", refuse)
+            with pytest.raises(StoreUnavailableError):
+                await app.start("say", 1)
+            with pytest.raises(StoreUnavailableError):
+                await Durable(file_url(tmp_path, "other.db")).ensure_tables()
+        assert (await app.start("say", 2)).status == "pending"
+
+
 @pytest.mark.parametrize("lose", LOSSES)
 async def test_a_worker_whose_file_is_gone_says_so_and_can_be_left(
     tmp_path: Path, lose: Callable[[Path], None], caplog: pytest.LogCaptureFixture

@@ -132,10 +132,14 @@ def is_data_error(error: BaseException) -> bool:
     return isinstance(error, _DATA_ERRORS)
 
 
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112  pathlib raises where a folder above it is shut
+
+
 def missing(location: Location) -> StoreUnavailableError:
     """What a person should know where there is no file, or no folder for one."""
     folder = location.file.parent
-    text = f"there is no file {location.file}" if folder.is_dir() else f"no such folder as {folder}"
+    text = f"there is no file {location.file}" if _is_folder(folder) else f"no such folder as {folder}"
     return StoreUnavailableError(location.url, text)
 
 
@@ -150,7 +154,9 @@ def unavailable(location: Location, error: BaseException) -> StoreUnavailableErr
     elif "readonly" in text:
         text = f"{path} can only be read ({text})"
     elif "unable to open" in text and path is not None:
-        text = f"no such folder as {path.parent}" if not path.parent.is_dir() else f"{path} cannot be opened ({text})"
+        text = (
+            f"no such folder as {path.parent}" if not _is_folder(path.parent) else f"{path} cannot be opened ({text})"
+        )
     elif "full" in text:
         text = f"the disk under {path} is full ({text})"
     return StoreUnavailableError(location.url, text)

@@ -48,10 +48,10 @@ class Identity(NamedTuple):
 
 
 def identity_of(path: str | Path) -> Identity | None:
-    """The file that has this name now, if any."""
+    """The file that has this name now, if any that can be seen."""
     try:
         found = os.stat(path)  # noqa: PTH116  a commit is acknowledged after two of these
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return None
     return Identity(found.st_dev, found.st_ino)
 
@@ -209,7 +209,7 @@ def _create(path: Path, mode: int) -> tuple[int, bool] | None:
 
 def _open(path: Path) -> tuple[int, bool] | None:
     """A descriptor of a file that is there, and whether it can be written; None where it has no use, or cannot be."""
-    if not SUPPORTED or not path.is_file():
+    if not SUPPORTED or not os.path.isfile(path):  # noqa: PTH113  pathlib raises where a folder is shut
         return None
     for access in (os.O_RDWR, os.O_RDONLY):
         with contextlib.suppress(OSError):

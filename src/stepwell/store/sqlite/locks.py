@@ -109,7 +109,8 @@ class LockFile:
         if not SUPPORTED:
             return
         self._descriptor = keep(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode))
-        os.fchmod(self._descriptor, self._mode)
+        with contextlib.suppress(OSError):  # a file system without permissions
+            os.fchmod(self._descriptor, self._mode)
         if not lock(self._descriptor, _WHOLE.exclusive):
             self.release()  # a file without a lock would be that of a dead worker
 
@@ -121,8 +122,8 @@ class LockFile:
             self._descriptor = None
 
     def remove(self) -> None:
-        """Removes the file alone."""
-        with contextlib.suppress(FileNotFoundError):
+        """Removes the file alone, if that can be done; without its lock it says nothing."""
+        with contextlib.suppress(OSError):
             self._path.unlink()
 
     def is_free(self) -> bool:

@@ -14,5 +14,6 @@ NAMES = (
     "fleet",
     "idle",
     "stored",
+    "growth",
 )
 """The benchmarks, each a module with a TITLE, three sizes, and `measure(size)`, which gives the lines of the table."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +13,6 @@ from tests.simulation.designs import StepSpec
 from tests.simulation.story import Letter, Story
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Awaitable, Callable, Coroutine
 
     from stepwell import Durable, RunSnapshot
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 LIVE = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUSPENDED, RunStatus.COMPENSATING)
 AROUND_A_DEADLINE = 0.02
 PAGE = 500
+FOREIGN = "foreign"
+FLOOD = 100
+FLOODS_EVERY = 0.01
 FIRST_RESORT = 0.3
 LEAVES = 0.4
 AWAY_SECONDS = 0.2
@@ -43,6 +46,8 @@ class Manner:
     early: float = 0.015
     tires: float = 1.0
     """By how much the pause grows from each look to the next, up to ten times what it was."""
+    floods: float = 0.0
+    """The share of waits that it floods, until they are over, with signals of a name that no node waits for."""
     by_status: bool = True
     """Whether it asks for live runs alone, which costs more calls where there are few runs."""
 
@@ -73,6 +78,8 @@ class Client:
         self._planned: set[tuple[str, str]] = set()
         self._seen: set[str] = set()
         self._aside: set[asyncio.Task[None]] = set()
+        self._flooded: set[tuple[str, str]] = set()
+        self._floods = random.Random(f"floods {manner.floods}")
 
     async def trouble(self, runs: int, poisons: int) -> None:
         """Start the runs, a few at a time, and go on until all have ended."""
@@ -130,6 +137,11 @@ class Client:
     async def _attend(self, run: RunSnapshot) -> None:
         """Send what the run waits for, or perhaps something that it does not wait for yet."""
         name = run.awaiting_signal
+        place = (run.run_id, run.current_node or "")
+        if name is not None and self._manner.floods and place not in self._flooded:
+            self._flooded.add(place)
+            if self._floods.random() < self._manner.floods:
+                self._later(self._flood(run.run_id, name))
         if name is None or run.current_node is None:
             if self._chance.random() < self._manner.early:
                 names = self._story.designs[run.workflow_name].signals
@@ -146,6 +158,17 @@ class Client:
                 at_once = drawn < (1 + LEAVES) / 2
                 wait = left * self._chance.random() if at_once else left + self._around_a_deadline()
                 self._later(self._send_later(max(wait, 0), run.run_id, name))
+
+    async def _flood(self, run_id: str, awaited: str) -> None:
+        """Send signals that nothing waits for: the run goes on waiting, and times out, as if there were none."""
+        for number in range(FLOOD):
+            await self._surely(lambda: self._app.signal(run_id, FOREIGN, number))  # noqa: B023  it is awaited at once
+            self.done.counts["foreign signals"] += 1
+            await asyncio.sleep(self._floods.uniform(0, FLOODS_EVERY))
+            if number % 5 == 0:
+                run = await self._surely(lambda: self._app.status(run_id))
+                if run.awaiting_signal != awaited:
+                    return
 
     async def _is_beside_unread_mail(self, run: RunSnapshot, name: str) -> bool:
         """Whether the run waits for a letter that was accepted before: then nothing more is sent, and it hangs."""

@@ -48,9 +48,9 @@ COMPENSATORS = "~"
 """What stands in an input for a step's name when all compensators of the run kill their workers."""
 UNDONE_IN_VAIN = 0.5
 """The share of histories with such inputs, of those without another poison where a run may be given up for crashes."""
-CANCELS, EARLY = "cancels", "early letters"
+CANCELS, EARLY, FLOODS = "cancels", "early letters", "floods"
 NEVER = 1_000_000
-ALL_KINDS = (*RATES, *EVENTS, CANCELS, EARLY)
+ALL_KINDS = (*RATES, *EVENTS, CANCELS, EARLY, FLOODS)
 
 
 class Theme(NamedTuple):
@@ -98,7 +98,7 @@ class Plan:
     @property
     def elements(self) -> list[str]:
         """What can be taken out without counting what happens: kinds of faults, runs and nodes; the largest first."""
-        kinds = [*self.rates, *self.events, CANCELS, EARLY]
+        kinds = [*self.rates, *self.events, CANCELS, EARLY, FLOODS]
         roots = [f"root:{at}" for at in range(len(self.inputs))] if len(self.inputs) > 1 else []
         nodes = [f"node:{design.name}/{spec.name}" for design in self.designs.values() for spec in design.specs]
         workers = ["workers"] if self.workers > 1 else []
@@ -151,6 +151,7 @@ def plan_of(seed: int, without: Iterable[str] = ()) -> Plan:
         early=chance.choice((0.0, 0.1, 0.3)),
         tires=1.1,
         by_status=False,
+        floods=random.Random(f"floods {seed}").choice((0.0, 0.0, 0.0, 0.0, 0.5)),
     )
     plan = Plan(
         seed=seed,
@@ -194,5 +195,6 @@ def _reduced(plan: Plan) -> Plan:
             manner,
             cancels=0.0 if CANCELS in out else manner.cancels,
             early=0.0 if EARLY in out else manner.early,
+            floods=0.0 if FLOODS in out else manner.floods,
         ),
     )

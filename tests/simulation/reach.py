@@ -47,6 +47,7 @@ _CLIENT = (
     "signal accepted",
     "signal refused",
     "letters sent twice",
+    "foreign signals",
     "calls made again",
     "cancel of a canceled root",
     "cancel of a canceled child",

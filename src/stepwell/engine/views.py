@@ -222,12 +222,12 @@ def _read_results(
 def _encoded_results(run_id: str, outline: Sequence[NodeOutline], rows: Sequence[JournalRow]) -> dict[str, bytes]:
     """The results so far, by name."""
     encoded: dict[str, bytes] = {}
-    nodes = {node.name: node for node in outline}
+    nodes = {node.name: (node, frozenset(node.names)) for node in outline}
     for row in rows:
         if row.node not in nodes:
             raise JournalError(run_id, f"row {row.seq} is of node {row.node!a}, which its workflow does not have")
-        node = nodes[row.node]
-        if row.item and name_of(row) not in node.names:
+        node, names = nodes[row.node]
+        if row.item and name_of(row) not in names:
             raise JournalError(run_id, f"row {row.seq} is of {row.item!a}, which node {row.node!a} does not have")
         if row.phase == "undo":
             continue

@@ -120,7 +120,9 @@ class Late(Observer):
         """Nothing that anybody awaits."""
 
 
-@pytest.mark.parametrize("mistake", [Observer(), object(), Observer, Late(), None], ids=str)
+@pytest.mark.parametrize(
+    "mistake", [Observer(), object(), Observer, Late(), None], ids=["deaf", "any", "class", "late", "None"]
+)
 def test_what_hears_nothing_or_must_be_awaited_is_refused(mistake: Any) -> None:
     with pytest.raises(DefinitionError, match="observer"):
         Durable("sqlite://", observers=[mistake])

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stepwell.errors import StoreUnavailableError
+from stepwell.store.protocol import NO_OFFER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         History,
         Lease,
         NewRun,
+        Offer,
         Reader,
         Started,
         Store,
@@ -263,9 +265,13 @@ class FaultyStore:
         answer: list[str] | None = await self._through("cancel", run_id)
         return answer
 
-    async def enlist(self, worker_id: str, host: str) -> Heart:
+    async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> Heart:
         """As the protocol says, or a fault."""
-        return FaultyHeart(await self._through("enlist", worker_id, host), self)
+        return FaultyHeart(await self._through("enlist", worker_id, host, offer), self)
+
+    async def serve(self, worker_id: str, lanes: Sequence[int]) -> None:
+        """As the protocol says, or a fault."""
+        await self._through("serve", worker_id, lanes)
 
     async def retire(self, worker_id: str) -> None:
         """As the protocol says, or a fault."""

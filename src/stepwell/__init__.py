@@ -1,6 +1,8 @@
 """Durable workflows in the database you already have; the public names of stepwell, and nothing else."""
 
 from stepwell.app import Durable, durable
+from stepwell.engine.answers import Entry, ResumeResult, RunSnapshot, RunStatus, SchemaStatus, StartResult
+from stepwell.engine.explanations import Action, Explanation, Part, Reason
 from stepwell.engine.observer import (
     AttemptEnded,
     AttemptStarted,
@@ -12,14 +14,6 @@ from stepwell.engine.observer import (
     RunsClaimed,
     RunStarted,
     WorkerDead,
-)
-from stepwell.engine.views import (
-    Entry,
-    ResumeResult,
-    RunSnapshot,
-    RunStatus,
-    SchemaStatus,
-    StartResult,
 )
 from stepwell.errors import (
     DefinitionError,
@@ -41,6 +35,7 @@ from stepwell.workflow.policy import Abort, Backoff, Retry, Suspended
 
 __all__ = [
     "Abort",
+    "Action",
     "AttemptEnded",
     "AttemptStarted",
     "Backoff",
@@ -51,11 +46,14 @@ __all__ = [
     "Durable",
     "DurableError",
     "Entry",
+    "Explanation",
     "Failure",
     "JournalError",
     "LeaseLost",
     "Observer",
+    "Part",
     "PayloadError",
+    "Reason",
     "ResumeResult",
     "Retry",
     "RunCanceledError",

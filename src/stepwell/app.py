@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from stepwell.engine.answers import Entry, ResumeResult, RunSnapshot, RunStatus, SchemaStatus, StartResult
 from stepwell.engine.arguments import (
     checked_count,
     checked_duration,
@@ -20,28 +20,16 @@ from stepwell.engine.lanes import Lanes
 from stepwell.engine.logging_observer import LoggingObserver
 from stepwell.engine.observer import Observer, Observers
 from stepwell.engine.outlines import expected_signals
-from stepwell.engine.recovery import free_stranded, results_of
+from stepwell.engine.recovery import explained, free_stranded, results_of
 from stepwell.engine.runtime import Runtime, SystemRuntime
 from stepwell.engine.session import AppSession, not_entered
 from stepwell.engine.settings import Settings
 from stepwell.engine.telling import tell_canceled
-from stepwell.engine.views import (
-    Entry,
-    ResumeResult,
-    RunSnapshot,
-    RunStatus,
-    SchemaStatus,
-    StartResult,
-    entries_of,
-    listed,
-    snapshot_of,
-    start_result,
-    status_of,
-)
+from stepwell.engine.views import entries_of, listed, snapshot_of, start_result, status_of
 from stepwell.engine.waiters import Waiters
 from stepwell.engine.wakeup import Wakeup
 from stepwell.engine.worker import Worker
-from stepwell.errors import DefinitionError, DurableError, JournalError, RunNotFoundError, StoreUnavailableError
+from stepwell.errors import DefinitionError, DurableError, JournalError, RunNotFoundError
 from stepwell.store.codec import encode
 from stepwell.store.protocol import Filter, NewRun, Store
 from stepwell.store.urls import without_password
@@ -54,6 +42,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
+    from stepwell.engine.explanations import Explanation
     from stepwell.workflow.durations import Duration
 
 _Started: TypeAlias = list[StartResult]
@@ -261,6 +250,18 @@ class Durable:
             raise RunNotFoundError(run_id)
         return snapshot_of(stored)
 
+    async def explain(self, run_id: str) -> Explanation:
+        """Why a run is not moving, and what would move it; raises RunNotFoundError."""
+        found = await self.explain_many([run_id])
+        if run_id not in found:
+            raise RunNotFoundError(run_id)
+        return found[run_id]
+
+    async def explain_many(self, run_ids: Iterable[str]) -> dict[str, Explanation]:
+        """The same for a page of runs, by their ids, without a query for each; one that is not stored is left out."""
+        ids = [checked_run_id(run_id) for run_id in run_ids]
+        return await explained(self._open_store(), ids, self._settings.max_crashes)
+
     async def list(
         self,
         *,
@@ -377,10 +378,7 @@ class Durable:
             raise RunNotFoundError(run_id)
         if answer.woken:
             self._events.due()
-        expected = True
-        with suppress(StoreUnavailableError):  # the signal is delivered: that is to be answered, whatever comes now
-            outline = await self._lanes.outline(answer.lane)
-            expected = outline is None or name in expected_signals(outline)
+        expected = await self._lanes.expects(answer.lane, name)
         return ResumeResult(answer.accepted, status_of(run_id, answer.status), expected)
 
     def _opened(self) -> AppSession:

@@ -60,14 +60,30 @@ class RunNotFoundError(DurableError):
 
 
 class RunFailedError(DurableError):
-    """The run ended `failed`: `.run_id`, `.error` (a `Failure`), and `.compensated`, the names that were undone."""
+    """The run ended `failed`: `.run_id`, `.error` (a `Failure`), and `.compensated`, the names that were undone.
 
-    def __init__(self, run_id: str, error: Failure, compensated: tuple[str, ...] = ()) -> None:
+    `.attempt` is the attempt that failed it, where that is known; `.failed_compensations` names what was not undone.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        error: Failure,
+        compensated: tuple[str, ...] = (),
+        *,
+        attempt: int | None = None,
+        failed_compensations: tuple[str, ...] = (),
+    ) -> None:
         self.run_id = run_id
         self.error = error
         self.compensated = compensated
+        self.attempt = attempt
+        self.failed_compensations = failed_compensations
+        tried = f" (attempt {attempt})" if attempt is not None and attempt > 1 else ""
         undone = f" Undone: {', '.join(compensated)}." if compensated else ""
-        super().__init__(f"Run {run_id} failed at {error}{'' if str(error).endswith('.') else '.'}{undone}")
+        if failed_compensations:
+            undone += f" Not undone, since their compensators failed: {', '.join(failed_compensations)}."
+        super().__init__(f"Run {run_id} failed at {str(error).rstrip('.')}{tried}.{undone}")
 
 
 class RunCanceledError(DurableError):

@@ -13,6 +13,7 @@ from tests.architecture.sources import PACKAGE
 
 PUBLIC = [
     "Abort",
+    "Action",
     "AttemptEnded",
     "AttemptStarted",
     "Backoff",
@@ -23,11 +24,14 @@ PUBLIC = [
     "Durable",
     "DurableError",
     "Entry",
+    "Explanation",
     "Failure",
     "JournalError",
     "LeaseLost",
     "Observer",
+    "Part",
     "PayloadError",
+    "Reason",
     "ResumeResult",
     "Retry",
     "RunCanceledError",

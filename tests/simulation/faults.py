@@ -204,11 +204,11 @@ class FaultyStore:
                 self._all.refused.add(one.run_id)
                 raise sqlite3.IntegrityError("no such row can be kept")
 
-    async def enlist(self, worker_id: str, host: str) -> Heart:
+    async def enlist(self, worker_id: str, host: str, *serves: Any) -> Heart:
         """Passes on."""
         if self._process is not None:
             self._all.owners[worker_id] = self._process
-        await self.call("enlist", lambda: self._store.enlist(worker_id, host))
+        await self.call("enlist", lambda: self._store.enlist(worker_id, host, *serves))
         return FaultyHeart(self._all, worker_id)
 
     async def workers(self) -> list[WorkerRow]:

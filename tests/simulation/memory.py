@@ -49,5 +49,5 @@ async def empty_store(clock: Clock) -> tuple[SqliteStore, WatchedTurns]:
     connection.execute("COMMIT")
     turns = WatchedTurns(store._location, connection)
     store._writer = store._reading = turns
-    store._reader = SqliteReader(turns, shared=False)
+    store._reader = SqliteReader(turns, clock.wall, shared=False)
     return store, turns

@@ -12,7 +12,7 @@ from stepwell.engine.observer import Observers
 from stepwell.engine.perform import Performer
 from stepwell.engine.runtime import Runtime, SystemRuntime
 from stepwell.engine.slots import Slots
-from stepwell.engine.views import compensated_in, error_in
+from stepwell.engine.views import compensated_in, error_in, failed_compensations_in
 from stepwell.errors import DefinitionError, Failure, RunFailedError
 from stepwell.store.codec import decode, encode
 from stepwell.store.protocol import Advance, Found, History, Lease, Verdict, Wanted
@@ -94,7 +94,14 @@ class _InlineHost:
                 return {name: decode(data) for name, data in drive.state.results.items()}
             if last.status == "failed":
                 error = error_in(self._rows) or Failure("", "Unknown", "")
-                raise RunFailedError(run_id, error, compensated_in(self._rows)) from self._raised
+                row = next((row for row in self._rows if row.error is error), None)
+                raise RunFailedError(
+                    run_id,
+                    error,
+                    compensated_in(self._rows),
+                    attempt=None if row is None else row.attempt,
+                    failed_compensations=failed_compensations_in(self._rows),
+                ) from self._raised
             state = drive.state
             wait = ((last.wake_at or 0) - self.runtime.wall()) / 1_000_000
             await self.runtime.sleep(max(wait, 0.0))

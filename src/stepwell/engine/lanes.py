@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from stepwell.engine.outlines import NodeOutline, read_outline
+from stepwell.engine.outlines import NodeOutline, expected_signals, read_outline
+from stepwell.errors import StoreUnavailableError
 from stepwell.store.protocol import Definition, Lane, Store
 from stepwell.workflow.fingerprint import outline
 
@@ -62,6 +63,14 @@ class Lanes:
             except (ValueError, RecursionError):
                 return None
         return self._outlines[lane]
+
+    async def expects(self, lane: int, signal: str) -> bool:
+        """Whether a node of the lane's workflow can use that signal; True where that cannot be known now."""
+        try:
+            outline = await self.outline(lane)
+        except StoreUnavailableError:  # the signal is delivered: that is to be answered, whatever comes now
+            return True
+        return outline is None or signal in expected_signals(outline)
 
     def child(self, parent_lane: int, workflow: str) -> int:
         """The lane of a child workflow in its parent's queue; a worker knows the children of all that it knows."""

@@ -214,4 +214,5 @@ def _clock(at: datetime) -> str:
 
 
 def _seconds(length: timedelta) -> str:
-    return f"{max(length.total_seconds(), 0.0):.3g} s"
+    seconds = max(length.total_seconds(), 0.0)
+    return f"{seconds:,.0f} s" if seconds >= 100 else f"{seconds:.3g} s"  # noqa: PLR2004  only how it looks

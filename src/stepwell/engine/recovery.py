@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stepwell.engine.views import RunStatus
-from stepwell.errors import Failure, JournalError, RunCanceledError, RunFailedError
+from stepwell.engine.answers import RunStatus
+from stepwell.engine.explain import explanations
+from stepwell.engine.views import run_failed
+from stepwell.errors import JournalError, RunCanceledError
 
 if TYPE_CHECKING:
-    from stepwell.engine.views import RunSnapshot
+    from collections.abc import Sequence
+
+    from stepwell.engine.answers import RunSnapshot
+    from stepwell.engine.explanations import Explanation
     from stepwell.store.protocol import Store
 
 
@@ -17,11 +22,16 @@ def results_of(ended: RunSnapshot) -> dict[str, Any]:
     if ended.status is RunStatus.CANCELED:
         raise RunCanceledError(ended.run_id)
     if ended.status is RunStatus.FAILED:
-        unknown = Failure(ended.current_node or "", "Unknown", "the journal names no failure")
-        raise RunFailedError(ended.run_id, ended.error or unknown, ended.compensated)
+        raise run_failed(ended)
     if ended.damaged is not None:
         raise JournalError(ended.run_id, ended.damaged)
     return ended.results or {}
+
+
+async def explained(store: Store, run_ids: Sequence[str], max_crashes: int) -> dict[str, Explanation]:
+    """Why each of these runs is not moving; two questions to the store, however many there are."""
+    situation = await store.reader.situation(run_ids)
+    return explanations(situation, await store.workers(), shared=store.shared, max_crashes=max_crashes)
 
 
 async def free_stranded(store: Store) -> int:

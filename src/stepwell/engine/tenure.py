@@ -18,10 +18,10 @@ from stepwell.engine.lease import Heartbeat
 from stepwell.engine.observer import LeaseLost, RunsClaimed
 from stepwell.engine.outage import persevere
 from stepwell.errors import JournalError, StoreUnavailableError
-from stepwell.store.protocol import Wanted
+from stepwell.store.protocol import Offer, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from stepwell.core.model import MessageName
     from stepwell.engine.events import Events
@@ -77,6 +77,7 @@ class Tenure:
         self._needed: dict[tuple[int, bool], Needed | None] = {}
         self._background: asyncio.Task[None] | None = None
         self._is_over = False
+        self._served: list[int] = []
         self.heartbeat: Heartbeat | None = None
         self._fit_since = runtime.monotonic()
 
@@ -98,13 +99,21 @@ class Tenure:
             self._fit_since = self.runtime.monotonic()
         return self._fit_since
 
-    async def begin(self, host: str) -> None:
-        """Enlists the worker and starts its beat."""
-        heart = await self._store.enlist(self.worker_id, host)
+    async def begin(self, host: str, lanes: Sequence[int] = (), concurrency: int = 0) -> None:
+        """Enlists the worker, with what it serves, and starts its beat."""
+        self._served = list(lanes)
+        offer = Offer(self._served, concurrency, self._settings.lease_micros)
+        heart = await self._store.enlist(self.worker_id, host, offer)
         if self._store.shared:
             seconds = self._settings.lease_seconds
             self.heartbeat = Heartbeat(self.runtime, heart, seconds, self._reconcile, self._longest_timeout)
             self.heartbeat.start()
+
+    async def serve(self, lanes: Sequence[int]) -> None:
+        """Tells the store which lanes the worker serves, if they are others than before."""
+        if self._served != list(lanes):
+            await self._store.serve(self.worker_id, lanes)
+            self._served = list(lanes)
 
     async def take(self, claimed: Claimed, asked_at: float) -> None:
         """Drives freshly claimed runs; `asked_at`: when the claim set out, in monotonic seconds."""

@@ -1,16 +1,15 @@
-"""What an app gives back about its runs: frozen values, read from stored rows without any workflow code."""
+"""From stored rows to what an app gives back about its runs, without any workflow code."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stepwell.core.model import JournalRow, iteration_of
+from stepwell.core.model import LIVE, JournalRow, iteration_of
 from stepwell.core.rows import check
+from stepwell.engine.answers import Entry, RunSnapshot, RunStatus, StartResult
 from stepwell.engine.outlines import read_outline
-from stepwell.errors import JournalError, PayloadError
+from stepwell.errors import Failure, JournalError, PayloadError, RunFailedError
 from stepwell.store.codec import decode, is_same
 from stepwell.workflow.durations import EPOCH, FIRST_MOMENT, LAST_MOMENT, moment
 
@@ -19,105 +18,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from stepwell.engine.outlines import NodeOutline
-    from stepwell.errors import Failure
     from stepwell.store.protocol import NewRun, Page, RunRow, Snapshot, Started
 
 _END_OF_LOOP = b"end"
 _UNFINISHED = frozenset({"suspended", "retrying"})
 _FAILING = frozenset({"failed", "compensating"})
-
-
-class RunStatus(StrEnum):
-    """Where a run is in its life."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    SUSPENDED = "suspended"
-    COMPENSATING = "compensating"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELED = "canceled"
-
-
-@dataclass(frozen=True, slots=True)
-class StartResult:
-    """A started run: its id, and how it stands (another status than `pending` for a key that was known).
-
-    `created`: whether this call wrote it. `same_input`: whether the input is equal to that of the key's first run, as
-    JSON values; True when created, None where the stored input is gone. Neither counts when two results are compared.
-    """
-
-    run_id: str
-    status: RunStatus
-    created: bool = field(default=True, compare=False)
-    same_input: bool | None = field(default=True, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ResumeResult:
-    """Whether a signal was accepted, and the run's status after the call.
-
-    `expected`: whether a node of the run's workflow waits for a signal of that name, or may suspend itself under it. It
-    does not count when two results are compared.
-    """
-
-    accepted: bool
-    status: RunStatus
-    expected: bool = field(default=True, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class SchemaStatus:
-    """The store's schema version, the newest that this stepwell knows, and the migrations between them."""
-
-    version: int
-    latest: int
-    pending: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of a run's journal."""
-
-    node: str
-    kind: str
-    iteration: int | None
-    attempt: int
-    status: str
-    result: Any
-    error: Failure | None
-    started_at: datetime
-    finished_at: datetime
-    worker: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunSnapshot:
-    """A run's live state; in lists `input`, `results` and `children` are None.
-
-    `damaged`: None, or why its rows are not understood, as when they were changed by hand; then the other fields have
-    what can be read. A `status` that this version does not know is that word as it is stored.
-    """
-
-    run_id: str
-    key: str | None
-    workflow_name: str
-    status: RunStatus
-    current_step: int
-    current_node: str | None
-    total_steps: int
-    awaiting_signal: str | None
-    wake_at: datetime | None
-    input: Any
-    results: dict[str, Any] | None
-    error: Failure | None
-    parent_run_id: str | None
-    children: tuple[RunSnapshot, ...] | None
-    compensated: tuple[str, ...]
-    created_at: datetime
-    updated_at: datetime
-    finished_at: datetime | None
-    damaged: str | None = None
+_TRYING = frozenset({"running", "compensating"})
 
 
 def entries_of(run_id: str, rows: Sequence[JournalRow]) -> list[Entry]:
@@ -138,6 +44,18 @@ def entries_of(run_id: str, rows: Sequence[JournalRow]) -> list[Entry]:
         )
         for row in rows
     ]
+
+
+def run_failed(run: RunSnapshot) -> RunFailedError:
+    """The error that tells why the run failed."""
+    unknown = Failure(run.current_node or "", "Unknown", "the journal names no failure")
+    return RunFailedError(
+        run.run_id,
+        run.error or unknown,
+        run.compensated,
+        attempt=run.attempt,
+        failed_compensations=run.failed_compensations,
+    )
 
 
 def start_result(run: NewRun, started: Started) -> StartResult:
@@ -178,7 +96,9 @@ def snapshot_of(stored: Snapshot) -> RunSnapshot:
     elif not faults:
         with _noted(faults):
             _read_results(run, outline, rows, results)
-    return _snapshot(run, outline, rows, faults, results, tuple(reversed(listed(stored.children))))
+    retry = open_retry(rows) if run.status in _TRYING else None
+    facts = _Facts(rows, retry, stored.unread, faults)
+    return _snapshot(run, outline, facts, results, tuple(reversed(listed(stored.children))))
 
 
 def listed(page: Page) -> list[RunSnapshot]:
@@ -187,8 +107,19 @@ def listed(page: Page) -> list[RunSnapshot]:
     for run in page.runs:
         faults: list[str] = []
         outline = _outline_of(run, faults)
-        runs.append(_snapshot(run, outline, page.rows.get(run.run_id, ()), faults, None, None))
+        run_id = run.run_id
+        facts = _Facts(page.rows.get(run_id, ()), page.retries.get(run_id), page.unread.get(run_id, {}), faults)
+        runs.append(_snapshot(run, outline, facts, None, None))
     return runs
+
+
+def open_retry(rows: Sequence[JournalRow]) -> JournalRow | None:
+    """The newest failed attempt at what has no outcome yet, and was not entered again since."""
+    last: dict[tuple[str, str, str], JournalRow] = {}
+    for row in rows:
+        last[row.node, row.item, row.phase] = row
+    tried = [row for row in last.values() if row.status == "retrying"]
+    return max(tried, key=lambda row: row.seq, default=None)
 
 
 def compensated_in(rows: Iterable[JournalRow]) -> tuple[str, ...]:
@@ -196,9 +127,19 @@ def compensated_in(rows: Iterable[JournalRow]) -> tuple[str, ...]:
     return tuple(name_of(row) for row in rows if row.phase == "undo" and row.status == "completed")
 
 
+def failed_compensations_in(rows: Iterable[JournalRow]) -> tuple[str, ...]:
+    """The names whose compensators failed for good, in order."""
+    return tuple(name_of(row) for row in rows if row.phase == "undo" and row.status == "failed")
+
+
 def error_in(rows: Iterable[JournalRow]) -> Failure | None:
     """Why the run failed, or will: the first failure for good."""
-    return next((row.error for row in rows if row.phase != "undo" and row.status == "failed"), None)
+    row = _failed_in(rows)
+    return None if row is None else row.error
+
+
+def _failed_in(rows: Iterable[JournalRow]) -> JournalRow | None:
+    return next((row for row in rows if row.phase != "undo" and row.status == "failed"), None)
 
 
 def _read_results(
@@ -264,15 +205,24 @@ def _check_agreement(
         raise JournalError(run.run_id, f"its row says that it waits for signal {run.awaiting!a}; its node does not")
 
 
-def _snapshot(  # noqa: PLR0917  the facts of a run, by two callers
+class _Facts(NamedTuple):
+    """What else is read of a run: rows of its journal, what it tries again, unread signals, and what is wrong."""
+
+    rows: Sequence[JournalRow]
+    retry: JournalRow | None
+    unread: Mapping[str, int]
+    faults: list[str]
+
+
+def _snapshot(
     run: RunRow,
     outline: Sequence[NodeOutline],
-    rows: Sequence[JournalRow],
-    faults: list[str],
+    facts: _Facts,
     results: dict[str, Any] | None,
     children: tuple[RunSnapshot, ...] | None,
 ) -> RunSnapshot:
     """What its row says, with the first of the faults that were found in it before or are now."""
+    rows, retry, unread, faults = facts
     if outline and not 0 <= run.position <= len(outline):
         faults.append(f"its row says node {run.position} of {len(outline)}")
     at_a_node = 0 <= run.position < len(outline) and run.status != "completed"
@@ -282,10 +232,11 @@ def _snapshot(  # noqa: PLR0917  the facts of a run, by two callers
         status = status_of(run.run_id, run.status)
     with _noted(faults):
         input = None if run.value is None else _value_of(run.run_id, run.value, "its input")
-    created_at, updated_at, finished_at, wake_at = (
+    created_at, updated_at, finished_at, wake_at, retry_at = (
         None if at is None else _nearest_moment(run.run_id, at, faults)
-        for at in (run.created_at, run.updated_at, run.finished_at, run.wake_at)
+        for at in (run.created_at, run.updated_at, run.finished_at, run.wake_at, retry and retry.retry_at)
     )
+    error = error_in(rows)
     return RunSnapshot(
         run.run_id,
         run.key,
@@ -298,7 +249,7 @@ def _snapshot(  # noqa: PLR0917  the facts of a run, by two callers
         wake_at,
         input,
         results,
-        error_in(rows),
+        error,
         run.parent_id,
         children,
         compensated_in(rows),
@@ -306,7 +257,33 @@ def _snapshot(  # noqa: PLR0917  the facts of a run, by two callers
         updated_at or EPOCH,
         finished_at,
         faults[0] if faults else None,
+        _attempt(run, rows, retry),
+        error if retry is None else retry.error,
+        retry_at,
+        dict(unread),
+        failed_compensations_in(rows),
+        run.fingerprint or "",
+        _waits_for(run, retry),
     )
+
+
+def _attempt(run: RunRow, rows: Iterable[JournalRow], retry: JournalRow | None) -> int | None:
+    """The attempt under way, or that comes next; of a failed run that which failed it."""
+    if run.status in LIVE:
+        return 1 if retry is None else retry.attempt + 1
+    failed = _failed_in(rows) if run.status == "failed" else None
+    return None if failed is None else failed.attempt
+
+
+def _waits_for(run: RunRow, retry: JournalRow | None) -> str | None:
+    """A word for what a run waits for that no worker holds."""
+    if run.status not in LIVE or run.worker is not None:
+        return None
+    if run.status == "suspended":
+        return "child" if run.awaiting is None else "signal"
+    if run.wake_at is None:
+        return "worker"
+    return "delay" if run.status == "pending" else "sleep" if retry is None else "retry"
 
 
 @contextmanager

@@ -266,6 +266,7 @@ class Worker:
 
     async def _claim(self, room: int) -> Claimed:
         lanes = await self._lanes.of_queues(self._queues)
+        await self._tenure.serve(lanes)
         self._turn = (self._turn + 1) % max(len(lanes), 1)
         rotated = lanes[self._turn :] + lanes[: self._turn]
         return await self._store.claim(self._tenure.worker_id, rotated, room, self._tenure.suspects_room)
@@ -305,7 +306,8 @@ class Worker:
     async def _enlist(self, tenure: Tenure) -> None:
         """Begins the tenure; nothing of it stays where that is cancelled, or the app was left meanwhile."""
         try:
-            await tenure.begin(socket.gethostname())
+            lanes = await self._lanes.of_queues(self._queues)
+            await tenure.begin(socket.gethostname(), lanes, self._concurrency)
             if self._stage is Stage.ENTERING:
                 self._session.check()
         except StoreUnavailableError:

@@ -160,6 +160,17 @@ class Advance:
         self.status = status
 
 
+class Offer(NamedTuple):
+    """What a worker serves: its lanes, how many handlers at a time, and how long it may be silent, in microseconds."""
+
+    lanes: Sequence[int] = ()
+    concurrency: int = 0
+    lease: int = 0
+
+
+NO_OFFER = Offer()
+
+
 class WorkerRow(NamedTuple):
     """A registered worker. `silent_for` is by the store's clock; `dead` is True when its end is certain."""
 
@@ -169,6 +180,7 @@ class WorkerRow(NamedTuple):
     host: str
     pid: int
     dead: bool
+    offer: Offer = NO_OFFER
 
 
 class Delivered(NamedTuple):
@@ -196,13 +208,26 @@ class RunRow(NamedTuple):
     finished_at: int | None
     outline: bytes | None
     value: bytes | None = None
+    mail: int = 0
+    crashes: int = 0
+    worker: str | None = None
+    due_at: int | None = None
+    lane: int = 0
+    queue: str = ""
+    fingerprint: str = ""
 
 
 class Page(NamedTuple):
-    """Runs, with the rows by run id that tell their failures and what was undone."""
+    """Runs, with the rows by run id that tell their failures and what was undone.
+
+    `retries`: of runs that try again, the newest failed attempt at what has no outcome yet. `unread`: how many signals
+    a run has not used, by name.
+    """
 
     runs: list[RunRow]
     rows: Mapping[str, list[JournalRow]]
+    retries: Mapping[str, JournalRow] = {}
+    unread: Mapping[str, Mapping[str, int]] = {}
 
 
 class Snapshot(NamedTuple):
@@ -211,6 +236,30 @@ class Snapshot(NamedTuple):
     run: RunRow
     rows: list[JournalRow]
     children: Page
+    unread: Mapping[str, int] = {}
+
+
+class Child(NamedTuple):
+    """A child run that has not ended."""
+
+    run_id: str
+    parent_id: str
+    workflow: str
+    status: str
+
+
+class Situation(NamedTuple):
+    """All that tells why some runs do not move, as of `now`: the runs, their children, and whom workers hold and serve.
+
+    `children`: those that have not ended. `held`: how many runs each worker holds. `served`: the definitions that a
+    registered worker serves, by lane.
+    """
+
+    now: int
+    page: Page
+    children: list[Child]
+    held: Mapping[str, int]
+    served: Mapping[int, Definition]
 
 
 class Filter(NamedTuple):
@@ -235,6 +284,9 @@ class Reader(Protocol):
 
     async def page(self, wanted: Filter) -> Page:
         """Runs, newest first, without inputs."""
+
+    async def situation(self, run_ids: Sequence[str]) -> Situation:
+        """What tells why these runs do not move; those that are not stored are left out."""
 
     async def ended(self, run_ids: Sequence[str]) -> Mapping[str, Status | None]:
         """Those of the runs that have ended, with their status; None for one that is not stored."""
@@ -321,8 +373,11 @@ class Store(Protocol):
     async def cancel(self, run_id: str) -> list[str] | None:
         """Cancels the run and its descendants that have not ended; their ids, or None when there is no such run."""
 
-    async def enlist(self, worker_id: str, host: str) -> Heart:
-        """Registers a worker, alive from now on."""
+    async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> Heart:
+        """Registers a worker, alive from now on, with what it serves."""
+
+    async def serve(self, worker_id: str, lanes: Sequence[int]) -> None:
+        """Notes that a registered worker serves these lanes now."""
 
     async def retire(self, worker_id: str) -> None:
         """Removes a worker and frees what it still holds, without blame."""

@@ -7,14 +7,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stepwell.engine.views import RunStatus
+from stepwell.engine.answers import RunStatus
 from stepwell.testing.handlers import UNDO, names_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stepwell.app import Durable
-    from stepwell.engine.views import Entry, RunSnapshot
+    from stepwell.engine.answers import Entry, RunSnapshot
     from stepwell.testing.points import Paths
     from stepwell.workflow.builder import Workflow
 

@@ -385,10 +385,14 @@ FROM (SELECT {now} AS now) AS clock
 WHERE id = ANY($1::uuid[])
 
 -- name: enlist
--- Registers a worker.
-INSERT INTO stepwell.workers (id, beat_at, started_at, host, pid)
-SELECT $1, clock.now, clock.now, $2, $3 FROM (SELECT {now} AS now) AS clock
+-- Registers a worker, with what it serves.
+INSERT INTO stepwell.workers (id, beat_at, started_at, host, pid, lanes, concurrency, lease)
+SELECT $1, clock.now, clock.now, $2, $3, $4::integer[], $5, $6 FROM (SELECT {now} AS now) AS clock
 ON CONFLICT (id) DO NOTHING
+
+-- name: serve
+-- Notes the lanes that a worker serves now.
+UPDATE stepwell.workers SET lanes = $2::integer[] WHERE id = $1
 
 -- name: beat
 -- The worker lives; no row: it was buried.
@@ -407,9 +411,9 @@ WITH RECURSIVE holders (worker) AS (
     SELECT (SELECT r.worker FROM stepwell.runs AS r WHERE r.worker > h.worker ORDER BY r.worker LIMIT 1)
     FROM holders AS h WHERE h.worker IS NOT NULL
 )
-SELECT id, beat_at, {now} - beat_at, host, pid, false FROM stepwell.workers
+SELECT id, beat_at, {now} - beat_at, host, pid, false, lanes, concurrency, lease FROM stepwell.workers
 UNION ALL
-SELECT h.worker, 0::bigint, 0::bigint, '', 0, true FROM holders AS h
+SELECT h.worker, 0::bigint, 0::bigint, '', 0, true, '{}'::integer[], 0, 0::bigint FROM holders AS h
 WHERE h.worker IS NOT NULL AND NOT EXISTS (SELECT 1 FROM stepwell.workers AS w WHERE w.id = h.worker)
 ORDER BY 1
 
@@ -487,7 +491,8 @@ RETURNING 1
 -- name: find_run
 -- One run, with its outline and input, if they are there.
 SELECT r.id::text, r.key, r.workflow, r.status, r.position, r.awaiting, CASE WHEN r.worker IS NULL THEN r.wake_at END,
-    r.parent_id::text, r.created_at, r.updated_at, r.finished_at, d.outline, i.value
+    r.parent_id::text, r.created_at, r.updated_at, r.finished_at, d.outline, i.value, r.mail,
+    r.crashes, r.worker, r.due_at, r.lane, d.queue, d.fingerprint
 FROM stepwell.runs AS r
 LEFT JOIN stepwell.definitions AS d ON d.lane = r.lane
 LEFT JOIN stepwell.inputs AS i ON i.run_id = r.id
@@ -496,7 +501,8 @@ WHERE r.id = $1
 -- name: list_runs
 -- A page of runs, newest first, without inputs.
 SELECT r.id::text, r.key, r.workflow, r.status, r.position, r.awaiting, CASE WHEN r.worker IS NULL THEN r.wake_at END,
-    r.parent_id::text, r.created_at, r.updated_at, r.finished_at, d.outline, NULL::bytea
+    r.parent_id::text, r.created_at, r.updated_at, r.finished_at, d.outline, NULL::bytea, r.mail,
+    r.crashes, r.worker, r.due_at, r.lane, d.queue, d.fingerprint
 FROM stepwell.runs AS r
 LEFT JOIN stepwell.definitions AS d ON d.lane = r.lane
 WHERE {conditions}
@@ -525,3 +531,53 @@ SELECT outline FROM stepwell.definitions WHERE lane = $1
 -- name: lane_of
 -- The lane of a run.
 SELECT lane FROM stepwell.runs WHERE id = $1
+
+-- name: list_runs_by_id
+-- The runs of these ids as a page, newest first, without inputs.
+SELECT r.id::text, r.key, r.workflow, r.status, r.position, r.awaiting, CASE WHEN r.worker IS NULL THEN r.wake_at END,
+    r.parent_id::text, r.created_at, r.updated_at, r.finished_at, d.outline, NULL::bytea, r.mail, r.crashes, r.worker,
+    r.due_at, r.lane, d.queue, d.fingerprint
+FROM stepwell.runs AS r
+LEFT JOIN stepwell.definitions AS d ON d.lane = r.lane
+WHERE r.id = ANY($1::uuid[])
+ORDER BY r.id DESC
+
+-- name: open_retries
+-- Of each run the newest failed attempt at what has no outcome yet, among its last hundred failed attempts.
+SELECT wanted.id::text, j.seq, j.node, j.item, j.phase, j.n, j.kind, j.attempt, j.status, NULL, NULL, j.error,
+    j.retry_at, j.started_at, j.finished_at, j.worker
+FROM unnest($1::uuid[]) AS wanted (id), LATERAL (
+    SELECT tried.* FROM (
+        SELECT * FROM stepwell.journal AS r
+        WHERE r.run_id = wanted.id AND r.status = 'retrying' ORDER BY r.seq DESC LIMIT 100
+    ) AS tried
+    WHERE (
+        SELECT true FROM stepwell.journal AS later
+        WHERE later.run_id = tried.run_id AND later.node = tried.node AND later.item = tried.item
+            AND later.phase = tried.phase AND (later.n = 0 OR later.n > tried.n) LIMIT 1
+    ) IS NULL
+    ORDER BY tried.seq DESC LIMIT 1
+) AS j
+
+-- name: unread_signals
+-- How many signals runs have not used, by name.
+SELECT run_id::text, name, count(*) FROM stepwell.mailbox
+WHERE run_id = ANY($1::uuid[]) AND kind = 'signal' AND NOT taken GROUP BY run_id, name ORDER BY run_id, name
+
+-- name: living_children
+-- The children of runs that have not ended, oldest first.
+SELECT id::text, parent_id::text, workflow, status FROM stepwell.runs
+WHERE parent_id = ANY($1::uuid[]) AND status NOT IN ('completed', 'failed', 'canceled') ORDER BY id
+
+-- name: held_by_worker
+-- How many runs each worker holds.
+SELECT worker, count(*) FROM stepwell.runs WHERE worker IS NOT NULL GROUP BY worker
+
+-- name: served
+-- The definitions that registered workers serve.
+SELECT lane, queue, workflow, fingerprint, outline FROM stepwell.definitions
+WHERE lane = ANY(ARRAY(SELECT unnest(lanes) FROM stepwell.workers))
+
+-- name: now
+-- The store's instant.
+SELECT {now}

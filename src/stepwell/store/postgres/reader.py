@@ -7,10 +7,23 @@ from typing import TYPE_CHECKING, Any
 from stepwell.core.model import LIVE, JournalRow, Mail, MessageName, Status
 from stepwell.store.codec import decode_failure
 from stepwell.store.postgres.sql import columns, is_id, is_text, pairs
-from stepwell.store.protocol import Filter, Found, History, Lease, Page, RunRow, Snapshot, Wanted
+from stepwell.store.protocol import (
+    Child,
+    Definition,
+    Filter,
+    Found,
+    History,
+    Lane,
+    Lease,
+    Page,
+    RunRow,
+    Situation,
+    Snapshot,
+    Wanted,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from stepwell.store.postgres.bell import Bell
     from stepwell.store.postgres.connection import Connections
@@ -18,6 +31,8 @@ if TYPE_CHECKING:
 
 _TELLING = {"failed", "compensating", "canceled"}
 """Only such runs have rows that tell of a failure or of an undoing."""
+_TRYING = {"running", "compensating"}
+"""Only such runs try anything again."""
 _ALL = 2**62
 
 
@@ -40,7 +55,9 @@ class PostgresReader:
                 return None
             rows = await self._rows(connection, "journal_of", [run_id])
             children = await self._page(connection, Filter(None, None, None, run_id, _ALL, None))
-            return Snapshot(RunRow(*found), rows.get(run_id, []), children)
+            run = RunRow(*found)
+            unread = (await self._unread(connection, [run_id])).get(run_id, {}) if run.mail else {}
+            return Snapshot(run, rows.get(run_id, []), children, unread)
 
         return await self._connections.look(read)
 
@@ -63,6 +80,23 @@ class PostgresReader:
         if not all(map(is_text, texts)) or not all(one is None or is_id(one) for one in ids):
             return Page([], {})
         return await self._connections.look(lambda connection: self._page(connection, wanted))
+
+    async def situation(self, run_ids: Sequence[str]) -> Situation:
+        """What tells why these runs do not move; those that are not stored are left out."""
+        ids = [run_id for run_id in run_ids if is_id(run_id)]
+
+        async def read(connection: Connection) -> Situation:
+            query = self._queries
+            page = await self._with_facts(connection, await connection.fetch(query["list_runs_by_id"], ids))
+            children = [Child(*found) for found in await connection.fetch(query["living_children"], ids)]
+            held: dict[str, int] = pairs(await connection.fetch(query["held_by_worker"]))
+            served = {
+                lane: Definition(Lane(*named), outline)
+                for lane, *named, outline in await connection.fetch(query["served"])
+            }
+            return Situation(await connection.fetchval(query["now"]), page, children, held, served)
+
+        return await self._connections.look(read)
 
     async def ended(self, run_ids: Sequence[str]) -> Mapping[str, Status | None]:
         """Those of the runs that are not alive, with their status; None for one that is not stored."""
@@ -153,6 +187,23 @@ class PostgresReader:
         given = {condition: value for condition, value in conditions.items() if value is not None}
         chosen = " AND ".join(f"{condition} ${at}" for at, condition in enumerate(given, 2)) or "true"
         sql = self._queries["list_runs"].replace("{conditions}", chosen)
-        runs = [RunRow(*found) for found in await connection.fetch(sql, min(wanted.limit, _ALL), *given.values())]
+        found = await connection.fetch(sql, min(wanted.limit, _ALL), *given.values())
+        return await self._with_facts(connection, found)
+
+    async def _with_facts(self, connection: Connection, found: Sequence[Iterable[Any]]) -> Page:
+        """A page of these rows, with what else is shown of their runs; one query for each sort of fact, none a run."""
+        runs = [RunRow(*each) for each in found]
         telling = [run.run_id for run in runs if run.status in _TELLING]
-        return Page(runs, await self._rows(connection, "telling_rows", telling) if telling else {})
+        trying = [run.run_id for run in runs if run.status in _TRYING]
+        rows = await self._rows(connection, "telling_rows", telling) if telling else {}
+        tried = await self._rows(connection, "open_retries", trying) if trying else {}
+        unread = await self._unread(connection, [run.run_id for run in runs if run.mail])
+        return Page(runs, rows, {run_id: newest for run_id, (newest,) in tried.items()}, unread)
+
+    async def _unread(self, connection: Connection, run_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+        """How many signals these runs have not used, by name."""
+        unread: dict[str, dict[str, int]] = {}
+        found = await connection.fetch(self._queries["unread_signals"], run_ids) if run_ids else ()
+        for run_id, name, count in found:
+            unread.setdefault(run_id, {})[name] = count
+        return unread

@@ -21,6 +21,7 @@ from stepwell.store.postgres.opening import Connection, Opener
 from stepwell.store.postgres.reader import PostgresReader
 from stepwell.store.postgres.sql import NOW, columns, is_id, queries
 from stepwell.store.protocol import (
+    NO_OFFER,
     Advance,
     Claimed,
     Definition,
@@ -30,6 +31,7 @@ from stepwell.store.protocol import (
     History,
     Lease,
     NewRun,
+    Offer,
     Started,
     Verdict,
     Wanted,
@@ -200,11 +202,15 @@ class PostgresStore:
                 self._bell.ring()
             return canceled
 
-    async def enlist(self, worker_id: str, host: str) -> Heart:
-        """Registers a worker, alive from now on."""
-        row = (worker_id, host, os.getpid())
+    async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> Heart:
+        """Registers a worker, alive from now on, with what it serves."""
+        row = (worker_id, host, os.getpid(), list(offer.lanes), offer.concurrency, offer.lease)
         await self._connections.fetch(self._q["enlist"], *row)
         return PostgresHeart(self._opener, self._q, worker_id, self._make_room)
+
+    async def serve(self, worker_id: str, lanes: Sequence[int]) -> None:
+        """Notes that a registered worker serves these lanes now."""
+        await self._connections.fetch(self._q["serve"], worker_id, list(lanes))
 
     async def retire(self, worker_id: str) -> None:
         """Removes a worker and frees what it still holds, without blame.
@@ -225,7 +231,7 @@ class PostgresStore:
     async def workers(self) -> list[WorkerRow]:
         """Everybody who is registered, and as dead, whoever holds runs without being registered."""
         found = await self._connections.fetch(self._q["list_workers"])
-        return [WorkerRow(*each) for each in found]
+        return [WorkerRow._make((*each[:6], Offer._make(each[6:]))) for each in map(tuple, found)]
 
     async def bury(self, worker_id: str, silent_for: int | None) -> int | None:
         """Removes a dead worker and frees its runs, counting the crash; None when it lives, or was buried already."""

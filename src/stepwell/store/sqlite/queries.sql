@@ -221,9 +221,13 @@ SET status = 'canceled', worker = NULL, token = min(token, 1 << 62) + 1, due_at 
 WHERE id IN (SELECT value FROM json_each(:ids))
 
 -- name: enlist
--- Registers a worker.
-INSERT INTO stepwell_workers (id, beat_at, started_at, host, pid, process)
-VALUES (:id, :now, :now, :host, :pid, :process) ON CONFLICT (id) DO NOTHING
+-- Registers a worker, with what it serves: the lanes as a JSON array.
+INSERT INTO stepwell_workers (id, beat_at, started_at, host, pid, process, lanes, concurrency, lease)
+VALUES (:id, :now, :now, :host, :pid, :process, :lanes, :concurrency, :lease) ON CONFLICT (id) DO NOTHING
+
+-- name: serve
+-- Notes the lanes that a worker serves now.
+UPDATE stepwell_workers SET lanes = :lanes WHERE id = :id
 
 -- name: beat
 -- The worker lives; no row: it was buried.
@@ -235,7 +239,7 @@ SELECT json_group_object(id, token) FROM stepwell_runs WHERE worker = ?
 
 -- name: list_workers
 -- Everybody who is registered.
-SELECT id, beat_at, host, pid, process FROM stepwell_workers ORDER BY id
+SELECT id, beat_at, host, pid, process, lanes, concurrency, lease FROM stepwell_workers ORDER BY id
 
 -- name: dismiss
 -- Removes a worker that left.
@@ -281,7 +285,8 @@ WHERE status IN ('pending', 'running', 'suspended', 'compensating') AND worker I
 -- name: find_run
 -- One run, with its outline and input, if they are there.
 SELECT r.id, r.key, r.workflow, r.status, r.position, r.awaiting, CASE WHEN r.worker IS NULL THEN r.wake_at END,
-    r.parent_id, r.created_at, r.updated_at, r.finished_at, d.outline, i.value, r.ref
+    r.parent_id, r.created_at, r.updated_at, r.finished_at, d.outline, i.value, r.mail,
+    r.crashes, r.worker, r.due_at, r.lane, d.queue, d.fingerprint, r.ref
 FROM stepwell_runs AS r
 LEFT JOIN stepwell_definitions AS d ON d.lane = r.lane
 LEFT JOIN stepwell_inputs AS i ON i.ref = r.ref
@@ -290,7 +295,8 @@ WHERE r.id = ?
 -- name: list_runs
 -- A page of runs, newest first, without inputs.
 SELECT r.id, r.key, r.workflow, r.status, r.position, r.awaiting, CASE WHEN r.worker IS NULL THEN r.wake_at END,
-    r.parent_id, r.created_at, r.updated_at, r.finished_at, d.outline, NULL, r.ref
+    r.parent_id, r.created_at, r.updated_at, r.finished_at, d.outline, NULL, r.mail,
+    r.crashes, r.worker, r.due_at, r.lane, d.queue, d.fingerprint, r.ref
 FROM stepwell_runs AS r
 LEFT JOIN stepwell_definitions AS d ON d.lane = r.lane
 WHERE {conditions}
@@ -319,3 +325,39 @@ SELECT outline FROM stepwell_definitions WHERE lane = ?
 -- name: lane_of
 -- The lane of a run.
 SELECT lane FROM stepwell_runs WHERE id = ?
+
+-- name: open_retries
+-- Of each run the newest failed attempt at what has no outcome yet, among its last hundred failed attempts.
+SELECT j.ref, j.seq, j.node, j.item, j.phase, j.n, j.kind, j.attempt, j.status, NULL, NULL, j.error, j.retry_at,
+    j.started_at, j.finished_at, j.worker
+FROM json_each(?) AS wanted CROSS JOIN stepwell_journal AS j ON j.rowid = (
+    SELECT tried.id FROM (
+        SELECT r.rowid AS id, r.ref, r.seq, r.node, r.item, r.phase, r.n FROM stepwell_journal AS r
+        WHERE r.ref = wanted.value AND r.status = 'retrying' ORDER BY r.seq DESC LIMIT 100
+    ) AS tried
+    WHERE NOT EXISTS (
+        SELECT 1 FROM stepwell_journal AS later
+        WHERE later.ref = tried.ref AND later.node = tried.node AND later.item = tried.item
+            AND later.phase = tried.phase AND (later.n = 0 OR later.n > tried.n)
+    )
+    ORDER BY tried.seq DESC LIMIT 1
+)
+
+-- name: unread_signals
+-- How many signals runs have not used, by name.
+SELECT ref, name, count(*) FROM stepwell_mailbox
+WHERE ref IN (SELECT value FROM json_each(?)) AND kind = 'signal' AND NOT taken GROUP BY ref, name ORDER BY ref, name
+
+-- name: living_children
+-- The children of runs that have not ended, oldest first.
+SELECT id, parent_id, workflow, status FROM stepwell_runs
+WHERE parent_id IN (SELECT value FROM json_each(?)) AND status NOT IN ('completed', 'failed', 'canceled') ORDER BY id
+
+-- name: held_by_worker
+-- How many runs each worker holds.
+SELECT worker, count(*) FROM stepwell_runs WHERE worker IS NOT NULL GROUP BY worker
+
+-- name: served
+-- The definitions that registered workers serve.
+SELECT d.lane, d.queue, d.workflow, d.fingerprint, d.outline FROM stepwell_definitions AS d
+WHERE d.lane IN (SELECT lane.value FROM stepwell_workers AS w, json_each(w.lanes) AS lane)

@@ -6,24 +6,40 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.core.model import LIVE, JournalRow, Mail, MessageName, Status
 from stepwell.store.codec import decode_failure
-from stepwell.store.protocol import Filter, Found, History, Lease, Page, RunRow, Snapshot, Wanted
+from stepwell.store.protocol import (
+    Child,
+    Definition,
+    Filter,
+    Found,
+    History,
+    Lane,
+    Lease,
+    Page,
+    RunRow,
+    Situation,
+    Snapshot,
+    Wanted,
+)
 from stepwell.store.sqlite.sql import Q, as_json, from_json
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from stepwell.store.sqlite.turns import Turns
 
 _TELLING = {"failed", "compensating", "canceled"}
 """Only such runs have rows that tell of a failure or of an undoing."""
+_TRYING = {"running", "compensating"}
+"""Only such runs try anything again."""
 
 
 class SqliteReader:
     """Reads runs, journals and pages."""
 
-    def __init__(self, turns: Turns, *, shared: bool) -> None:
+    def __init__(self, turns: Turns, now: Callable[[], int], *, shared: bool) -> None:
         self._turns = turns
+        self._now = now
         self._shared = shared
         self._version = -1
 
@@ -35,7 +51,9 @@ class SqliteReader:
             if found is None:
                 return None
             children = _page(connection, Filter(None, None, None, run_id, -1, None))
-            return Snapshot(RunRow(*found[:-1]), rows_of(connection, found[-1]), children)
+            ref, run = found[-1], RunRow(*found[:-1])
+            unread = _unread(connection, {ref: run_id}).get(run_id, {}) if run.mail else {}
+            return Snapshot(run, rows_of(connection, ref), children, unread)
 
         return await self._turns.run(read)
 
@@ -51,6 +69,23 @@ class SqliteReader:
     async def page(self, wanted: Filter) -> Page:
         """Runs, newest first, without inputs."""
         return await self._turns.run(lambda connection: _page(connection, wanted))
+
+    async def situation(self, run_ids: Sequence[str]) -> Situation:
+        """What tells why these runs do not move; those that are not stored are left out."""
+        ids = as_json(list(run_ids))
+
+        def read(connection: sqlite3.Connection) -> Situation:
+            sql = Q["list_runs"].format(conditions="r.id IN (SELECT value FROM json_each(:ids))")
+            page = _with_facts(connection, connection.execute(sql, {"ids": ids, "limit": -1}).fetchall())
+            children = [Child(*found) for found in connection.execute(Q["living_children"], (ids,)).fetchall()]
+            held = dict(connection.execute(Q["held_by_worker"]).fetchall())
+            served = {
+                lane: Definition(Lane(*named), outline)
+                for lane, *named, outline in connection.execute(Q["served"]).fetchall()
+            }
+            return Situation(self._now(), page, children, held, served)
+
+        return await self._turns.run(read)
 
     async def ended(self, run_ids: Sequence[str]) -> Mapping[str, Status | None]:
         """Those of the runs that are not alive, with their status; None for one that is not stored."""
@@ -145,10 +180,29 @@ def _page(connection: sqlite3.Connection, wanted: Filter) -> Page:
         "r.id < :before": wanted.before,
     }
     chosen = " AND ".join(condition for condition, value in conditions.items() if value is not None) or "TRUE"
-    found = connection.execute(Q["list_runs"].format(conditions=chosen), wanted._asdict()).fetchall()
-    refs = {line[-1]: line[0] for line in found if line[3] in _TELLING}
+    return _with_facts(
+        connection, connection.execute(Q["list_runs"].format(conditions=chosen), wanted._asdict()).fetchall()
+    )
+
+
+def _with_facts(connection: sqlite3.Connection, found: Sequence[tuple[Any, ...]]) -> Page:
+    """A page of these rows, with what else is shown of their runs; one query for each sort of fact, none a run."""
+    runs = {line[-1]: RunRow(*line[:-1]) for line in found}
+    telling = {ref: run.run_id for ref, run in runs.items() if run.status in _TELLING}
+    trying = {ref: run.run_id for ref, run in runs.items() if run.status in _TRYING}
     rows: dict[str, list[JournalRow]] = {}
-    if refs:
-        for row in connection.execute(Q["telling_rows"], (as_json(list(refs)),)).fetchall():
-            rows.setdefault(refs[row[0]], []).append(_row(row))
-    return Page([RunRow(*line[:-1]) for line in found], rows)
+    for row in connection.execute(Q["telling_rows"], (as_json(list(telling)),)).fetchall() if telling else ():
+        rows.setdefault(telling[row[0]], []).append(_row(row))
+    tried = connection.execute(Q["open_retries"], (as_json(list(trying)),)).fetchall() if trying else ()
+    retries = {trying[row[0]]: _row(row) for row in tried}
+    return Page(
+        list(runs.values()), rows, retries, _unread(connection, {r: one.run_id for r, one in runs.items() if one.mail})
+    )
+
+
+def _unread(connection: sqlite3.Connection, runs: Mapping[int, str]) -> dict[str, dict[str, int]]:
+    """How many signals these runs have not used, by name."""
+    unread: dict[str, dict[str, int]] = {}
+    for ref, name, count in connection.execute(Q["unread_signals"], (as_json(list(runs)),)).fetchall() if runs else ():
+        unread.setdefault(runs[ref], {})[name] = count
+    return unread

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from stepwell.core.model import ENDED, MessageName, Status
 from stepwell.errors import Failure, StoreUnavailableError
 from stepwell.store.protocol import (
+    NO_OFFER,
     Advance,
     Claimed,
     Definition,
@@ -18,6 +20,7 @@ from stepwell.store.protocol import (
     History,
     Lease,
     NewRun,
+    Offer,
     Post,
     Started,
     Verdict,
@@ -39,7 +42,7 @@ from stepwell.store.sqlite.schema import (
     statements,
     wrong_version,
 )
-from stepwell.store.sqlite.sql import Q, as_json
+from stepwell.store.sqlite.sql import Q, as_json, from_json
 from stepwell.store.sqlite.turns import Clock, InCaller, InThread, Turns, in_thread
 
 if TYPE_CHECKING:
@@ -88,7 +91,7 @@ class SqliteStore:
                 raise
         else:
             self._writer = self._reading = InCaller(self._location, self._in_memory())
-        self._reader = SqliteReader(self._reading, shared=self.shared)
+        self._reader = SqliteReader(self._reading, self._clock.wall, shared=self.shared)
 
     @property
     def reader(self) -> SqliteReader:
@@ -246,9 +249,10 @@ class SqliteStore:
 
         return await self._writer.run(write)
 
-    async def enlist(self, worker_id: str, host: str) -> Heart:
-        """Registers a worker, alive from now on."""
+    async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> Heart:
+        """Registers a worker, alive from now on, with what it serves."""
         row = {"id": worker_id, "host": host, "pid": os.getpid(), "process": self._clock.process}
+        row |= {"lanes": as_json(list(offer.lanes)), "concurrency": offer.concurrency, "lease": offer.lease}
         if self._location.path is None:
             await self._writer.run(lambda connection: _enlist(connection, row, self._clock.wall()))
             return MemoryHeart(self._in_memory(), worker_id)
@@ -260,6 +264,11 @@ class SqliteStore:
         self._locks[worker_id] = lock
         await self._writer.run(lambda connection: _enlist(connection, row, self._clock.wall()))
         return FileHeart(self._location, self._clock, worker_id, self._identity)
+
+    async def serve(self, worker_id: str, lanes: Sequence[int]) -> None:
+        """Notes that a registered worker serves these lanes now."""
+        served = {"id": worker_id, "lanes": as_json(list(lanes))}
+        await self._writer.run(lambda connection: connection.execute(Q["serve"], served))
 
     async def retire(self, worker_id: str) -> None:
         """Removes a worker and frees what it still holds, without blame."""
@@ -285,8 +294,16 @@ class SqliteStore:
         found = await self._reading.run(lambda connection: connection.execute(Q["list_workers"]).fetchall())
         now = self._clock.wall()
         return [
-            WorkerRow(worker_id, beat, now - beat, host, pid, self._is_dead(worker_id, process))
-            for worker_id, beat, host, pid, process in found
+            WorkerRow(
+                worker_id,
+                beat,
+                now - beat,
+                host,
+                pid,
+                self._is_dead(worker_id, process),
+                Offer(_lanes(lanes), *rest),
+            )
+            for worker_id, beat, host, pid, process, lanes, *rest in found
         ]
 
     async def bury(self, worker_id: str, silent_for: int | None) -> int | None:
@@ -324,6 +341,15 @@ class SqliteStore:
         if self._memory is None:
             self._memory = connect(self._location)
         return self._memory
+
+
+def _lanes(text: str) -> list[int]:
+    """The lanes that a worker's row names; none in a damaged one, which must not blind whoever watches the workers."""
+    with suppress(ValueError):
+        found = from_json(text)
+        if isinstance(found, list):
+            return found
+    return []
 
 
 def _enlist(connection: sqlite3.Connection, row: dict[str, object], now: int) -> None:

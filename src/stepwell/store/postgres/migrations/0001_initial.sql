@@ -76,6 +76,8 @@ CREATE TABLE stepwell.journal (
     PRIMARY KEY (run_id, node, item, phase, n)
 );
 
+CREATE INDEX journal_retrying ON stepwell.journal (run_id, seq) WHERE status = 'retrying';
+
 CREATE TABLE stepwell.mailbox (
     run_id uuid NOT NULL,
     n integer NOT NULL,
@@ -96,5 +98,8 @@ CREATE TABLE stepwell.workers (
     beat_at bigint NOT NULL,
     started_at bigint NOT NULL,
     host text NOT NULL,
-    pid integer NOT NULL
+    pid integer NOT NULL,
+    lanes integer[] NOT NULL DEFAULT '{}',
+    concurrency integer NOT NULL DEFAULT 0,
+    lease bigint NOT NULL DEFAULT 0
 );

@@ -73,6 +73,7 @@ CREATE TABLE stepwell_journal (
 ) STRICT;
 
 CREATE UNIQUE INDEX stepwell_journal_key ON stepwell_journal (ref, node, item, phase, n);
+CREATE INDEX stepwell_journal_retrying ON stepwell_journal (ref, seq) WHERE status = 'retrying';
 
 CREATE TABLE stepwell_mailbox (
     ref INTEGER NOT NULL,
@@ -95,5 +96,8 @@ CREATE TABLE stepwell_workers (
     started_at INTEGER NOT NULL,
     host TEXT NOT NULL,
     pid INTEGER NOT NULL,
-    process TEXT NOT NULL
+    process TEXT NOT NULL,
+    lanes TEXT NOT NULL DEFAULT '[]',
+    concurrency INTEGER NOT NULL DEFAULT 0,
+    lease INTEGER NOT NULL DEFAULT 0
 ) STRICT;

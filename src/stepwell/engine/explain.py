@@ -1,0 +1,295 @@
+"""Why a run is not moving, from stored rows alone: one pure function of a run, the workers and the store's instant.
+
+The order is the argument. What is not understood, and what has ended, comes first. A run that a worker holds moves,
+unless that worker is silent. A run that is due waits for a worker: is there one for its queue, does one have its
+definition, did workers die of it, has one room? What is not due waits for what its row says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from stepwell.core.model import ENDED
+from stepwell.engine.explanations import Action, Explanation, Part, Reason
+from stepwell.engine.outlines import difference, read_outline
+from stepwell.engine.views import listed
+from stepwell.workflow.durations import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from stepwell.core.model import JournalRow
+    from stepwell.engine.answers import RunSnapshot
+    from stepwell.errors import Failure
+    from stepwell.store.protocol import Child, Definition, RunRow, Situation, WorkerRow
+
+_LONGEST_ERROR = 200
+_MOST_NAMED = 5
+_SUSPECT_FROM = 2
+
+
+class Name(str):
+    """A piece of a sentence that is a name."""
+
+    __slots__ = ()
+
+
+_Pieces: TypeAlias = list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is there beside the run: the workers that are alive, whom they hold and serve, and the instant."""
+
+    now: int
+    max_crashes: int
+    workers: Mapping[str, WorkerRow]
+    alive: Sequence[WorkerRow]
+    held: Mapping[str, int]
+    served: Mapping[int, Definition]
+
+    def serving(self, lane: int) -> list[WorkerRow]:
+        """The workers alive that serve the lane."""
+        return [worker for worker in self.alive if lane in worker.offer.lanes]
+
+    def definitions(self) -> list[tuple[int, Definition]]:
+        """What the workers alive serve, the newest lane first."""
+        lanes = {lane for worker in self.alive for lane in worker.offer.lanes}
+        return sorted(((lane, one) for lane, one in self.served.items() if lane in lanes), reverse=True)
+
+
+def explanations(
+    situation: Situation, workers: Sequence[WorkerRow], *, shared: bool, max_crashes: int
+) -> dict[str, Explanation]:
+    """Why each of these runs is not moving, by run id."""
+    alive = [worker for worker in workers if not worker.dead and (not shared or not _is_silent(worker))]
+    around = Surroundings(
+        situation.now,
+        max_crashes,
+        {worker.worker_id: worker for worker in workers if not worker.dead},
+        alive,
+        situation.held,
+        situation.served,
+    )
+    page = situation.page
+    children: dict[str, list[Child]] = {}
+    for child in situation.children:
+        children.setdefault(child.parent_id, []).append(child)
+    return {
+        run.run_id: explanation(run, seen, page.retries.get(run.run_id), children.get(run.run_id, ()), around)
+        for run, seen in zip(page.runs, listed(page), strict=True)
+    }
+
+
+def explanation(
+    run: RunRow, seen: RunSnapshot, retry: JournalRow | None, children: Sequence[Child], around: Surroundings
+) -> Explanation:
+    """Why this run is not moving; `seen` is what a list shows of it."""
+    if seen.damaged is not None:
+        return _damaged(run, seen.damaged, run.updated_at)
+    if run.status in ENDED:
+        return _ended(run, seen)
+    if run.worker is not None:
+        return _held(run, seen, retry, around)
+    if run.due_at is not None and run.due_at <= around.now:
+        return _due(run, around)
+    waiting = _waiting(run, seen, retry, children)
+    return waiting if around.serving(run.lane) else _with_note(waiting, _unserved(run, around)[1])
+
+
+def _is_silent(worker: WorkerRow) -> bool:
+    return 0 < worker.offer.lease < worker.silent_for
+
+
+def _damaged(run: RunRow, why: str, since: int) -> Explanation:
+    told = [f"Its stored rows are not understood: {why}."]
+    return _explained(Reason.DAMAGED, told, "damaged", since, None, _journal(run))
+
+
+def _ended(run: RunRow, seen: RunSnapshot) -> Explanation:
+    told: _Pieces = [f"It {'was ' if run.status == 'canceled' else ''}{run.status}"]
+    actions = [_journal(run)]
+    if run.status == "failed" and seen.error is not None:
+        told += [" at ", Name(seen.error.node), f": {_said(seen.error)}"]
+    told.append(".")
+    if seen.failed_compensations:
+        told.append(" Not undone, since their compensators failed: ")
+        told += [*_listed(seen.failed_compensations), "."]
+    return _explained(Reason.ENDED, told, run.status, run.finished_at, None, *actions)
+
+
+def _held(run: RunRow, seen: RunSnapshot, retry: JournalRow | None, around: Surroundings) -> Explanation:
+    worker = around.workers.get(run.worker or "")
+    node = Name(seen.current_node or "its end")
+    if worker is None or worker not in around.alive:
+        if worker is None:
+            told: _Pieces = ["Worker ", Name(run.worker or ""), ", which holds it at ", node, ", is dead"]
+            since = None
+        else:
+            told = ["Worker ", *_worker(worker), ", which holds it at ", node, ", is silent"]
+            since = around.now - worker.silent_for
+        told.append("; another worker takes over as soon as it sees that.")
+        return _explained(Reason.WORKER_SILENT, told, f"silent worker, at {node}", since, None, _start_worker(run))
+    undoes = run.status == "compensating"
+    told = ["It is undoing what completed" if undoes else "It is at ", *([] if undoes else [node])]
+    told += [f", attempt {seen.attempt or 1}, on worker ", *_worker(worker)]
+    if retry is not None and retry.error is not None:
+        told += [f", after attempt {retry.attempt} of ", Name(_of(retry)), f" failed: {_said(retry.error)}"]
+    told.append(".")
+    reason = Reason.COMPENSATING if undoes else Reason.RUNNING_HANDLER
+    brief = "undoing" if undoes else f"at {node}, attempt {seen.attempt or 1}"
+    return _explained(reason, told, brief, run.updated_at, None, _cancel(run))
+
+
+def _due(run: RunRow, around: Surroundings) -> Explanation:
+    serving = around.serving(run.lane)
+    if not serving:
+        reason, told = _unserved(run, around)
+        brief = "no worker" if reason is Reason.DUE_NO_WORKER else "no worker has its definition"
+        return _explained(reason, ["It is due. ", *told], brief, run.due_at, None, _start_worker(run), _cancel(run))
+    if run.crashes >= _SUSPECT_FROM:
+        left = max(around.max_crashes - run.crashes, 0)
+        told = [f"{run.crashes} workers died while they held it, with nothing of it journaled in between. It is due; "]
+        told.append(f"few such runs are claimed at a time. After {left} more deaths its node fails for good.")
+        brief = f"suspect: {run.crashes} workers died"
+        return _explained(Reason.SUSPECT, told, brief, run.due_at, None, _cancel(run))
+    held = sum(around.held.get(worker.worker_id, 0) for worker in serving)
+    room = sum(2 * worker.offer.concurrency for worker in serving)
+    told = ["It is due, and waits for its turn at worker ", *_listed([worker.worker_id for worker in serving])]
+    told.append(f", holding {held:,} of at most {room:,} runs.")
+    return _explained(Reason.WORKERS_FULL, told, "waits for its turn", run.due_at, None, _cancel(run))
+
+
+def _unserved(run: RunRow, around: Surroundings) -> tuple[Reason, _Pieces]:
+    """Why no worker alive can claim it, whether it is due or not."""
+    served = around.definitions()
+    queues = sorted({one.lane.queue for _, one in served})
+    if run.queue not in queues:
+        told: _Pieces = ["No living worker serves its queue ", Name(run.queue)]
+        told += ["; those alive serve: ", *_listed(queues), "."] if queues else ["; none is alive."]
+        return Reason.DUE_NO_WORKER, told
+    of_queue = [one for _, one in served if one.lane.queue == run.queue]
+    told = ["No living worker has its definition (", Name(run.workflow), " ", Name(run.fingerprint[:8]), ")"]
+    same = next((one for one in of_queue if one.lane.workflow == run.workflow), None)
+    if same is None:
+        return Reason.NO_WORKER_HAS_DEFINITION, [
+            *told,
+            ": those of its queue do not know this workflow, but ",
+            *_listed(sorted({one.lane.workflow for one in of_queue})),
+            ".",
+        ]
+    where = _difference(run.outline, same.outline)
+    told += [": those alive have ", Name(same.lane.fingerprint[:8]), f", where {where}."]
+    return Reason.NO_WORKER_HAS_DEFINITION, told
+
+
+def _waiting(run: RunRow, seen: RunSnapshot, retry: JournalRow | None, children: Sequence[Child]) -> Explanation:
+    node = Name(seen.current_node or "its end")
+    if run.status == "suspended" and run.awaiting is not None:
+        signal = Name(run.awaiting)
+        told: _Pieces = ["It waits at ", node, " for signal ", signal]
+        told.append("." if run.wake_at is None else f", until {_clock(run.wake_at)}.")
+        send = Action("signal", f"Send {signal}", f"stepwell signal {run.run_id} {signal} DATA", "form")
+        brief = f"signal {signal}"
+        return _explained(Reason.AWAITING_SIGNAL, told, brief, run.updated_at, run.wake_at, send, _cancel(run))
+    if run.status == "suspended":
+        return _awaiting_child(run, node, children)
+    if run.due_at is None:
+        told = ["Nothing that is stored would ever move it: it is neither due nor waits for anything."]
+        again = Action("recover", "Make it due", "stepwell recover", "confirm")
+        return _explained(Reason.DAMAGED, told, "stranded", run.updated_at, None, again)
+    if run.status == "pending":
+        told = [f"It starts at {_clock(run.due_at)}."]
+        return _explained(Reason.DELAYED, told, "delayed", run.created_at, run.due_at, _cancel(run))
+    if retry is not None and retry.error is not None:
+        what: _Pieces = ["The compensator of ", Name(_of(retry))] if retry.phase == "undo" else [Name(_of(retry))]
+        told = [*what, f": attempt {retry.attempt} failed with {_said(retry.error)}; next try at {_clock(run.due_at)}."]
+        brief = f"attempt {retry.attempt} of {_of(retry)} failed"
+        return _explained(Reason.RETRYING, told, brief, retry.finished_at, run.due_at, _journal(run), _cancel(run))
+    if run.wake_at is None:
+        told = [f"A worker could not go on with it, and put it off until {_clock(run.due_at)}; its log says why."]
+        return _explained(Reason.DAMAGED, told, "put off", run.updated_at, run.due_at, _journal(run))
+    told = ["It sleeps at ", node, f" until {_clock(run.due_at)}."]
+    return _explained(Reason.SLEEPING, told, f"sleeps at {node}", run.updated_at, run.due_at, _cancel(run))
+
+
+def _awaiting_child(run: RunRow, node: Name, children: Sequence[Child]) -> Explanation:
+    told: _Pieces = ["It waits at ", node, " for its child run"]
+    actions = []
+    for child in children[-1:]:
+        told += [" ", Name(child.run_id), " (", Name(child.workflow), f", {child.status})"]
+        actions.append(Action("child", "Why the child is not moving", f"stepwell why {child.run_id}", "link"))
+    told.append(".")
+    return _explained(Reason.AWAITING_CHILD, told, f"child at {node}", run.updated_at, None, *actions, _cancel(run))
+
+
+def _explained(
+    reason: Reason, told: Iterable[str | Name], brief: str, since: int | None, until: int | None, *actions: Action
+) -> Explanation:
+    parts = tuple(Part(str(piece), isinstance(piece, Name)) for piece in told if piece)
+    sentence = "".join(part.text for part in parts)
+    return Explanation(reason, sentence, _moment(since), _moment(until), parts, brief, actions)
+
+
+def _with_note(of: Explanation, note: Iterable[str | Name]) -> Explanation:
+    """The same, and that nobody will go on with it when the wait is over."""
+    parts = (*of.parts, Part(" "), *(Part(str(piece), isinstance(piece, Name)) for piece in note if piece))
+    sentence = "".join(part.text for part in parts)
+    return Explanation(of.reason, sentence, of.since, of.until, parts, of.brief, of.actions)
+
+
+def _difference(old: bytes | None, new: bytes) -> str:
+    try:
+        return difference(read_outline(old or b""), read_outline(new)) or "nothing that is shown differs"
+    except (ValueError, RecursionError):
+        return "its nodes cannot be read"
+
+
+def _worker(worker: WorkerRow) -> _Pieces:
+    return [Name(worker.worker_id), f" (host {worker.host}, process {worker.pid})"]
+
+
+def _of(row: JournalRow) -> str:
+    if row.item.startswith("#"):
+        return f"{row.node} {row.item}"
+    return row.item or row.node
+
+
+def _listed(names: Sequence[str]) -> _Pieces:
+    """Some of the names, and how many more there are."""
+    pieces: _Pieces = []
+    for name in names[:_MOST_NAMED]:
+        pieces += [", ", Name(name)] if pieces else [Name(name)]
+    more = len(names) - _MOST_NAMED
+    return [*pieces, f" and {more} more"] if more > 0 else pieces
+
+
+def _said(error: Failure) -> str:
+    text = " ".join(f"{error.type}: {error.message}".split()).rstrip(":. ")
+    return text if len(text) <= _LONGEST_ERROR else f"{text[: _LONGEST_ERROR - 1]}…"
+
+
+def _clock(at: int) -> str:
+    shown = _moment(at)
+    return "a time that is no instant" if shown is None else f"{shown:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _moment(at: int | None) -> datetime | None:
+    try:
+        return None if at is None else moment(at)
+    except OverflowError:
+        return None
+
+
+def _cancel(run: RunRow) -> Action:
+    return Action("cancel", "Cancel the run", f"stepwell cancel {run.run_id}", "confirm")
+
+
+def _journal(run: RunRow) -> Action:
+    return Action("journal", "Show what happened", f"stepwell journal {run.run_id}", "link")
+
+
+def _start_worker(run: RunRow) -> Action:
+    return Action("worker", "Start a worker", f"stepwell worker --queue {run.queue}", "link")

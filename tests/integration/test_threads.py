@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from stepwell.engine.runtime import SystemRuntime
@@ -33,12 +34,12 @@ class Interleaved(deque[Any]):
 async def test_i4_handlers_in_threads_that_end_at_the_same_moment_are_both_heard() -> None:
     loop = asyncio.get_running_loop()
     threads = Threads(SystemRuntime(), 2)
-    one, other = Ticket(lambda: 1, loop.create_future()), Ticket(lambda: 2, loop.create_future())
+    one, other = (Ticket(call, loop.create_future(), copy_context()) for call in (lambda: 1, lambda: 2))
     threads._ended = Interleaved(lambda: threads._serve(other))
     await asyncio.to_thread(threads._serve, one)
     async with asyncio.timeout(PATIENCE):
-        assert [await one.future, await other.future] == [1, 2]
+        assert [await one.future, await other.future] == [(1, None), (2, None)]
     later = threads.start(lambda: 3)
     async with asyncio.timeout(PATIENCE):
-        assert await later.future == 3
+        assert await later.future == (3, None)
     threads.close()

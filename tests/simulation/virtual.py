@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
+    from stepwell.engine.user_code import Returned
+
 EPOCH_MICROS = 1_700_000_000_000_000
 LONGEST_THREAD_SECONDS = 0.01
 _NOBODY = Process("nobody")
@@ -55,12 +57,12 @@ class VirtualThreads(Threads):
                 process = CURRENT.get() or _NOBODY
                 process.takes = 0.0
                 given = self._call(ticket)
-                self._virtual.loop.call_apart(process.takes, self._over, ticket, *given)
+                self._virtual.loop.call_apart(process.takes, self._over, ticket, given)
                 return
         self._free += 1
 
-    def _over(self, ticket: Ticket, result: Any, error: BaseException | None) -> None:
-        self._end(ticket, result, error)
+    def _over(self, ticket: Ticket, returned: Returned) -> None:
+        self._end(ticket, returned)
         self._go_on()
 
 

@@ -51,7 +51,7 @@ def failed(state: RunState, call: Call, error: BaseException, failure: Failure, 
     if gives_up(call.policy, error) or call.attempt > call.policy.max_retries:
         consumed = () if call.resume is None else (call.resume[0],)
         return Record(_row(state, call, "failed", call.started_at, now, error=failure), consumed)
-    named = error.after_micros if isinstance(error, Retry) else None
+    named = _named_delay(error)
     delay = call.policy.backoff.delay(call.attempt, draw) if named is None else named
     detail = ASKED if asks(call) else None
     at = now + state.lag if delay else now  # its end, too: what is between them is the delay
@@ -60,10 +60,41 @@ def failed(state: RunState, call: Call, error: BaseException, failure: Failure, 
 
 
 def gives_up(policy: Policy, error: BaseException) -> bool:
-    """Whether the policy wants no further attempt after this exception."""
-    if isinstance(error, (Abort, PayloadError, *types_of(policy.give_up_on))):
+    """Whether the policy wants no further attempt after this exception.
+
+    Of an exception group all leaves decide: one that gives up is enough, and each must be one to retry, unless
+    `retry_on` takes the group itself.
+    """
+    final: tuple[type[BaseException], ...] = (Abort, PayloadError, *types_of(policy.give_up_on))
+    if isinstance(error, final):
         return True
-    return not isinstance(error, (Retry, *types_of(policy.retry_on)))
+    again: tuple[type[BaseException], ...] = (Retry, *types_of(policy.retry_on))
+    if not isinstance(error, BaseExceptionGroup):
+        return not isinstance(error, again)
+    members = _members(error)
+    if any(isinstance(one, final) for one in members):
+        return True
+    leaves = (one for one in members if not isinstance(one, BaseExceptionGroup))
+    return not isinstance(error, again) and not all(isinstance(one, again) for one in leaves)
+
+
+def _named_delay(error: BaseException) -> int | None:
+    """The delay that a Retry names; of several in a group, the longest."""
+    if isinstance(error, Retry):
+        return error.after_micros
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    named = [one.after_micros for one in _members(error) if isinstance(one, Retry) and one.after_micros is not None]
+    return max(named, default=None)
+
+
+def _members(error: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """Every exception in the group, and in the groups within it."""
+    found = list(error.exceptions)
+    for one in found:
+        if isinstance(one, BaseExceptionGroup):
+            found += one.exceptions
+    return found
 
 
 def _row(

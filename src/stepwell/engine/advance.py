@@ -73,6 +73,8 @@ class Drive:
         """Whether a commit is on its way, whose verdict will tell if the run was lost."""
         self.is_suspect = lease.crashes > 1
         """Whether workers died of it, more than one, and nothing was journaled since."""
+        self.is_stopped = False
+        """Whether its worker cancelled it; a cancel without this mark is other code's."""
         self._refused = False
         self.state = self._state_from(history)
 

@@ -35,23 +35,16 @@ class Attempts:
         self._tasks: set[asyncio.Task[None]] = set()
         self._over: list[Attempt] = []
         self._waiter: asyncio.Future[None] | None = None
+        self._is_stopping = False
 
     async def make(self, call: Call) -> Attempt:
         """Makes the attempt here; raises ClosedError when it did not begin, and CancelledError when we are stopped."""
         now = self._tools.now
         call.started_at = now()
-        try:
-            ending = await self._host.performer.perform(call, self._tools)
-            return Attempt(call, now(), ending)
-        except (ClosedError, KeyboardInterrupt, GeneratorExit):
-            raise
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            return Attempt(call, now(), None, error)
-        except BaseException as error:  # noqa: BLE001  whatever a user's function raises is its failure
-            return Attempt(call, now(), None, error)
+        ending = await self._host.performer.perform(call, self._tools)
+        if isinstance(ending, BaseException):
+            return Attempt(call, now(), None, ending)
+        return Attempt(call, now(), ending)
 
     def begin(self, call: Call) -> None:
         """Begins an attempt beside the others."""
@@ -69,17 +62,29 @@ class Attempts:
         return over
 
     async def stop(self) -> None:
-        """Cancels those in flight and waits for their end."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        """Cancels those in flight and waits for their end; a cancel meanwhile is passed on to them."""
+        canceled: asyncio.CancelledError | None = None
+        self._is_stopping = True
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            try:
+                await asyncio.wait(self._tasks)
+            except asyncio.CancelledError as error:
+                canceled = error
+        self._is_stopping = False
+        if canceled is not None:
+            raise canceled
 
     async def _make_apart(self, call: Call) -> None:
         try:
             attempt = await self.make(call)
         except ClosedError as error:
             attempt = Attempt(call, self._tools.now(), None, error)
+        except asyncio.CancelledError as error:
+            if self._is_stopping:
+                raise
+            attempt = Attempt(call, self._tools.now(), None, error)  # who cancels all tasks: the others wait for it
         self._over.append(attempt)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from stepwell.errors import Failure
 
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 _OWN = str(Path(__file__).parent)
 _MESSAGE_LIMIT = 2_000
 _TRACEBACK_LIMIT = 16_000
+
+
+def raised_in(kind: Literal["coroutine", "generator"], error: BaseException) -> BaseException:
+    """What the user's code raised: a StopIteration that left a coroutine or generator is a RuntimeError by then."""
+    if type(error) is RuntimeError and error.args == (f"{kind} raised StopIteration",):
+        return error.__cause__ or error
+    return error
 
 
 def failure_of(error: BaseException, node: str) -> Failure:

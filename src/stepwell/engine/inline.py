@@ -47,8 +47,13 @@ class InlineRunner:
         host = _InlineHost(self._runtime)
         try:
             results = await host.finish(plan, self.encode(value, "input"))
-        finally:
+        except GeneratorExit:
             host.close()
+            raise
+        except BaseException:
+            await host.closed()
+            raise
+        await host.closed()
         return RunResult(results, timedelta(seconds=self._runtime.monotonic() - began))
 
 
@@ -71,8 +76,14 @@ class _InlineHost:
         self._raised: BaseException | None = None
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Ends the threads, and the task in which functions were called."""
         self._threads.close()
+        self.performer.close()
+
+    async def closed(self) -> None:
+        """The same, and returns once that task has ended."""
+        self._threads.close()
+        await self.performer.closed()
 
     async def finish(self, plan: Plan, value: bytes) -> dict[str, object]:
         """Drives the run, sleeping where it is parked, until it has ended."""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from contextvars import copy_context
 from functools import partial
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from stepwell.engine.failures import raised_in
+from stepwell.engine.slots import ClosedError
+from stepwell.engine.user_code import Returned, RunningFunction, UserCode, is_interrupt
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable
+    from contextvars import Context
 
     from stepwell.core.decisions import Call, Ending, Invoke, Tools
     from stepwell.engine.slots import Slots
@@ -19,89 +24,136 @@ _MICROSECONDS = 1_000_000
 
 
 class Performer:
-    """Carries out calls: it runs their scripts, and the functions these ask for."""
+    """Carries out calls: it runs their scripts, and the functions these ask for.
+
+    Each call has its own copy of the context in which the performer was made; all functions of the call share it.
+    """
 
     def __init__(self, slots: Slots, threads: Threads, step_timeout: int) -> None:
         self._slots = slots
         self._threads = threads
         self._step_timeout = step_timeout
         self._are_async: dict[int, bool] = {}
-        self.is_over = False
-        """Whether the worker waits no longer for handlers that swallow their cancellation."""
+        self._tasks = UserCode()
+        self._context = copy_context()
 
     def limit_of(self, timeout: int | None) -> float:
         """How long an attempt may take, in seconds, under a policy's timeout in microseconds."""
         return (self._step_timeout if timeout is None else timeout) / _MICROSECONDS
 
-    async def perform(self, call: Call, tools: Tools) -> Ending:
-        """The script's ending; raises what the user's functions raise, and TimeoutError."""
-        script = call.script(call, tools)
-        call.timed_from = call.started_at
-        try:
-            request = next(script)
-            while True:
-                if request.handler:
-                    result = await self._handle(request, call, tools)
-                else:
-                    result = request.function(*request.arguments)
-                    if inspect.isawaitable(result):
-                        result = await self._within(result, call, tools)
-                request = script.send(result)
-        except StopIteration as stop:
-            ending: Ending = stop.value
-            return ending
-        except BaseException:
-            script.close()
-            raise
+    @property
+    def is_over(self) -> bool:
+        """Whether the worker waits no longer for handlers that swallow their cancellation."""
+        return self._tasks.is_over
 
-    async def _handle(self, request: Invoke, call: Call, tools: Tools) -> Any:
+    @is_over.setter
+    def is_over(self, is_over: bool) -> None:
+        self._tasks.is_over = is_over
+
+    def close(self) -> None:
+        """Nothing is performed any more."""
+        self._tasks.close()
+
+    async def closed(self) -> None:
+        """Nothing is performed any more, and no task of ours is left."""
+        await self._tasks.closed()
+
+    async def perform(self, call: Call, tools: Tools) -> Ending | BaseException:
+        """The script's ending, or what a function of the user's raised; raises ClosedError and our own cancel.
+
+        A user's function is called apart from the script and its exception is a value here: a StopIteration must not
+        be taken for the script's end, nor a GeneratorExit or CancelledError for ours.
+        """
+        script = call.script(call, tools)
+        context = self._context.copy()
+        call.timed_from = call.started_at
+        given: Any = None
+        while True:
+            try:
+                request = script.send(given)
+            except StopIteration as stop:
+                ending: Ending = stop.value
+                return ending
+            except BaseException as error:  # a value of the user's may raise anything when it is looked at
+                if is_interrupt(error):
+                    raise
+                return raised_in("generator", error)
+            if request.handler:
+                returned = await self._handle(request, call, tools, context)
+            else:
+                started = self._tasks.call(context, request.function, request.arguments)
+                returned = started if isinstance(started, Returned) else await self._end_of(started, call, tools)
+            if returned.error is not None:
+                script.close()
+                return raised_in("coroutine", returned.error)
+            given = returned.value
+
+    async def _handle(self, request: Invoke, call: Call, tools: Tools, context: Context) -> Returned:
         """What the handler gives; waiting for a slot or a thread is not part of the attempt's time."""
         slots = self._slots
         if not slots.take_free():
             await slots.take()
             call.started_at = call.timed_from = tools.now()
         try:
-            function = request.function
-            if self._is_async(function):
-                result = function(*request.arguments)
-                if type(result) is CoroutineType:
-                    try:
-                        waits_for = result.send(None)
-                    except StopIteration as stop:
-                        return stop.value  # it never waited, and is spared the timer (4 µs)
-                    return await self._within(_Rest(self, result, waits_for), call, tools)
-            else:
-                result = await self._in_thread(partial(function, *request.arguments), call, tools)
-            return await self._within(result, call, tools) if inspect.isawaitable(result) else result
+            function, arguments = request.function, request.arguments
+            if not self._is_async(function):
+                returned = await self._in_thread(partial(function, *arguments), call, tools, context)
+                if returned.error is not None or not inspect.isawaitable(returned.value):
+                    return returned
+                function, arguments = _itself, (returned.value,)
+            started = self._tasks.call(context, function, arguments)
+            # one that never waited is spared the timer (4 µs)
+            return started if isinstance(started, Returned) else await self._end_of(started, call, tools)
         finally:
             slots.give_back()
 
-    async def _in_thread(self, function: Callable[[], Any], call: Call, tools: Tools) -> Any:
+    async def _in_thread(self, function: Callable[[], Any], call: Call, tools: Tools, context: Context) -> Returned:
         asked = asyncio.get_running_loop().time()
-        ticket = self._threads.start(function)
+        ticket = self._threads.start(function, context)
         deadline = _Deadline(ticket, self._left(call, tools), self._ran_out(call))
         try:
-            result = await ticket.future
+            returned = await ticket.future
         finally:
             deadline.cancel()
             if not ticket.ended:
                 self._threads.abandon(ticket)
         call.timed_from += int(((ticket.started or asked) - asked) * _MICROSECONDS)
-        return result
+        return returned
 
-    async def _within(self, awaitable: Any, call: Call, tools: Tools) -> Any:
-        """What it gives within the attempt's time."""
-        timeout = asyncio.timeout(self._left(call, tools))
+    async def _end_of(self, started: RunningFunction, call: Call, tools: Tools) -> Returned:
+        """What a function that waits gives within the attempt's time.
+
+        A cancel of our own task reaches the function at once, and nothing that it gives or raises from then on counts.
+        The function's own cancels cannot reach us: they are what it raised, or went by unnoticed if it swallowed them.
+        """
+        task = started.carrier
+        task.set_name(f"stepwell-run-{call.run_id}/{call.step}")
+        drive = asyncio.current_task()
+        assert drive is not None  # noqa: S101  a coroutine of a running loop is in a task
+        canceled_before = drive.cancelling()
+        timer = asyncio.get_running_loop().call_later(self._left(call, tools), started.expire)
         try:
-            async with timeout:
-                value = await awaitable
-        except TimeoutError:
-            if timeout.expired():
-                raise self._ran_out(call) from None
+            await task
+        except asyncio.CancelledError as error:
+            if drive.cancelling() > canceled_before:
+                raise
+            returned = started.returned
+            if returned is None or returned.error is None:  # it cancelled itself and never waited after that
+                returned = Returned(None, error)
+        except GeneratorExit:
+            started.abandon()
             raise
-        if timeout.expired():  # the handler swallowed its cancellation
-            raise self._ran_out(call)
-        return value
+        except KeyboardInterrupt:
+            raise ClosedError from None  # the loop has raised it to whoever runs it; should it go on, so may the run
+        else:
+            returned = started.returned or Returned(None, asyncio.CancelledError())
+        finally:
+            timer.cancel()
+        if drive.cancelling() > canceled_before:
+            raise asyncio.CancelledError
+        if started.is_expired and (returned.error is None or isinstance(returned.error, asyncio.CancelledError)):
+            return Returned(None, self._ran_out(call))
+        return returned
 
     def _left(self, call: Call, tools: Tools) -> float:
         """Seconds left of the attempt's time, not below zero."""
@@ -144,31 +196,8 @@ class _Deadline:
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
         elif not self._ticket.future.done():
-            self._ticket.future.set_exception(self._error)
+            self._ticket.future.set_result(Returned(None, self._error))
 
 
-class _Rest:
-    """The rest of a coroutine that has begun, and waits for something."""
-
-    __slots__ = ("_coroutine", "_performer", "_waits_for")
-
-    def __init__(self, performer: Performer, coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> None:
-        self._performer = performer
-        self._coroutine = coroutine
-        self._waits_for = waits_for
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        coroutine, waits_for = self._coroutine, self._waits_for
-        try:
-            while True:
-                try:
-                    value = yield waits_for
-                except BaseException as error:
-                    if self._performer.is_over and isinstance(error, asyncio.CancelledError):
-                        coroutine.close()  # it swallowed the first cancellation: nothing else would ever end it
-                        raise
-                    waits_for = coroutine.throw(error)
-                else:
-                    waits_for = coroutine.send(value)
-        except StopIteration as stop:
-            return stop.value
+def _itself(awaitable: Any) -> Any:
+    return awaitable

@@ -176,7 +176,9 @@ class Tenure:
         """Stops the drives of runs that are not ours any more."""
         for run_id in tuple(run_ids):
             if run_id in self._held:
-                self._held[run_id][1].cancel()
+                drive, task = self._held[run_id]
+                drive.is_stopped = True
+                task.cancel()
 
     async def stop(self, grace: float) -> None:
         """Lets handlers in flight end within `grace` seconds, cancels the rest, gives everything back."""
@@ -286,6 +288,11 @@ class Tenure:
     async def _drive(self, drive: Drive) -> None:
         try:
             await drive.run()
+        except asyncio.CancelledError:
+            if not drive.is_stopped:  # by code that cancels all tasks: no handler can reach this one alone
+                _run_log.error("Run %s: other code cancelled it here, not its worker; giving it back.", drive.run_id)
+                await self._give_back({drive.run_id: drive.token})
+            raise
         except Exception:  # noqa: BLE001  one run's fault must not stop the others
             _run_log.exception("Run %s stopped being driven here; another claim will go on with it.", drive.run_id)
             await self._give_back({drive.run_id: drive.token}, _STUMBLED_MICROS)

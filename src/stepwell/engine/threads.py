@@ -7,10 +7,11 @@ import contextvars
 import queue
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stepwell.engine.slots import ClosedError
+from stepwell.engine.user_code import Returned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +24,8 @@ class Ticket:
     """One call in a thread; `started` once a thread took it, in the loop's seconds."""
 
     call: Callable[[], Any]
-    future: asyncio.Future[Any]
-    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    future: asyncio.Future[Returned]
+    context: contextvars.Context
     started: float | None = None
     abandoned: bool = False
     ended: bool = False
@@ -41,7 +42,7 @@ class Threads:
         self._limit = limit
         self._loop = asyncio.get_running_loop()
         self._waiting: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
-        self._ended: deque[tuple[Ticket, Any, BaseException | None]] = deque()
+        self._ended: deque[tuple[Ticket, Returned]] = deque()
         self._is_told = False
         self._running = 0
         self._idle = 0
@@ -53,9 +54,9 @@ class Threads:
         self._abandoned = [ticket for ticket in self._abandoned if not ticket.ended]
         return len(self._abandoned) >= self._limit
 
-    def start(self, call: Callable[[], Any]) -> Ticket:
-        """Has the call run in a thread; the ticket's future gets its result."""
-        ticket = Ticket(call, self._loop.create_future())
+    def start(self, call: Callable[[], Any], context: contextvars.Context | None = None) -> Ticket:
+        """Has the call run in a thread, in that context or a copy of the current one."""
+        ticket = Ticket(call, self._loop.create_future(), contextvars.copy_context() if context is None else context)
         self._hand_out(ticket)
         return ticket
 
@@ -98,20 +99,20 @@ class Threads:
 
     def _serve(self, ticket: Ticket) -> None:
         if not ticket.abandoned:
-            self._end(ticket, *self._call(ticket))
+            self._end(ticket, self._call(ticket))
 
-    def _call(self, ticket: Ticket) -> tuple[Any, BaseException | None]:
+    def _call(self, ticket: Ticket) -> Returned:
         """Makes the call: what it gave, or what it raised."""
         ticket.started = self._loop.time()
         try:
-            return ticket.context.run(ticket.call), None
+            return Returned(ticket.context.run(ticket.call))
         except BaseException as raised:  # noqa: BLE001  a handler may raise anything, and it is its failure
-            return None, raised
+            return Returned(None, raised)
 
-    def _end(self, ticket: Ticket, result: Any, error: BaseException | None) -> None:
+    def _end(self, ticket: Ticket, returned: Returned) -> None:
         """Hands over to the event loop what the call gave or raised."""
         ticket.ended = True
-        self._ended.append((ticket, result, error))
+        self._ended.append((ticket, returned))
         if not self._is_told:  # looked at after the append: whoever is to hand over what came before takes this, too
             self._is_told = True
             try:
@@ -122,18 +123,6 @@ class Threads:
     def _hand_over(self) -> None:
         self._is_told = False
         while self._ended:
-            ticket, result, error = self._ended.popleft()
-            if ticket.abandoned or ticket.future.done():
-                continue
-            if error is None:
-                ticket.future.set_result(result)
-            else:
-                ticket.future.set_exception(_storable(error))
-
-
-def _storable(error: BaseException) -> BaseException:
-    if isinstance(error, StopIteration):  # a future refuses it
-        wrapped = RuntimeError("a handler raised StopIteration")
-        wrapped.__cause__ = error
-        return wrapped
-    return error
+            ticket, returned = self._ended.popleft()
+            if not ticket.abandoned and not ticket.future.done():
+                ticket.future.set_result(returned)  # a value, not an exception: no future takes a StopIteration

@@ -151,6 +151,7 @@ class Worker:
         self._looking.callback(self._wakeup.end)
         self._working.enter_context(_listed(self._events.on_canceled, self._cancel))
         self._working.callback(self._threads.close)
+        self._working.callback(self._performer.close)
         if self._store.shared:
             self._working.enter_context(self._runtime.share_quickly())
         loop = asyncio.get_running_loop()
@@ -190,6 +191,7 @@ class Worker:
         self._looking.close()
         await self._wakeup.ended()
         await self._tenure.stop(self._grace)
+        await self._performer.closed()
 
     async def _end_quickly(self) -> None:
         """What is left to do after `_drop`, within a moment; runs that are not given back are free by their lease."""
@@ -198,6 +200,7 @@ class Worker:
         self._tenure.drop()  # again: it may be one that a renewal had begun just then
         try:
             await self._tenure.end_quickly(until - self._runtime.monotonic())
+            await self._performer.closed()
         except Exception:  # noqa: BLE001  the cancel must be raised, whatever else goes wrong
             _log.exception("Worker %s could not stop as it should; its lease ends.", self.worker_id)
 

@@ -50,7 +50,9 @@ UNDONE_IN_VAIN = 0.5
 """The share of histories with such inputs, of those without another poison where a run may be given up for crashes."""
 CANCELS, EARLY, FLOODS = "cancels", "early letters", "floods"
 NEVER = 1_000_000
-ALL_KINDS = (*RATES, *EVENTS, CANCELS, EARLY, FLOODS)
+HURRIES = ("entering is cancelled", "stop is cancelled")
+"""What befalls a worker that comes or goes; how often, no plan says."""
+ALL_KINDS = (*RATES, *EVENTS, *HURRIES, CANCELS, EARLY, FLOODS)
 
 
 class Theme(NamedTuple):
@@ -98,7 +100,7 @@ class Plan:
     @property
     def elements(self) -> list[str]:
         """What can be taken out without counting what happens: kinds of faults, runs and nodes; the largest first."""
-        kinds = [*self.rates, *self.events, CANCELS, EARLY, FLOODS]
+        kinds = [*self.rates, *self.events, *HURRIES, CANCELS, EARLY, FLOODS]
         roots = [f"root:{at}" for at in range(len(self.inputs))] if len(self.inputs) > 1 else []
         nodes = [f"node:{design.name}/{spec.name}" for design in self.designs.values() for spec in design.specs]
         workers = ["workers"] if self.workers > 1 else []

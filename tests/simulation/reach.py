@@ -18,7 +18,7 @@ UNREACHABLE = {
     ("suspended", "completed"): "a signal, a child's end and a timeout are journaled first, which makes it running",
 }
 """Steps of the table that no single transaction takes."""
-SPECIAL = ("buried alive", "stuck thread", "poison")
+SPECIAL = ("buried alive", "stuck thread", "poison", "entering is cancelled", "stop is cancelled")
 FAULTS = (*RATES, *EVENTS, *SPECIAL)
 _CALLS = ("claim", "commit", "load", "deliver", "cancel", "start", "define", "enlist", "retire", "workers", "bury")
 _ANY_CALL = (*_CALLS, "leased", "page", "journal", "snapshot")

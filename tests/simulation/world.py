@@ -16,6 +16,7 @@ from tests.simulation.check import violations
 from tests.simulation.client import Client, tell
 from tests.simulation.faults import BrokenDriverError, FaultyStore, Shared, Weather
 from tests.simulation.handlers import Builder
+from tests.simulation.leaving import Leaving
 from tests.simulation.loop import CURRENT, LivelockError, Process, VirtualLoop, end_all
 from tests.simulation.memory import empty_store
 from tests.simulation.plan import COMPENSATORS, plan_of
@@ -179,16 +180,19 @@ class World:
         app = self.app(process, process.name)
         await app.__aenter__()
         concurrency = self.chance.randint(1, 3)
-        while True:
-            worker = app.worker(concurrency=concurrency, threads=self.plan.threads, grace=GRACE_SECONDS)
+        leaving = Leaving(
+            random.Random(f"leaving {process.name} {self.plan.seed}"), self.weather, self.plan.lease, self.faults
+        )
+        worker = None
+        while worker is None:
+            entered = app.worker(concurrency=concurrency, threads=self.plan.threads, grace=GRACE_SECONDS)
             try:
-                await worker.__aenter__()
-                break
+                worker = await leaving.enter(entered)
             except StoreUnavailableError:
                 await asyncio.sleep(0.1)
         await stop.wait()
         self.story.stopped.add(process.name)
-        await worker.__aexit__(None, None, None)
+        await leaving.leave(worker)
         await app.__aexit__(None, None, None)
         process.die()
 

@@ -46,6 +46,7 @@ async def empty_store(clock: Clock) -> tuple[SqliteStore, WatchedTurns]:
     for table in _TABLES:
         connection.execute(f"DELETE FROM stepwell_{table}")
     connection.execute("DELETE FROM touched")
+    connection.execute("DELETE FROM sqlite_sequence")  # or a run's number would tell of the histories before
     connection.execute("COMMIT")
     turns = WatchedTurns(store._location, connection)
     store._writer = store._reading = turns

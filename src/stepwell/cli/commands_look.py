@@ -1,19 +1,22 @@
-"""`list`, `status` and `journal`: the commands that look and change nothing."""
+"""`list`, `status`, `why` and `journal`: the commands that look and change nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from stepwell import RunStatus
 from stepwell.cli import text
+from stepwell.cli.choosing import first_id_after, stuck_runs
 from stepwell.cli.loading import app_of_store, settled
 from stepwell.cli.output import console, print_json, print_lines, remark, say
 from stepwell.cli.runs import complete_run, find_run
 from stepwell.cli.settings import Settings, shared_options
+from stepwell.cli.values import SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -60,6 +63,7 @@ def ask_of_run(
       export STEPWELL_URL=sqlite:///shop.db
       stepwell list
       stepwell list --status suspended --workflow order
+      stepwell list --stuck --older-than 1h
       stepwell list --json | jq -r '.[].run_id'
     """,
 )
@@ -76,19 +80,34 @@ def ask_of_run(
     help="At most so many.",
 )
 @click.option("--before", metavar="RUN", shell_complete=complete_run, help="Only runs older than this one.")
+@click.option("--older-than", type=SECONDS, metavar="S", help="Only runs that were started longer ago than this.")
+@click.option("--stuck", is_flag=True, help="Only runs that move again only if a worker comes, or somebody acts.")
 @shared_options
 @click.pass_obj
-def list_runs(settings: Settings, /, *, parent: str | None, before: str | None, **filters: Any) -> None:
+def list_runs(
+    settings: Settings,
+    /,
+    *,
+    parent: str | None,
+    before: str | None,
+    older_than: float | None,
+    stuck: bool,
+    limit: int,
+    **filters: Any,
+) -> None:
     """List runs, newest first."""
 
     async def question(app: Durable) -> Any:
-        return await app.list(
-            parent_run_id=None if parent is None else await find_run(app, parent),
-            before=None if before is None else await find_run(app, before),
-            **filters,
-        )
+        wanted = {**filters, "parent_run_id": None if parent is None else await find_run(app, parent)}
+        last = [] if before is None else [await find_run(app, before)]
+        if older_than is not None:
+            last.append(first_id_after(text.now() - timedelta(seconds=older_than)))
+        wanted["before"] = min(last, default=None)
+        if stuck:
+            return await stuck_runs(app, limit, wanted)
+        return await app.list(**wanted, limit=limit), {}
 
-    runs = ask(settings, question)
+    runs, why = ask(settings, question)
     if settings.as_json:
         print_json(runs)
         return
@@ -97,14 +116,14 @@ def list_runs(settings: Settings, /, *, parent: str | None, before: str | None, 
         return
     from stepwell.cli.views import runs_table
 
-    print_lines(runs_table(runs, console(sys.stdout).width, text.now()))
-    if len(runs) == filters["limit"]:
+    print_lines(runs_table(runs, console(sys.stdout).width, text.now(), why))
+    if len(runs) == limit:
         remark(f"The {len(runs)} newest; for older ones: --before {runs[-1].run_id}")
 
 
 @click.command(
     short_help="How a run stands.",
-    help=f"""Show a run: where it is, what it waits for, its results so far, its child runs, and its error.
+    help=f"""Show a run: why it is not moving, where it is, its results so far, its child runs, and its error.
 
     {RUN_HELP}
     """,
@@ -121,15 +140,46 @@ def list_runs(settings: Settings, /, *, parent: str | None, before: str | None, 
 @click.pass_obj
 def status(settings: Settings, run_id: str, *, with_traceback: bool) -> None:
     """Show how a run stands."""
-    run = ask_of_run(settings, run_id, lambda app, found: app.status(found))
+
+    async def question(app: Durable, found: str) -> Any:
+        return await app.status(found), None if settings.as_json else await app.explain(found)
+
+    run, why = ask_of_run(settings, run_id, question)
     if settings.as_json:
         print_json(run)
         return
     from stepwell.cli.views import run_view
 
-    print_lines(run_view(run, console(sys.stdout).width, text.now(), with_traceback=with_traceback))
+    print_lines(run_view(run, console(sys.stdout).width, text.now(), why, with_traceback=with_traceback))
     if run.awaiting_signal is not None:
         remark(f"\nstepwell signal {run.run_id} {run.awaiting_signal} DATA")
+
+
+@click.command(
+    short_help="Why a run is not moving.",
+    help=f"""Say in a sentence why a run is not moving, since when, and which command would move it.
+
+    {RUN_HELP}
+    """,
+    epilog="""\b
+    Examples:
+      export STEPWELL_URL=sqlite:///shop.db
+      stepwell why 0193a5c2-7b1e-7c4d
+      stepwell why 0193a5c2-7b1e-7c4d --json | jq -r .reason
+    """,
+)
+@click.argument("run_id", metavar="RUN", shell_complete=complete_run)
+@shared_options
+@click.pass_obj
+def why(settings: Settings, run_id: str) -> None:
+    """Say why a run is not moving."""
+    told = ask_of_run(settings, run_id, lambda app, found: app.explain(found))
+    if settings.as_json:
+        print_json(told)
+        return
+    from stepwell.cli.views import why_view
+
+    print_lines(why_view(told, console(sys.stdout).width, text.now()))
 
 
 @click.command(

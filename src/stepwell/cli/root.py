@@ -26,6 +26,7 @@ COMMANDS = {
     "start": "stepwell.cli.commands_run:start",
     "list": "stepwell.cli.commands_look:list_runs",
     "status": "stepwell.cli.commands_look:status",
+    "why": "stepwell.cli.commands_look:why",
     "journal": "stepwell.cli.commands_look:journal",
     "signal": "stepwell.cli.commands_act:signal",
     "resume": "stepwell.cli.commands_act:resume",
@@ -36,7 +37,7 @@ COMMANDS = {
 }
 SECTIONS = {
     "Work": ("run", "worker", "start"),
-    "Look": ("list", "status", "journal"),
+    "Look": ("list", "status", "why", "journal"),
     "Move": ("signal", "resume", "cancel", "recover"),
     "Store": ("db",),
     "Try": ("demo",),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import textwrap
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
@@ -11,10 +12,10 @@ from stepwell.cli import text
 from stepwell.cli.tables import GAP, Column, fits, status_text, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from stepwell import Entry, Failure, RunSnapshot
+    from stepwell import Entry, Explanation, Failure, RunSnapshot
 
 ENDED = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELED)
 
@@ -25,6 +26,9 @@ LIST_COLUMNS = (
     Column("STATUS"),
     Column("AT", least=12),
 )
+KEY_COLUMN = Column("KEY", least=5)
+VERSION_COLUMN = Column("VERSION")
+VERSION_DIGITS = 8
 JOURNAL_COLUMNS = (
     Column("AT", right=True),
     Column("NODE", least=12),
@@ -37,13 +41,43 @@ JOURNAL_COLUMNS = (
 CHILD_COLUMNS = (Column("RUN"), Column("WORKFLOW", least=8), Column("STATUS"), Column("AT", least=12))
 
 
-def runs_table(runs: Sequence[RunSnapshot], width: int, at: datetime) -> list[Text]:
-    """The list of runs; their ids in full where there is room, else shortened so that none is like another."""
-    rows = [
-        (text.rough(at - run.created_at), run.workflow_name, status_text(run.status), whereabouts(run, at))
+def runs_table(
+    runs: Sequence[RunSnapshot], width: int, at: datetime, why: Mapping[str, Explanation] | None = None
+) -> list[Text]:
+    """The list of runs; their ids in full where there is room, else shortened so that none is like another.
+
+    Keys and versions have a column where any differ; `why` says of some why they are not moving.
+    """
+    told = why or {}
+    rows: list[list[str | Text]] = [
+        [
+            text.rough(at - run.created_at),
+            run.workflow_name,
+            status_text(run.status),
+            told[run.run_id].brief if run.run_id in told else whereabouts(run, at),
+        ]
         for run in runs
     ]
-    return _with_ids(LIST_COLUMNS, [run.run_id for run in runs], rows, width)
+    columns = list(LIST_COLUMNS)
+    workflows = {run.workflow_name for run in runs}
+    if len({(run.workflow_name, run.definition) for run in runs}) > len(workflows):
+        columns.insert(3, VERSION_COLUMN)
+        for run, row in zip(runs, rows, strict=True):
+            row.insert(2, run.definition[:VERSION_DIGITS])
+    if len({run.key for run in runs}) > 1:
+        columns.insert(3, KEY_COLUMN)
+        for run, row in zip(runs, rows, strict=True):
+            row.insert(2, "" if run.key is None else text.printable(run.key))
+    return _with_ids(columns, [run.run_id for run in runs], rows, width)
+
+
+def why_view(why: Explanation, width: int, at: datetime) -> list[Text]:
+    """Why a run is not moving, and the commands that would move it."""
+    lines = [*_sentence(why, width, at), Text()]
+    facts = [(action.label, action.command) for action in why.actions]
+    if why.since is not None:
+        facts.insert(0, ("since", f"{text.instant(why.since)} ({text.ago(why.since, at)})"))
+    return [*lines, *_pairs(facts, width)]
 
 
 def journal_table(entries: Sequence[Entry], width: int) -> list[Text]:
@@ -64,28 +98,16 @@ def journal_table(entries: Sequence[Entry], width: int) -> list[Text]:
     return table(JOURNAL_COLUMNS, rows, width)
 
 
-def run_view(run: RunSnapshot, width: int, at: datetime, *, with_traceback: bool = False) -> list[Text]:
-    """All that is to be said about one run."""
+def run_view(
+    run: RunSnapshot, width: int, at: datetime, why: Explanation | None = None, *, with_traceback: bool = False
+) -> list[Text]:
+    """All that is to be said about one run, first why it is not moving."""
     head = Text.assemble((run.workflow_name, "bold"), GAP, run.run_id)
-    lines = [head, Text.assemble(status_text(run.status), GAP, whereabouts(run, at, in_full=True)), Text()]
-    facts: list[tuple[str, str]] = [("created", f"{text.instant(run.created_at)} ({text.ago(run.created_at, at)})")]
-    if run.finished_at is not None:
-        took = text.span(run.finished_at - run.created_at)
-        facts.append(("finished", f"{text.instant(run.finished_at)} ({text.ago(run.finished_at, at)}, after {took})"))
-    else:
-        facts.append(("updated", f"{text.instant(run.updated_at)} ({text.ago(run.updated_at, at)})"))
-    if run.wake_at is not None:
-        facts.append(("wakes", f"{text.instant(run.wake_at)} ({text.until(run.wake_at, at)})"))
-    if run.key is not None:
-        facts.append(("key", text.printable(run.key)))
-    if run.parent_run_id is not None:
-        facts.append(("parent", run.parent_run_id))
-    facts.append(("input", text.value(run.input)))
-    if run.compensated:
-        facts.append(("undone", ", ".join(run.compensated)))
-    if run.error is not None:
-        facts.append(("error", failure(run.error)))
-    lines += _pairs(facts, width)
+    lines = [head, Text.assemble(status_text(run.status), GAP, whereabouts(run, at, in_full=True))]
+    if why is not None and run.status not in ENDED:
+        lines += _sentence(why, width, at)
+    lines.append(Text())
+    lines += _pairs(_facts(run, at), width)
     if run.results:
         lines += [Text(), Text("Results", style="bold"), *_pairs(_results(run), width, indent=GAP)]
     if run.children:
@@ -95,6 +117,43 @@ def run_view(run: RunSnapshot, width: int, at: datetime, *, with_traceback: bool
     if with_traceback and run.error is not None and run.error.traceback:
         lines += [Text(), *(Text(text.printable(line), style="dim") for line in run.error.traceback.splitlines())]
     return lines
+
+
+def _facts(run: RunSnapshot, at: datetime) -> list[tuple[str, str]]:
+    """What a run has besides its results."""
+    facts: list[tuple[str, str]] = [("created", f"{text.instant(run.created_at)} ({text.ago(run.created_at, at)})")]
+    if run.finished_at is not None:
+        took = text.span(run.finished_at - run.created_at)
+        facts.append(("finished", f"{text.instant(run.finished_at)} ({text.ago(run.finished_at, at)}, after {took})"))
+    else:
+        facts.append(("updated", f"{text.instant(run.updated_at)} ({text.ago(run.updated_at, at)})"))
+    if run.wake_at is not None and run.waits_for == "retry":
+        facts.append(("next try", f"{text.instant(run.wake_at)} ({text.until(run.wake_at, at)})"))
+    elif run.wake_at is not None:
+        facts.append(("wakes", f"{text.instant(run.wake_at)} ({text.until(run.wake_at, at)})"))
+    if run.key is not None:
+        facts.append(("key", text.printable(run.key)))
+    if run.parent_run_id is not None:
+        facts.append(("parent", run.parent_run_id))
+    facts.append(("input", text.value(run.input)))
+    return facts + _troubles(run)
+
+
+def _troubles(run: RunSnapshot) -> list[tuple[str, str]]:
+    """What went wrong, what was undone, and what nobody has used."""
+    facts: list[tuple[str, str]] = []
+    if run.unread_signals:
+        unread = (name if count == 1 else f"{name} ({count})" for name, count in run.unread_signals.items())
+        facts.append(("unread", ", ".join(unread)))
+    if run.compensated:
+        facts.append(("undone", ", ".join(run.compensated)))
+    if run.failed_compensations:
+        facts.append(("not undone", ", ".join(run.failed_compensations)))
+    if run.last_error is not None and run.last_error != run.error:
+        facts.append(("last error", failure(run.last_error)))
+    if run.error is not None:
+        facts.append(("error", failure(run.error)))
+    return facts
 
 
 def results_view(run: RunSnapshot, width: int) -> list[Text]:
@@ -147,7 +206,25 @@ def _waits(run: RunSnapshot, at: datetime) -> str:
         case RunStatus.CANCELED:
             return ""
         case _:
+            if run.last_error is not None and run.retry_at is not None and run.attempt is not None:
+                return _tries(run, wakes)
             return f"wakes {wakes}" if wakes else ""
+
+
+def _tries(run: RunSnapshot, wakes: str) -> str:
+    """The failed attempt, and when the next one comes; without that the next one is under way."""
+    error: Any = run.last_error
+    said = text.one_line(f"{error.type}: {error.message}".rstrip(": "))
+    if not wakes:
+        return f"attempt {run.attempt}, after {said}"
+    return f"attempt {(run.attempt or 2) - 1} failed with {said}; next try {wakes}"
+
+
+def _sentence(why: Explanation, width: int, at: datetime) -> list[Text]:
+    """The sentence in lines that fit, with how long it will be so."""
+    wait = "" if why.until is None else f" ({text.until(why.until, at)})"
+    said = f"{why.sentence.removesuffix('.')}{wait}." if wait else why.sentence
+    return [Text(line, style="yellow") for line in textwrap.wrap(text.printable(said), width)]
 
 
 def _results(run: RunSnapshot) -> list[tuple[str, str]]:

@@ -26,9 +26,9 @@ class WatchedTurns(InCaller):
 
     on_commit: Callable[[], None] | None = None
 
-    async def run(self, operation: Operation[T]) -> T:
+    async def run(self, operation: Operation[T], *, blames_rows: bool = False) -> T:
         """The operation's result, once its transaction has been committed and looked at."""
-        given = await super().run(operation)
+        given = await super().run(operation, blames_rows=blames_rows)
         if self.on_commit is not None:
             self.on_commit()
         return given

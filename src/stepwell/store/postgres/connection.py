@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import asyncpg
 
+from stepwell.errors import DefinitionError
 from stepwell.store.postgres import opening
 from stepwell.store.postgres.opening import (
     DRIVER_ERRORS,
@@ -43,6 +44,7 @@ _DATA_ERRORS = (
     UnicodeError,
 )
 """What the row itself is to blame for: another try, or another run's row, would not fare the same."""
+_ERRORS = (*DRIVER_ERRORS, *_DATA_ERRORS)
 _ALIVE_AGAIN = (
     asyncpg.exceptions.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,
@@ -86,15 +88,22 @@ class Connections:
         self._closed = False
 
     async def run(
-        self, work: Work[T], around: Around | None = None, *, repeatable: bool = True, waits: bool = False
+        self,
+        work: Work[T],
+        around: Around | None = None,
+        *,
+        repeatable: bool = True,
+        waits: bool = False,
+        blames_rows: bool = False,
     ) -> T:
         """What the work gives, which may be done twice if it is `repeatable`; `around`: as of `turn`.
 
-        What `waits` for others' locks leaves connections to those that do not.
+        What `waits` for others' locks leaves connections to those that do not. Raises StoreUnavailableError, and
+        DefinitionError for what the database cannot keep; where one of many rows may be to blame, the driver's error.
         """
         seconds = _LONG_ANSWER_SECONDS if waits else ANSWER_SECONDS
         async with self._patience if waits else nullcontext():
-            return await self._run(work, around, seconds, repeatable=repeatable)
+            return await self._run(work, around, seconds, repeatable=repeatable, blames_rows=blames_rows)
 
     async def fetch(self, sql: str, *given: object) -> list[asyncpg.Record]:
         """The rows that one statement gives; it may be done twice."""
@@ -134,7 +143,15 @@ class Connections:
         self._do_with_less()
         return True
 
-    async def _run(self, work: Work[T], around: Around | None, seconds: float, *, repeatable: bool = True) -> T:
+    async def _run(
+        self,
+        work: Work[T],
+        around: Around | None,
+        seconds: float,
+        *,
+        repeatable: bool = True,
+        blames_rows: bool = False,
+    ) -> T:
         """Tries once again on a fresh connection when one was lost, if the work may be done twice."""
         await self._room.acquire()
         try:
@@ -142,14 +159,14 @@ class Connections:
                 return await self._try(work, around, seconds, fresh=False)
             except _ALIVE_AGAIN as error:
                 if is_data_error(error) or not repeatable:
-                    raise self._translated(error) from error
-            except DRIVER_ERRORS as error:
-                raise self._translated(error) from error
+                    raise self._translated(error, blames_rows=blames_rows) from error
+            except _ERRORS as error:
+                raise self._translated(error, blames_rows=blames_rows) from error
             await self._change_room()
             try:
                 return await self._try(work, around, seconds, fresh=True)
-            except DRIVER_ERRORS as error:
-                raise self._translated(error) from error
+            except _ERRORS as error:
+                raise self._translated(error, blames_rows=blames_rows) from error
         finally:
             self._leave_room()
 
@@ -230,8 +247,12 @@ class Connections:
         self._crowded_out -= crowded_out
         self._room.release()
 
-    def _translated(self, error: Exception) -> Exception:
-        return error if is_data_error(error) else unavailable(self._location, error)
+    def _translated(self, error: Exception, *, blames_rows: bool) -> Exception:
+        if not is_data_error(error):
+            return unavailable(self._location, error)
+        if blames_rows:
+            return error
+        return DefinitionError(f"The store {self._location.safe_url} cannot keep what it was given: {error}.")
 
 
 @asynccontextmanager

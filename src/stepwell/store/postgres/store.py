@@ -156,7 +156,9 @@ class PostgresStore:
 
     async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
         """Applies each advance whose run is still owned as it says; answers in order."""
-        verdicts = await self._connections.run(lambda connection: commit(connection, self._q, worker_id, advances))
+        verdicts = await self._connections.run(
+            lambda connection: commit(connection, self._q, worker_id, advances), blames_rows=True
+        )
         for one in advances:
             if one.ended or one.spawned or one.post is not None or (one.release and one.due_at is not None):
                 self._bell.ring()

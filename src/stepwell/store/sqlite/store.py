@@ -196,9 +196,9 @@ class SqliteStore:
             return commit_judging(connection, self._clock.wall(), worker_id, advances)
 
         try:
-            return await self._writer.run(trusting)
+            return await self._writer.run(trusting, blames_rows=True)
         except MismatchError:
-            return await self._writer.run(judging)
+            return await self._writer.run(judging, blames_rows=True)
 
     async def deliver(
         self, run_id: str, name: str, value: bytes, *, key: str | None, waiting_only: bool

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from stepwell.errors import StoreUnavailableError
+from stepwell.errors import DefinitionError, StoreUnavailableError
 from stepwell.store.protocol import LEFT
 from stepwell.store.sqlite.connection import Location, in_transaction, is_data_error, unavailable
 from stepwell.store.sqlite.file import FileConnection
@@ -54,8 +54,12 @@ class Clock(Protocol):
 class Turns(Protocol):
     """Runs operations on one connection, one after the other."""
 
-    def run(self, operation: Operation[T]) -> Awaitable[T]:
-        """The operation's result, once its transaction has been committed."""
+    def run(self, operation: Operation[T], *, blames_rows: bool = False) -> Awaitable[T]:
+        """The operation's result, once its transaction has been committed.
+
+        Raises StoreUnavailableError, and DefinitionError for what cannot be kept; where one of many rows may be to
+        blame, SQLite's own error.
+        """
 
     def close(self) -> Awaitable[None]:
         """Ends after what was asked before."""
@@ -69,13 +73,15 @@ class InCaller:
         self._connection = connection
         self._is_closed = False
 
-    async def run(self, operation: Operation[T]) -> T:
+    async def run(self, operation: Operation[T], *, blames_rows: bool = False) -> T:
         """The operation's result, once its transaction has been committed."""
         if self._is_closed:
             raise StoreUnavailableError(self._location.url, LEFT)
         try:
             return in_transaction(self._connection, lambda: operation(self._connection), _never, write=True)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:
+            if blames_rows and is_data_error(error):
+                raise
             raise _translated(self._location, error) from error
 
     async def close(self) -> None:
@@ -87,6 +93,7 @@ class InCaller:
 class _Turn:
     operation: Operation[Any]
     future: asyncio.Future[Any]
+    blames_rows: bool
     result: Any = None
     error: BaseException | None = None
 
@@ -114,11 +121,11 @@ class InThread:
         """Which file it is."""
         return self._file.identity
 
-    def run(self, operation: Operation[T]) -> asyncio.Future[T]:
+    def run(self, operation: Operation[T], *, blames_rows: bool = False) -> asyncio.Future[T]:
         """The operation's result, once its transaction has been committed."""
         if self._is_closed:
             raise StoreUnavailableError(self._location.url, LEFT)
-        turn = _Turn(operation, self._loop.create_future())
+        turn = _Turn(operation, self._loop.create_future(), blames_rows)
         self._waiting.put(turn)
         return turn.future
 
@@ -158,7 +165,8 @@ class InThread:
             self._transact(turns)
         except BaseException as error:  # noqa: BLE001  it is handed to whoever asked
             if len(turns) == 1:
-                turns[0].error = error
+                hidden = isinstance(error, sqlite3.Error | OverflowError) and not turns[0].blames_rows
+                turns[0].error = _translated(self._location, error) if hidden else error
                 return
             for turn in turns:
                 self._take([turn])
@@ -172,7 +180,9 @@ class InThread:
         try:
             self._file.run(work, write=self._write)
         except sqlite3.Error as error:
-            raise _translated(self._location, error) from error
+            if is_data_error(error):
+                raise  # of whom it is told by whoever knows
+            raise unavailable(self._location, error) from error
 
     def _yield(self) -> None:
         """Lets other processes' small writes in: a writer that commits back to back would starve them."""
@@ -182,7 +192,10 @@ class InThread:
         if now - self._looked_at < _YIELD_AFTER:
             return
         self._looked_at = now
-        version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        try:
+            version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.Error:  # the file was damaged: the next operation tells it, if this thread lives
+            return
         if version != self._version:
             self._version, self._others_until = version, now + _STAYS_ACTIVE
         if now < self._others_until:
@@ -240,5 +253,7 @@ def _never(seconds: float) -> None:
     raise AssertionError(f"an in-memory store is never busy, not even for {seconds} s")
 
 
-def _translated(location: Location, error: sqlite3.Error) -> Exception:
-    return error if is_data_error(error) else unavailable(location, error)
+def _translated(location: Location, error: BaseException) -> Exception:
+    if is_data_error(error):
+        return DefinitionError(f"The store {location.url} cannot keep what it was given: {error}.")
+    return unavailable(location, error)

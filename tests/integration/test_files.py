@@ -28,8 +28,10 @@ from tests.programs.processes import ROOT
 from tests.visitor import Visitor, visit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from stepwell.store.protocol import History, Wanted
 
 COPYING_RUNS = 25
 UNUSED = 132
@@ -171,6 +173,31 @@ async def test_workers_that_copy_the_files_all_the_time_lose_no_run_and_call_not
 def lines_of(folder: Path, names: str) -> list[str]:
     """The lines of all files of such names."""
     return [line for path in folder.glob(names) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+async def test_a_journal_that_a_torn_read_shows_too_short_fails_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Gate("first"), Gate("second")
+    first.let()
+    flow = durable("flow").step("first", first.handler).step("second", second.handler)
+    async with Durable(file_url(tmp_path), [flow]) as app:
+        run_id = (await app.start("flow")).run_id
+        async with app.worker(grace=0):
+            await second.entered()
+        second.let()
+        load, lengths = app._store.load, []
+
+        async def load_torn(wanted: Sequence[Wanted]) -> Mapping[str, History]:
+            found = await load(wanted)
+            lengths.append(len(found[run_id].rows))
+            return found if len(lengths) > 1 else {run_id: found[run_id]._replace(rows=[])}
+
+        monkeypatch.setattr(app._store, "load", load_torn)
+        async with app.worker():
+            assert await app.result(run_id, timeout=PATIENCE) == {"first": "first", "second": "second"}
+    assert lengths == [1, 1]
+    assert first.begun == 1
 
 
 async def test_leaving_an_app_takes_no_lock_from_a_connection_of_the_users_own(tmp_path: Path) -> None:

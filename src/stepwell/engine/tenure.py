@@ -136,9 +136,13 @@ class Tenure:
         for lease in leases:
             history = histories.get(lease.run_id)
             try:
-                damage.check(lease, history)
-                drive = Drive(self, lease, self._lanes.plan(lease.lane), history, clock)
-                damage.check_length(lease, drive.state.seq)
+                try:
+                    drive = self._drive_of(lease, history, clock)
+                except JournalError:
+                    # A file's reader whose locks were dropped by a `close` in this process may have seen pages of two
+                    # moments. Only what is read twice is damage.
+                    history = await self.reload(self._wanted(lease))
+                    drive = self._drive_of(lease, history, clock)
             except JournalError as error:
                 await self._write_off(lease, history, error, claimed.now)
                 continue
@@ -149,6 +153,13 @@ class Tenure:
             task = loop.create_task(self._drive(drive), name=f"stepwell-run-{lease.run_id}")
             self._held[lease.run_id] = (drive, task)
             task.add_done_callback(partial(self._let_go, drive))
+
+    def _drive_of(self, lease: Lease, history: History | None, clock: StoreClock) -> Drive:
+        """What drives a claimed run; raises JournalError if its stored past cannot be what happened."""
+        damage.check(lease, history)
+        drive = Drive(self, lease, self._lanes.plan(lease.lane), history, clock)
+        damage.check_length(lease, drive.state.seq)
+        return drive
 
     def _tell_claimed(self, leases: list[Lease], asked_at: float) -> None:
         for lease in leases:

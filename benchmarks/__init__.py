@@ -15,5 +15,6 @@ NAMES = (
     "idle",
     "stored",
     "growth",
+    "list",
 )
 """The benchmarks, each a module with a TITLE, three sizes, and `measure(size)`, which gives the lines of the table."""

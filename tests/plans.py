@@ -66,7 +66,7 @@ class Told:
         sql = found["Query Text"].strip()
         name = self._names.get(sql)
         if name is None and sql.startswith(self._page):
-            asked = re.findall(r"r\.(\w+) [=<]", sql.partition("WHERE")[2])
+            asked = re.findall(r"r\.(\w+)(?: \|\| ''|::text(?: COLLATE \"C\")?)? [=<]", sql.partition("WHERE")[2])
             name = " by ".join(["list_runs", *asked])
         if name is not None:
             top = found["Plan"]

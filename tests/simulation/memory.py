@@ -49,6 +49,6 @@ async def empty_store(clock: Clock) -> tuple[SqliteStore, WatchedTurns]:
     connection.execute("DELETE FROM sqlite_sequence")  # or a run's number would tell of the histories before
     connection.execute("COMMIT")
     turns = WatchedTurns(store._location, connection)
-    store._writer = store._reading = turns
-    store._reader = SqliteReader(turns, clock.wall, shared=False)
+    store._writer = store._reading = store._looking = turns
+    store._reader = SqliteReader(turns, turns, clock.wall, shared=False)
     return store, turns

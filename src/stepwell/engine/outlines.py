@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ class NodeOutline(msgspec.Struct):
 
 read_outline = msgspec.json.Decoder(list[NodeOutline]).decode
 """Raises ValueError or RecursionError for what is no outline."""
+read_again = lru_cache(maxsize=256)(read_outline)
+"""The same for a page of runs, most of which have one outline; what it gives is everybody's, and not to be changed."""
 _MAY_SUSPEND = frozenset({"step", "loop", "route"})
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stepwell.core.model import LIVE, JournalRow, iteration_of
 from stepwell.core.rows import check
 from stepwell.engine.answers import Entry, RunSnapshot, RunStatus, StartResult
-from stepwell.engine.outlines import read_outline
+from stepwell.engine.outlines import read_again
 from stepwell.errors import Failure, JournalError, PayloadError, RunFailedError
 from stepwell.store.codec import decode, is_same
 from stepwell.workflow.durations import EPOCH, FIRST_MOMENT, LAST_MOMENT, moment
@@ -300,7 +300,7 @@ def _outline_of(run: RunRow, faults: list[str]) -> list[NodeOutline]:
         faults.append("the outline of its workflow is missing")
         return []
     try:
-        return read_outline(run.outline)
+        return read_again(run.outline)
     except (ValueError, RecursionError):
         faults.append("the stored outline of its workflow cannot be read")
         return []

@@ -80,6 +80,7 @@ class Connections:
         self._busy = 0
         self._room = asyncio.Semaphore(most)
         self._patience = asyncio.Semaphore(max(most // 2, 1))
+        self._looks = asyncio.Semaphore(max(most // 4, 1))
         self._most = most
         self._kept_back: list[tuple[float, int]] = []
         self._crowded_out = 0
@@ -114,8 +115,12 @@ class Connections:
         return await self.run(work)
 
     async def look(self, work: Work[T]) -> T:
-        """As `run`, where all that is read is of one moment."""
-        return await self._run(work, _of_one_moment, _LONG_ANSWER_SECONDS)
+        """As `run`, where all that is read is of one moment.
+
+        Whoever looks may read much, and has a quarter of the connections: workers need the others.
+        """
+        async with self._looks:
+            return await self._run(work, _of_one_moment, _LONG_ANSWER_SECONDS)
 
     async def close(self) -> None:
         """Closes them all."""

@@ -506,7 +506,7 @@ SELECT r.id::text, r.key, r.workflow, r.status, r.position, r.awaiting, CASE WHE
 FROM stepwell.runs AS r
 LEFT JOIN stepwell.definitions AS d ON d.lane = r.lane
 WHERE {conditions}
-ORDER BY r.id DESC LIMIT $1::bigint
+ORDER BY {order} DESC LIMIT $1::bigint
 
 -- name: telling_rows
 -- The rows of runs that tell their failures and what was undone.

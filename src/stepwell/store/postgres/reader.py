@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.core.model import LIVE, JournalRow, Mail, MessageName, Status
 from stepwell.store.codec import decode_failure
+from stepwell.store.pages import lookup_of
 from stepwell.store.postgres.sql import columns, is_id, is_text, pairs
 from stepwell.store.protocol import (
     Child,
@@ -29,6 +30,15 @@ if TYPE_CHECKING:
     from stepwell.store.postgres.connection import Connections
     from stepwell.store.postgres.opening import Connection
 
+_ID_OUT_OF_ORDER = 'r.id::text COLLATE "C"'
+_CONDITIONS = {
+    "status": ("r.status = ${}", "r.status || '' = ${}"),
+    "workflow": ("r.workflow = ${}", "r.workflow || '' = ${}"),
+    "key": ("r.key = ${}", "r.key = ${}"),
+    "parent_id": ("r.parent_id = ${}", "r.parent_id::text = ${}"),
+    "before": ("r.id < ${}", f"{_ID_OUT_OF_ORDER} < ${{}}"),
+}
+"""Each as an index answers it, and written so that no index fits it."""
 _TELLING = {"failed", "compensating", "canceled"}
 """Only such runs have rows that tell of a failure or of an undoing."""
 _TRYING = {"running", "compensating"}
@@ -71,7 +81,7 @@ class PostgresReader:
             rows = await self._rows(connection, "journal_of", [run_id])
             return rows.get(run_id, []) if stored else None
 
-        return await self._connections.run(read)
+        return await self._connections.look(read)
 
     async def page(self, wanted: Filter) -> Page:
         """Runs, newest first, without inputs."""
@@ -177,16 +187,11 @@ class PostgresReader:
         return rows
 
     async def _page(self, connection: Connection, wanted: Filter) -> Page:
-        conditions = {
-            "r.status =": wanted.status,
-            "r.workflow =": wanted.workflow,
-            "r.key =": wanted.key,
-            "r.parent_id =": wanted.parent_id,
-            "r.id <": wanted.before,
-        }
-        given = {condition: value for condition, value in conditions.items() if value is not None}
-        chosen = " AND ".join(f"{condition} ${at}" for at, condition in enumerate(given, 2)) or "true"
-        sql = self._queries["list_runs"].replace("{conditions}", chosen)
+        lookup = lookup_of(wanted)
+        given = {name: value for name, value in wanted._asdict().items() if name in _CONDITIONS and value is not None}
+        wheres = [_CONDITIONS[name][name not in lookup.by].format(at) for at, name in enumerate(given, 2)]
+        sql = self._queries["list_runs"].replace("{conditions}", " AND ".join(wheres) or "true")
+        sql = sql.replace("{order}", "r.id" if lookup.ordered else _ID_OUT_OF_ORDER)
         found = await connection.fetch(sql, min(wanted.limit, _ALL), *given.values())
         return await self._with_facts(connection, found)
 

@@ -73,6 +73,11 @@ class FileConnection:
         """Closes it; the last one of all removes the write-ahead log."""
         self._part(self.connection.close)
 
+    def check(self) -> None:
+        """Raises StoreUnavailableError once the file is not the one that has the store's name any more."""
+        if self._is_moved():
+            raise self._other()
+
     def _look(self) -> None:
         self._moved = self._is_moved()
         if self._moved:

@@ -300,7 +300,7 @@ SELECT r.id, r.key, r.workflow, r.status, r.position, r.awaiting, CASE WHEN r.wo
 FROM stepwell_runs AS r
 LEFT JOIN stepwell_definitions AS d ON d.lane = r.lane
 WHERE {conditions}
-ORDER BY r.id DESC LIMIT :limit
+ORDER BY {order} DESC LIMIT :limit
 
 -- name: telling_rows
 -- The rows of runs that tell their failures and what was undone.

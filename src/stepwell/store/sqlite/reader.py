@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.core.model import LIVE, JournalRow, Mail, MessageName, Status
 from stepwell.store.codec import decode_failure
+from stepwell.store.pages import lookup_of
 from stepwell.store.protocol import (
     Child,
     Definition,
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 
     from stepwell.store.sqlite.turns import Turns
 
+_CONDITIONS = {
+    "status": "r.status = :status",
+    "workflow": "r.workflow = :workflow",
+    "key": "r.key = :key",
+    "parent_id": "r.parent_id = :parent_id",
+    "before": "r.id < :before",
+}
 _TELLING = {"failed", "compensating", "canceled"}
 """Only such runs have rows that tell of a failure or of an undoing."""
 _TRYING = {"running", "compensating"}
@@ -35,10 +43,11 @@ _TRYING = {"running", "compensating"}
 
 
 class SqliteReader:
-    """Reads runs, journals and pages."""
+    """Reads runs, journals and pages; what the edges ask for does not hold up what workers load."""
 
-    def __init__(self, turns: Turns, now: Callable[[], int], *, shared: bool) -> None:
+    def __init__(self, turns: Turns, looking: Turns, now: Callable[[], int], *, shared: bool) -> None:
         self._turns = turns
+        self._looking = looking
         self._now = now
         self._shared = shared
         self._version = -1
@@ -55,7 +64,7 @@ class SqliteReader:
             unread = _unread(connection, {ref: run_id}).get(run_id, {}) if run.mail else {}
             return Snapshot(run, rows_of(connection, ref), children, unread)
 
-        return await self._turns.run(read)
+        return await self._looking.run(read)
 
     async def journal(self, run_id: str) -> list[JournalRow] | None:
         """The run's journal in order; None when there is no such run."""
@@ -64,18 +73,18 @@ class SqliteReader:
             found = connection.execute(Q["find_ref"], (run_id,)).fetchone()
             return None if found is None else rows_of(connection, found[0])
 
-        return await self._turns.run(read)
+        return await self._looking.run(read)
 
     async def page(self, wanted: Filter) -> Page:
         """Runs, newest first, without inputs."""
-        return await self._turns.run(lambda connection: _page(connection, wanted))
+        return await self._looking.run(lambda connection: _page(connection, wanted))
 
     async def situation(self, run_ids: Sequence[str]) -> Situation:
         """What tells why these runs do not move; those that are not stored are left out."""
         ids = as_json(list(run_ids))
 
         def read(connection: sqlite3.Connection) -> Situation:
-            sql = Q["list_runs"].format(conditions="r.id IN (SELECT value FROM json_each(:ids))")
+            sql = Q["list_runs"].format(conditions="r.id IN (SELECT value FROM json_each(:ids))", order="r.id")
             page = _with_facts(connection, connection.execute(sql, {"ids": ids, "limit": -1}).fetchall())
             children = [Child(*found) for found in connection.execute(Q["living_children"], (ids,)).fetchall()]
             held = dict(connection.execute(Q["held_by_worker"]).fetchall())
@@ -85,7 +94,7 @@ class SqliteReader:
             }
             return Situation(self._now(), page, children, held, served)
 
-        return await self._turns.run(read)
+        return await self._looking.run(read)
 
     async def ended(self, run_ids: Sequence[str]) -> Mapping[str, Status | None]:
         """Those of the runs that are not alive, with their status; None for one that is not stored."""
@@ -94,16 +103,16 @@ class SqliteReader:
             found = dict(connection.execute(Q["find_ended"], (as_json(list(run_ids)),)).fetchall())
             return {run_id: found.get(run_id) for run_id in run_ids if found.get(run_id) not in LIVE}
 
-        return await self._turns.run(read)
+        return await self._looking.run(read)
 
     async def outline(self, lane: int) -> bytes | None:
         """The outline of the workflow whose runs wait in this lane."""
-        found = await self._turns.run(lambda connection: connection.execute(Q["find_outline"], (lane,)).fetchone())
+        found = await self._looking.run(lambda connection: connection.execute(Q["find_outline"], (lane,)).fetchone())
         return None if found is None else bytes(found[0])
 
     async def lane(self, run_id: str) -> int | None:
         """The lane of a run; None when there is no such run."""
-        found = await self._turns.run(lambda connection: connection.execute(Q["lane_of"], (run_id,)).fetchone())
+        found = await self._looking.run(lambda connection: connection.execute(Q["lane_of"], (run_id,)).fetchone())
         return None if found is None else int(found[0])
 
     async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
@@ -171,18 +180,16 @@ def _row(found: tuple[Any, ...]) -> JournalRow:
     return row._replace(error=decode_failure(encoded, row.node))
 
 
+def page_sql(wanted: Filter) -> str:
+    """The statement for a page: a unary plus keeps a column from being looked up by an index of its own."""
+    lookup = lookup_of(wanted)
+    given = (name for name, value in wanted._asdict().items() if name in _CONDITIONS and value is not None)
+    chosen = " AND ".join(("" if name in lookup.by else "+") + _CONDITIONS[name] for name in given) or "TRUE"
+    return Q["list_runs"].format(conditions=chosen, order="r.id" if lookup.ordered else "+r.id")
+
+
 def _page(connection: sqlite3.Connection, wanted: Filter) -> Page:
-    conditions = {
-        "r.status = :status": wanted.status,
-        "r.workflow = :workflow": wanted.workflow,
-        "r.key = :key": wanted.key,
-        "r.parent_id = :parent_id": wanted.parent_id,
-        "r.id < :before": wanted.before,
-    }
-    chosen = " AND ".join(condition for condition, value in conditions.items() if value is not None) or "TRUE"
-    return _with_facts(
-        connection, connection.execute(Q["list_runs"].format(conditions=chosen), wanted._asdict()).fetchall()
-    )
+    return _with_facts(connection, connection.execute(page_sql(wanted), wanted._asdict()).fetchall())
 
 
 def _with_facts(connection: sqlite3.Connection, found: Sequence[tuple[Any, ...]]) -> Page:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ from stepwell.store.sqlite.schema import (
     wrong_version,
 )
 from stepwell.store.sqlite.sql import Q, as_json, from_json
-from stepwell.store.sqlite.turns import Clock, InCaller, InThread, Turns, in_thread
+from stepwell.store.sqlite.turns import Clock, InCaller, InThread, OpenedLate, Turns, in_thread
 
 if TYPE_CHECKING:
     import sqlite3
@@ -66,6 +66,7 @@ class SqliteStore:
         self._clock = clock
         self._writer: Turns
         self._reading: Turns
+        self._looking: Turns
         self._reader: SqliteReader
         self._identity: Identity | None = None
         self._memory: sqlite3.Connection | None = None
@@ -85,13 +86,15 @@ class SqliteStore:
             writer = InThread(self._location, self._clock, write=not self._location.read_only)
             self._writer, self._identity = writer, writer.identity
             try:
-                self._reading = InThread(self._location, self._clock, write=False, like=writer.identity)
+                self._reading = writer.beside()
             except BaseException:
                 await writer.close()
                 raise
+            # those who look at runs do not make workers wait, who load runs through a reader of their own
+            self._looking = OpenedLate(writer.beside)
         else:
-            self._writer = self._reading = InCaller(self._location, self._in_memory())
-        self._reader = SqliteReader(self._reading, self._clock.wall, shared=self.shared)
+            self._writer = self._reading = self._looking = InCaller(self._location, self._in_memory())
+        self._reader = SqliteReader(self._reading, self._looking, self._clock.wall, shared=self.shared)
 
     @property
     def reader(self) -> SqliteReader:
@@ -100,14 +103,11 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Disconnects; the writer last, since only a connection that may write removes the write-ahead log."""
-        try:
-            await self._reading.close()
-        finally:
-            try:
-                await self._writer.close()
-            finally:
-                for lock in self._locks.values():
-                    lock.release()
+        async with AsyncExitStack() as stack:
+            for lock in self._locks.values():
+                stack.callback(lock.release)
+            for turns in (self._writer, self._reading, self._looking):
+                stack.push_async_callback(turns.close)
         if self._memory is not None:
             self._memory.close()
             self._memory = None

@@ -121,6 +121,11 @@ class InThread:
         """Which file it is."""
         return self._file.identity
 
+    def beside(self) -> InThread:
+        """Another one, that reads the same file; raises StoreUnavailableError if that is not in its place."""
+        self._file.check()  # SQLite would say "disk I/O error" of a file whose log is gone
+        return InThread(self._location, self._clock, write=False, like=self.identity)
+
     def run(self, operation: Operation[T], *, blames_rows: bool = False) -> asyncio.Future[T]:
         """The operation's result, once its transaction has been committed."""
         if self._is_closed:
@@ -206,6 +211,25 @@ class InThread:
             self._loop.call_soon_threadsafe(what, value)
         except RuntimeError:  # the loop was closed without leaving the app: nobody is left to be told
             return
+
+
+class OpenedLate:
+    """Operations on a connection of its own, opened by the first of them: who asks nothing pays for no thread."""
+
+    def __init__(self, opened: Callable[[], InThread]) -> None:
+        self._opened = opened
+        self._turns: InThread | None = None
+
+    def run(self, operation: Operation[T], *, blames_rows: bool = False) -> asyncio.Future[T]:
+        """The operation's result, once its transaction has been committed."""
+        if self._turns is None:
+            self._turns = self._opened()
+        return self._turns.run(operation, blames_rows=blames_rows)
+
+    async def close(self) -> None:
+        """Ends after what was asked before."""
+        if self._turns is not None:
+            await self._turns.close()
 
 
 async def in_thread(clock: Clock, what: Callable[[], None], name: str) -> None:

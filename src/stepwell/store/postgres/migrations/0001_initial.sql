@@ -47,9 +47,10 @@ CREATE INDEX runs_due ON stepwell.runs (lane, due_at, id) WHERE worker IS NULL A
 CREATE INDEX runs_suspect ON stepwell.runs (lane, due_at, id)
     WHERE worker IS NULL AND due_at IS NOT NULL AND crashes >= 2;
 CREATE INDEX runs_worker ON stepwell.runs (worker) WHERE worker IS NOT NULL;
-CREATE INDEX runs_parent ON stepwell.runs (parent_id) WHERE parent_id IS NOT NULL;
+CREATE INDEX runs_parent ON stepwell.runs (parent_id, id) WHERE parent_id IS NOT NULL;
 CREATE INDEX runs_status ON stepwell.runs (status, id);
 CREATE INDEX runs_workflow ON stepwell.runs (workflow, id);
+CREATE INDEX runs_workflow_status ON stepwell.runs (workflow, status, id);
 
 CREATE TABLE stepwell.inputs (
     run_id uuid PRIMARY KEY,

@@ -41,12 +41,13 @@ CREATE TABLE stepwell_runs (
 ) STRICT;
 
 CREATE UNIQUE INDEX stepwell_runs_id ON stepwell_runs (id);
-CREATE UNIQUE INDEX stepwell_runs_key ON stepwell_runs (workflow, key) WHERE key IS NOT NULL;
+CREATE UNIQUE INDEX stepwell_runs_key ON stepwell_runs (key, workflow) WHERE key IS NOT NULL;
 CREATE INDEX stepwell_runs_due ON stepwell_runs (lane, due_at) WHERE worker IS NULL AND due_at IS NOT NULL;
 CREATE INDEX stepwell_runs_worker ON stepwell_runs (worker) WHERE worker IS NOT NULL;
-CREATE INDEX stepwell_runs_parent ON stepwell_runs (parent_id) WHERE parent_id IS NOT NULL;
+CREATE INDEX stepwell_runs_parent ON stepwell_runs (parent_id, id) WHERE parent_id IS NOT NULL;
 CREATE INDEX stepwell_runs_status ON stepwell_runs (status, id);
 CREATE INDEX stepwell_runs_workflow ON stepwell_runs (workflow, id);
+CREATE INDEX stepwell_runs_workflow_status ON stepwell_runs (workflow, status, id);
 
 CREATE TABLE stepwell_inputs (
     ref INTEGER PRIMARY KEY,

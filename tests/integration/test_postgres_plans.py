@@ -49,9 +49,14 @@ INDEXES = {
     "give_back": "runs_pkey",
     "has_mail_key": "mailbox_key",
     "held": "runs_worker",
+    "held_by_worker": "runs_worker",
     "journal_of": "journal_pkey",
     "journal_parts": "journal_pkey",
+    "list_runs_by_id": "runs_pkey",
     "list_workers": "runs_worker",
+    "living_children": "runs_parent",
+    "open_retries": "journal_retrying journal_pkey",
+    "unread_signals": "mailbox_unread",
     "lane_of": "runs_pkey",
     "lock_family": "runs_pkey",
     "mail_count": "runs_pkey",
@@ -74,6 +79,7 @@ for _names in ASKED:
         "runs_pkey" if _found == "runs" else _found
     )
 OR_BY = {
+    "unread_signals": {"mailbox_pkey"},
     "give_back": {"runs_worker"},
 }
 """What else a query may do, before anybody has analysed the tables or after: it reads a few runs more."""
@@ -88,7 +94,7 @@ READ_NOTHING_THAT_GROWS = {
 }
 ONCE = {"has_schema", "schema_version", "record_migration"}
 """Asked when a store is opened or migrated."""
-FROM_AN_END = {("list_runs", "runs_pkey"), ("list_workers", "runs_worker")}
+FROM_AN_END = {("held_by_worker", "runs_worker"), ("list_runs", "runs_pkey"), ("list_workers", "runs_worker")}
 """Indexes that are read from one end, without a condition, as far as a LIMIT goes."""
 FEW_PAGES = 60
 PAGES = {
@@ -100,6 +106,7 @@ PAGES = {
     "journal_parts": 6 * 3 * 6,  # some nodes of some runs
     "list_runs": 5 * 100,  # a page of runs, anywhere in the table, each with its outline
     "telling_rows": 5 * 100,
+    "held_by_worker": 2 * RUNS // 100,  # all runs that are leased
     "sweep_orphans": 2 * RUNS // 100,  # all runs that are leased; asked by hand alone, as is the next
     "sweep_stranded": 5 * RUNS // 10,  # all runs that are parked, their children and mail
 }
@@ -136,6 +143,7 @@ async def use(store: PostgresStore, beside: Any, worker: str) -> None:
     host = SystemRuntime()
     lanes = await store.define(LANES)
     hearts = [await store.enlist(name, "here") for name in (worker, f"{worker}2")]
+    await store.serve(worker, lanes)
     parent, child, *others = (host.new_id() for _ in range(14))
     await store.start([
         NewRun(parent, lanes[0], "flow0", b"{}", key=parent, delay=10**9),
@@ -195,6 +203,7 @@ async def read(store: PostgresStore, run_id: str, worker: str) -> None:
     await reader.journal(run_id)
     await reader.ended([run_id])
     await reader.leased(worker)
+    await reader.situation([run_id])
     lane = await reader.lane(run_id)
     assert lane is not None
     assert await reader.outline(lane)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepwell.engine.slots import ClosedError
+from stepwell.store.background import begin
 
 if TYPE_CHECKING:
     from stepwell.core.decisions import Call, Ending
@@ -48,7 +49,7 @@ class Attempts:
 
     def begin(self, call: Call) -> None:
         """Begins an attempt beside the others."""
-        task = asyncio.get_running_loop().create_task(self._make_apart(call))
+        task = begin(self._make_apart, call, name=f"stepwell-run-{call.run_id}/{call.step}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stepwell.engine.observer import BatchCommitted, Observers
 from stepwell.engine.outage import persevere
+from stepwell.store.background import begin
 
 if TYPE_CHECKING:
     from stepwell.engine.runtime import Runtime
@@ -66,7 +67,7 @@ class Committer:
             return answer
         (self._large if size > _LARGE else self._waiting).append(_Waiting(advance, answer, size))
         if self._flushing is None:
-            self._flushing = self._loop.create_task(self._flush(), name="stepwell-committer")
+            self._flushing = begin(self._flush, name="stepwell-committer")
         return answer
 
     async def close(self, seconds: float) -> None:
@@ -146,4 +147,4 @@ class Committer:
             return
         self._waiting.append(one)
         if self._flushing is None:
-            self._flushing = self._loop.create_task(self._flush(), name="stepwell-committer")
+            self._flushing = begin(self._flush, name="stepwell-committer")

@@ -18,6 +18,7 @@ from stepwell.engine.lease import Heartbeat
 from stepwell.engine.observer import LeaseLost, RunsClaimed
 from stepwell.engine.outage import persevere
 from stepwell.errors import JournalError, StoreUnavailableError
+from stepwell.store.background import begin
 from stepwell.store.protocol import Offer, Wanted
 
 if TYPE_CHECKING:
@@ -132,7 +133,6 @@ class Tenure:
             histories = await self._store.load([self._wanted(lease) for lease in old]) if old else {}
         finally:
             self._arriving = dict(self._arriving.items() - arriving.items())
-        loop = asyncio.get_running_loop()
         for lease in leases:
             history = histories.get(lease.run_id)
             try:
@@ -150,7 +150,7 @@ class Tenure:
                 _run_log.exception("Run %s cannot be continued; trying again in a minute.", lease.run_id)
                 await self._give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
                 continue
-            task = loop.create_task(self._drive(drive), name=f"stepwell-run-{lease.run_id}")
+            task = begin(self._drive, drive, name=f"stepwell-run-{lease.run_id}")
             self._held[lease.run_id] = (drive, task)
             task.add_done_callback(partial(self._let_go, drive))
 
@@ -219,7 +219,7 @@ class Tenure:
         until = self.runtime.monotonic() + seconds
         await self._end_handlers(seconds / 4)
         await self._committer.close(seconds / 4)
-        retiring = asyncio.get_running_loop().create_task(self._retire(), name="stepwell-retire")
+        retiring = begin(self._retire, name="stepwell-retire")
         left = {retiring} if self.heartbeat is None else {retiring, self.heartbeat.finished}
         await asyncio.wait(left, timeout=max(until - self.runtime.monotonic(), seconds / 4))
         if not retiring.done():
@@ -374,7 +374,7 @@ class Tenure:
         if strangers:
             self._returned = strangers
             _log.warning("Giving back %d runs that are leased to us but were never received.", len(strangers))
-            self._background = asyncio.get_running_loop().create_task(self._give_back(strangers))
+            self._background = begin(self._give_back, strangers, name="stepwell-give-back")
 
     def _longest_timeout(self) -> float:
         return max((drive.longest_timeout() for drive, _ in tuple(self._held.values())), default=0.0)

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from stepwell.errors import DurableError, RunNotFoundError, StoreUnavailableError
+from stepwell.store.background import begin
 
 if TYPE_CHECKING:
     from stepwell.core.model import Status
@@ -79,7 +80,7 @@ class Waiters:
         if self._looking is not None:
             self._again = True
         elif self._waiting:
-            self._looking = asyncio.get_running_loop().create_task(self._look_on(), name="stepwell-waiters")
+            self._looking = begin(self._look_on, name="stepwell-waiters")
 
     async def _look_on(self) -> None:
         try:

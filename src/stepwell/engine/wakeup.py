@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from stepwell.errors import StoreUnavailableError
+from stepwell.store.background import begin
 
 if TYPE_CHECKING:
     from stepwell.engine.events import Events
@@ -35,7 +36,7 @@ class Wakeup:
         """Somebody waits."""
         self._users += 1
         if self._looking is None and self._store.shared:
-            self._looking = asyncio.get_running_loop().create_task(self._look(), name="stepwell-wakeup")
+            self._looking = begin(self._look, name="stepwell-wakeup")
 
     def end(self) -> None:
         """Somebody waits no more."""

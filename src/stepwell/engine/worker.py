@@ -16,6 +16,7 @@ from stepwell.engine.perform import Performer
 from stepwell.engine.slots import Slots
 from stepwell.engine.tenure import Tenure
 from stepwell.errors import DurableError, StoreUnavailableError
+from stepwell.store.background import begin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -154,10 +155,9 @@ class Worker:
         self._working.callback(self._performer.close)
         if self._store.shared:
             self._working.enter_context(self._runtime.share_quickly())
-        loop = asyncio.get_running_loop()
-        self._loops = [loop.create_task(self._claim_on(), name="stepwell-claim")]
+        self._loops = [begin(self._claim_on, name="stepwell-claim")]
         if self._store.shared:
-            self._loops.append(loop.create_task(self._judge_on(), name="stepwell-judge"))
+            self._loops.append(begin(self._judge_on, name="stepwell-judge"))
 
     async def _stop(self, stage: Stage) -> None:
         """Stops within the grace; when that is cancelled, at once: nothing of the worker outlives this call."""
@@ -328,7 +328,7 @@ class Worker:
         """This worker was buried: its runs are others' now, and it goes on under a new id."""
         if self._stopping or buried is not self._tenure or (self._renewal is not None and not self._renewal.done()):
             return
-        self._renewal = asyncio.get_running_loop().create_task(self._renewed(), name="stepwell-renewal")
+        self._renewal = begin(self._renewed, name="stepwell-renewal")
 
     async def _renewed(self) -> None:
         old, new = self._tenure, self._new_tenure()

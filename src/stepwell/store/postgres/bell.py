@@ -14,6 +14,7 @@ from contextlib import suppress
 from asyncpg.exceptions import ProgramLimitExceededError
 
 from stepwell.errors import StoreUnavailableError
+from stepwell.store.background import begin
 from stepwell.store.postgres import opening
 from stepwell.store.postgres.connection import turn
 from stepwell.store.postgres.opening import DRIVER_ERRORS, Connection, CrowdedError, Opener, disconnect, unavailable
@@ -53,7 +54,7 @@ class Bell:
         self._asked.set()
         self._deaf_seconds = _DEAF_SECONDS
         if self._ringing is None and not self._is_silent:
-            self._ringing = self._loop.create_task(self._ring(), name="stepwell-notify")
+            self._ringing = begin(self._ring, name="stepwell-notify")
 
     async def changed(self) -> bool:
         """Waits a little for a notification; whether one came, or it is time to look without one."""

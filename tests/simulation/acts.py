@@ -17,7 +17,10 @@ _REMEMBERED = 100_000
 
 
 class Act(NamedTuple):
-    """So many failed attempts, then this end; `how` tells in which way the failed attempts fail."""
+    """So many failed attempts, then this end; `how` tells in which way the failed attempts fail.
+
+    Among them: it cancels its own task, and waits after that (`cancel`) or returns (`leave`).
+    """
 
     fails: int
     how: str
@@ -28,7 +31,7 @@ class Act(NamedTuple):
 def act_of(number: int, design: str, place: str, *, stalls: bool = False, undo: bool = False) -> Act:
     """What the handler or compensator at this place does."""
     chance = random.Random(f"{number} {design} {place} {undo}")
-    ways = ["retry", "error", "spoil"] + (["stall"] * 3 if stalls else [])
+    ways = ["retry", "error", "spoil", "cancel", "leave"] + (["stall"] * 3 if stalls else [])
     fails = chance.randint(1, 2) if chance.random() < FAILS_AT_ALL else 0
     how = chance.choice(ways)
     end: End = "returns"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stepwell import Abort, Branch, Context, Retry, Suspended, Workflow, durable
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STALL_SECONDS = 3600.0
+RETRIED = (Exception, asyncio.CancelledError)
+"""A cancel of its own is no Exception, and would fail its node at once."""
 
 
 class Probe(Protocol):
@@ -80,15 +83,26 @@ class Builder:
                     when=when,
                     max_retries=retries,
                     retry_backoff=backoff,
+                    retry_on=RETRIED,
                     timeout=timeout,
                 )
             case ParallelSpec(name, units, _, retries):
                 branches = {unit.name: self._branch(design, spec, unit) for unit in units}
-                flow.parallel(name, branches, when=when, max_retries=retries, retry_backoff=self._unit / 10)
+                flow.parallel(
+                    name, branches, when=when, max_retries=retries, retry_backoff=self._unit / 10, retry_on=RETRIED
+                )
             case RouteSpec(name, units, _, retries):
                 branches = {unit.name: self._branch(design, spec, unit) for unit in units}
                 resolver = self._resolver(design, spec)
-                flow.route(name, resolver, branches, when=when, max_retries=retries, retry_backoff=self._unit / 10)
+                flow.route(
+                    name,
+                    resolver,
+                    branches,
+                    when=when,
+                    max_retries=retries,
+                    retry_backoff=self._unit / 10,
+                    retry_on=RETRIED,
+                )
             case LoopSpec():
                 self._add_loop(flow, design, spec, when)
             case SleepSpec(name, seconds, asked, _):
@@ -115,6 +129,7 @@ class Builder:
             when=when,
             max_retries=spec.retries,
             retry_backoff=self._unit / 10,
+            retry_on=RETRIED,
         )
 
     def _branch(self, design: Design, spec: Spec, unit: Unit) -> Branch:
@@ -154,7 +169,9 @@ class Builder:
                 await probe.works(STALL_SECONDS)
             if not (isinstance(spec, StepSpec) and spec.stalls):
                 await probe.works()
-            return end(ctx, token, act, attempt, entries)
+            result = end(ctx, token, act, attempt, entries)
+            await _let_cancel(act)
+            return result
 
         def plain(ctx: Context) -> Any:
             token, act, attempt, entries = begin(ctx)
@@ -185,7 +202,9 @@ class Builder:
         async def handler(value: Any, ctx: Context) -> Any:
             token = probe.begins(ctx, "do")
             await probe.works()
-            return end(value, ctx, token)
+            result = end(value, ctx, token)
+            await _let_cancel(act_of(ctx.input["number"], design.name, place_of(spec.unit.name, ctx.iteration or 0)))
+            return result
 
         def plain(value: Any, ctx: Context) -> Any:
             token = probe.begins(ctx, "do")
@@ -204,6 +223,7 @@ class Builder:
                 await probe.works()
             probe.ends(ctx, "undo", token)
             _fail(act, ctx.attempt, self._unit)
+            await _let_cancel(act)
             return {"dropped": {1, 2}}
 
         return compensator
@@ -265,9 +285,26 @@ def _fail(act: Act, attempt: int, unit: float) -> None:
     if attempt <= act.fails or act.end == "exhausts":
         if act.how == "retry":
             raise Retry("this attempt fails", after=unit / 5)
+        if act.how in {"cancel", "leave"}:
+            _cancel_itself()
+            return
         raise ValueError("this attempt fails")
     if act.end == "aborts":
         raise Abort("this one is given up")
+
+
+def _cancel_itself() -> None:
+    own = asyncio.current_task()
+    if own is None:  # in a thread
+        raise asyncio.CancelledError("this attempt fails")
+    own.cancel()
+
+
+async def _let_cancel(act: Act) -> None:
+    """A wait in which a cancel of its own reaches the function; without one, nothing."""
+    own = asyncio.current_task()
+    if act.how == "cancel" and own is not None and own.cancelling():
+        await asyncio.sleep(0)
 
 
 def _until(result: Any, iteration: int) -> bool:

@@ -180,7 +180,7 @@ class _Node:
         fails = offset + (100 if act.end == "exhausts" else act.fails)
         if fails > retries:
             failure = "TimeoutError" if self._stalls_last(act, retries, offset) else "ValueError"
-            failure = "Retry" if act.how == "retry" else failure
+            failure = {"retry": "Retry", "cancel": "CancelledError", "leave": "CancelledError"}.get(act.how, failure)
             return Expected(key, "failed", failure, retrying=retries, last_attempt=retries + 1)
         done = Expected(key, retrying=fails, last_attempt=fails + 1)
         if act.end == "aborts":

@@ -221,3 +221,11 @@ async def test_i4_a_sweep_wakes_a_parent_whose_child_has_ended_without_its_heari
     await keeper.commit(ended(lease))
     assert await store.sweep() == 1
     assert ids(await keeper.claim("bob")) == [parent.run_id]
+
+
+async def test_a_run_that_is_given_back_with_a_delay_is_due_after_it(keeper: Keeper, store: Store) -> None:
+    lease = await keeper.leased()
+    await store.give_back("ann", {lease.run_id: lease.token}, 5 * SECOND)
+    await keeper.worker("bob")
+    claimed = await store.claim("bob", [lease.lane], 10, 10)
+    assert (claimed.leases, claimed.next_due_in) == ([], 5 * SECOND)

@@ -71,3 +71,21 @@ def test_a_beat_ends_with_the_event_loop_that_it_speaks_for() -> None:
     finally:
         loop.close()
     assert heart.closed.wait(PATIENCE)
+
+
+async def test_the_beat_goes_on_while_a_step_may_still_block_the_event_loop() -> None:
+    """A worker whose step blocks for many leases, within its time, is not declared dead."""
+    goes_on = threading.Event()
+    clock = SystemRuntime()
+    late = clock.monotonic() + 4 * LEASE_SECONDS
+
+    class Late(Heart):
+        def beat(self) -> dict[str, int] | None:
+            if clock.monotonic() > late:
+                goes_on.set()
+            return super().beat()
+
+    beat = started(Late(), lambda _: None)
+    blocked = goes_on.wait(PATIENCE)
+    await beat.stop()
+    assert blocked

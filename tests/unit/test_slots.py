@@ -32,3 +32,18 @@ async def test_closing_turns_away_who_waits_although_another_was_cancelled_while
             await waiting
         with pytest.raises(asyncio.CancelledError):
             await canceled
+
+
+async def test_a_slot_that_is_given_at_the_moment_of_a_cancel_is_passed_on() -> None:
+    slots = Slots(1)
+    assert slots.take_free()
+    canceled, waiting = (asyncio.create_task(slots.take()) for _ in range(2))
+    await asyncio.sleep(0)
+    slots.give_back()
+    canceled.cancel()
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(asyncio.CancelledError):
+            await canceled
+        await waiting
+    slots.give_back()
+    assert slots.take_free()

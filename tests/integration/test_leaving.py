@@ -10,12 +10,15 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 
-from stepwell import Context, Durable, durable
+from stepwell import Context, Durable, DurableError, durable
+from stepwell.engine import session, worker
 from tests.api import running_fixtures
 from tests.api.running_fixtures import PATIENCE, Gate
 from tests.interrupts import interrupted
+from tests.postgres import dsn, fresh_url
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -23,6 +26,13 @@ if TYPE_CHECKING:
 
 url = running_fixtures.url
 MOST_AWAITS = 60
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine two seconds may be too short to give the runs back; no test is about that."""
+    for module in (session, worker):
+        monkeypatch.setattr(module, "QUICK_SECONDS", 4 * PATIENCE)
 
 
 def at_once(await_number: int) -> range:
@@ -57,6 +67,7 @@ async def nothing_lives(app: Durable) -> None:
     assert await app._store.workers() == []
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("cancels", [at_once, again_and_again])
 async def test_nothing_of_a_worker_outlives_its_leaving_wherever_that_is_cancelled(
     url: str, cancels: Callable[[int], range]
@@ -65,10 +76,10 @@ async def test_nothing_of_a_worker_outlives_its_leaving_wherever_that_is_cancell
     async with Durable(url, [durable("flow").step("work", gate.handler)]) as app:
         started = await app.start("flow")
         for number in range(1, MOST_AWAITS):
-            worker = app.worker(grace=0.01)
-            await worker.__aenter__()
+            one = app.worker(grace=0.01)
+            await one.__aenter__()
             await gate.entered(number)
-            reached = await interrupted(worker.__aexit__(None, None, None), cancels(number))
+            reached = await interrupted(one.__aexit__(None, None, None), cancels(number))
             await nothing_lives(app)
             assert gate.canceled == number
             if not reached:
@@ -82,16 +93,17 @@ async def test_nothing_of_a_worker_outlives_its_leaving_wherever_that_is_cancell
         assert set(gate.attempts) == {1}, "a stop is no failed attempt"
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_leaving_under_a_deadline_shorter_than_the_grace_ends_with_the_deadline(url: str) -> None:
     gate = Gate("done")
     async with Durable(url, [durable("flow").step("work", gate.handler)]) as app:
-        worker = app.worker(grace=3600)
-        await worker.__aenter__()
+        one = app.worker(grace=3600)
+        await one.__aenter__()
         started = await app.start("flow")
         await gate.entered()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await worker.__aexit__(None, None, None)
+                await one.__aexit__(None, None, None)
         await nothing_lives(app)
         assert gate.canceled == 1
         gate.let()
@@ -99,6 +111,7 @@ async def test_leaving_under_a_deadline_shorter_than_the_grace_ends_with_the_dea
             assert await app.result(started.run_id, timeout=PATIENCE) == {"work": "done"}
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_a_handler_has_a_moment_to_end_after_its_leaving_was_cancelled(url: str) -> None:
     gate, ended = Gate(), asyncio.Event()
 
@@ -110,11 +123,11 @@ async def test_a_handler_has_a_moment_to_end_after_its_leaving_was_cancelled(url
             ended.set()
 
     async with Durable(url, [durable("flow").step("work", tidy)]) as app:
-        worker = app.worker(grace=3600)
-        await worker.__aenter__()
+        one = app.worker(grace=3600)
+        await one.__aenter__()
         await app.start("flow")
         await gate.entered()
-        await interrupted(worker.__aexit__(None, None, None), at_once(1))
+        await interrupted(one.__aexit__(None, None, None), at_once(1))
         assert ended.is_set()
         await nothing_lives(app)
 
@@ -131,31 +144,33 @@ async def test_a_handler_that_swallows_its_cancellation_does_not_hold_up_a_leavi
                 continue
 
     async with Durable(url, [durable("flow").step("work", stubborn)]) as app:
-        worker = app.worker(grace=3600)
-        await worker.__aenter__()
+        one = app.worker(grace=3600)
+        await one.__aenter__()
         await app.start("flow")
         await asyncio.wait_for(begun.wait(), PATIENCE)
-        await interrupted(worker.__aexit__(None, None, None), again_and_again(1))
+        await interrupted(one.__aexit__(None, None, None), again_and_again(1))
         await nothing_lives(app)
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_nothing_of_a_worker_stays_wherever_its_entering_is_cancelled(url: str) -> None:
     gate = Gate("done")
     gate.let()
     async with Durable(url, [durable("flow").step("work", gate.handler)]) as app:
         for number in range(1, MOST_AWAITS):
-            worker = app.worker()
-            if not await interrupted(worker.__aenter__(), at_once(number)):
+            one = app.worker()
+            if not await interrupted(one.__aenter__(), at_once(number)):
                 break
             await nothing_lives(app)
         else:
             pytest.fail("entering never came to its end")
         started = await app.start("flow")
         assert await app.result(started.run_id, timeout=PATIENCE) == {"work": "done"}
-        await worker.__aexit__(None, None, None)
+        await one.__aexit__(None, None, None)
         await nothing_lives(app)
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("cancels", [at_once, again_and_again])
 async def test_nothing_of_an_app_outlives_its_leaving_wherever_that_is_cancelled(
     url: str, cancels: Callable[[int], range]
@@ -195,3 +210,28 @@ async def test_an_app_whose_entering_is_cancelled_can_be_entered(url: str) -> No
     assert (await app.status(started.run_id)).status == "pending"
     await app.__aexit__(None, None, None)
     await eventually(lambda: not stepwell_threads(), within=PATIENCE)
+
+
+async def test_calls_that_a_server_does_not_answer_end_when_their_app_is_left() -> None:
+    url = fresh_url()
+    app = Durable(url, [durable("flow").step("work", Gate().handler)])
+    await app.__aenter__()
+    await app.start("flow")
+    schema = app._store._location.schema  # type: ignore[attr-defined]  # it is the store on PostgreSQL
+    locking = await asyncpg.connect(dsn())
+    try:
+        await locking.execute("BEGIN")
+        await locking.execute(f'LOCK TABLE "{schema}".runs IN ACCESS EXCLUSIVE MODE')
+        calls = [
+            asyncio.ensure_future(call) for call in (*(app.start_many("flow", [1, 2]) for _ in range(20)), app.list())
+        ]
+        working = app._store._connections._working  # type: ignore[attr-defined]  # as above
+        await eventually(lambda: bool(working), within=PATIENCE)
+        await app.__aexit__(None, None, None)
+        done, waiting = await asyncio.wait(calls, timeout=PATIENCE / 4)
+        assert not waiting, "they wait for the server's answer, or for each other"
+        for call in done:
+            with pytest.raises(DurableError, match="app was left while"):
+                await call
+    finally:
+        await locking.close()

@@ -18,6 +18,7 @@ from stepwell.store.background import begin
 from stepwell.store.postgres import opening
 from stepwell.store.postgres.connection import turn
 from stepwell.store.postgres.opening import DRIVER_ERRORS, Connection, CrowdedError, Opener, disconnect, unavailable
+from stepwell.store.protocol import LEFT
 
 _log = logging.getLogger("stepwell.store")
 _GAP_SECONDS = 0.01
@@ -48,12 +49,13 @@ class Bell:
         self._silent_until = 0.0 if self._location.notified else float("inf")
         self._looked_at = self._loop.time() - _TRUST_SECONDS
         self._deaf_seconds = _DEAF_SECONDS
+        self._is_closed = False
 
     def ring(self) -> None:
         """Has the other processes told, soon."""
         self._asked.set()
         self._deaf_seconds = _DEAF_SECONDS
-        if self._ringing is None and not self._is_silent:
+        if self._ringing is None and not self._is_silent and not self._is_closed:
             self._ringing = begin(self._ring, name="stepwell-notify")
 
     async def changed(self) -> bool:
@@ -79,6 +81,7 @@ class Bell:
             await asyncio.wait({ringing}, timeout=_LAST_SECONDS)
             ringing.cancel()
             await asyncio.wait({ringing})
+        self._is_closed = True
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await disconnect(connection)
@@ -92,6 +95,7 @@ class Bell:
 
     def terminate(self) -> None:
         """Disconnects without a farewell, which may take its time."""
+        self._is_closed = True
         if self._ringing is not None:
             self._ringing.cancel()
         self._drop()
@@ -122,6 +126,7 @@ class Bell:
         async with self._connecting:
             if self._connection is not None and not self._connection.is_closed():
                 return self._connection, False
+            self._check_open()
             try:
                 connection = await self._opener.open_if_room(synchronous_commit="off")
             except CrowdedError:
@@ -133,6 +138,7 @@ class Bell:
                 if not self._location.pooled:
                     await connection.add_listener(self._channel, self._hear)
                 await self._notify(connection)
+                self._check_open()  # whoever closed it meanwhile has not seen this connection
             except BaseException as error:  # given up half made, too: nobody else would close it
                 connection.terminate()
                 if isinstance(error, DRIVER_ERRORS):
@@ -141,6 +147,10 @@ class Bell:
             self._connection = connection
             self._heard.set()
             return connection, True
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise StoreUnavailableError(self._location.safe_url, LEFT)
 
     async def _notify(self, connection: Connection) -> None:
         with suppress(ProgramLimitExceededError):  # a full queue: others will look

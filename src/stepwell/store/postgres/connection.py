@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import asyncpg
 
-from stepwell.errors import DefinitionError
+from stepwell.errors import DefinitionError, StoreUnavailableError
 from stepwell.store.postgres import opening
 from stepwell.store.postgres.opening import (
     DRIVER_ERRORS,
@@ -21,6 +21,7 @@ from stepwell.store.postgres.opening import (
     tell_crowded,
     unavailable,
 )
+from stepwell.store.protocol import LEFT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -36,6 +37,9 @@ ANSWER_SECONDS = 10.0
 _LONG_ANSWER_SECONDS = 30.0
 """The same where others' locks are waited for, or much is read."""
 _CROWDED_PAUSE = 0.2
+_LAST_SECONDS = 1.0
+_LAST_LOOK_SECONDS = 0.01
+"""How long calls that are under way at the end have for their answers, and how often to look whether they have them."""
 _DATA_ERRORS = (
     asyncpg.exceptions.DataError,
     asyncpg.exceptions.IntegrityConstraintViolationError,
@@ -86,6 +90,7 @@ class Connections:
         self._crowded_out = 0
         self._surplus = 0
         self._has_told = False
+        self._working: set[Connection] = set()
         self._closed = False
 
     async def run(
@@ -123,17 +128,24 @@ class Connections:
             return await self._run(work, _of_one_moment, _LONG_ANSWER_SECONDS)
 
     async def close(self) -> None:
-        """Closes them all."""
+        """Closes them all; what a slow server does not answer within a moment ends with an error."""
         self._closed = True
         while self._idle:
             await disconnect(self._idle[-1])
             self._idle.pop()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _LAST_SECONDS
+        while self._working and loop.time() < until:
+            await pause(_LAST_LOOK_SECONDS)
+        self.terminate()
 
     def terminate(self) -> None:
         """Closes them all without a farewell, which may take its time."""
         self._closed = True
         while self._idle:
             self._idle.pop().terminate()
+        for connection in self._working:
+            connection.terminate()
 
     def give_one_up(self) -> bool:
         """Has one connection less for a while, for somebody who cannot do without; whether there is one to give."""
@@ -160,10 +172,12 @@ class Connections:
         """Tries once again on a fresh connection when one was lost, if the work may be done twice."""
         await self._room.acquire()
         try:
+            if self._closed:
+                raise StoreUnavailableError(self._location.safe_url, LEFT)
             try:
                 return await self._try(work, around, seconds, fresh=False)
             except _ALIVE_AGAIN as error:
-                if is_data_error(error) or not repeatable:
+                if is_data_error(error) or not repeatable or self._closed:
                     raise self._translated(error, blames_rows=blames_rows) from error
             except _ERRORS as error:
                 raise self._translated(error, blames_rows=blames_rows) from error
@@ -177,11 +191,13 @@ class Connections:
 
     async def _try(self, work: Work[T], around: Around | None, seconds: float, *, fresh: bool) -> T:
         connection = await self._take(fresh=fresh)
+        self._working.add(connection)
         try:
             async with turn(self._location, connection, seconds, around):
                 result = await work(connection)
         except BaseException as error:
             self._busy -= 1
+            self._working.discard(connection)
             if isinstance(error, asyncpg.PostgresError) and not _is_spoilt(connection, error):
                 self._idle.append(connection)
             else:
@@ -190,6 +206,7 @@ class Connections:
                 connection.terminate()  # a call that was given up is still under way: its answer is nobody's
             raise
         self._busy -= 1
+        self._working.discard(connection)
         if self._closed or self._surplus:
             self._surplus = max(self._surplus - 1, 0)
             await disconnect(connection)
@@ -253,6 +270,8 @@ class Connections:
         self._room.release()
 
     def _translated(self, error: Exception, *, blames_rows: bool) -> Exception:
+        if not is_data_error(error) and self._closed:
+            return StoreUnavailableError(self._location.safe_url, LEFT)
         if not is_data_error(error):
             return unavailable(self._location, error)
         if blames_rows:

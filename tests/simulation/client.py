@@ -46,7 +46,7 @@ class Manner:
     early: float = 0.015
     tires: float = 1.0
     """By how much the pause grows from each look to the next, up to ten times what it was."""
-    floods: float = 0.0
+    floods: float = field(default=0.0, repr=False)
     """The share of waits that it floods, until they are over, with signals of a name that no node waits for."""
     by_status: bool = True
     """Whether it asks for live runs alone, which costs more calls where there are few runs."""

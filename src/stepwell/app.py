@@ -350,7 +350,7 @@ class Durable:
     async def _start(
         self, workflow: Workflow | str, values: Sequence[bytes], keys: Sequence[str | None], delay: Duration | None
     ) -> _Started:
-        store = self._open_store()
+        self._open_store()
         plan = self._registry.get_plan(workflow)
         named = [checked_key(key) for key in keys]
         if len(named) != len(values):
@@ -358,12 +358,11 @@ class Durable:
         pause = 0 if delay is None else checked_duration("delay", delay)
         if not values:
             return []
-        lane = await self._lanes.of(self._settings.queue, plan)
         runs = [
-            NewRun(self._runtime.new_id(), lane, plan.name, value, key, pause)
+            NewRun(self._runtime.new_id(), 0, plan.name, value, key, pause)
             for value, key in zip(values, named, strict=True)
         ]
-        started = await store.start(runs)
+        started = await self._lanes.start(self._settings.queue, plan, runs)
         self._events.due()
         return [start_result(run, one) for run, one in zip(runs, started, strict=True)]
 

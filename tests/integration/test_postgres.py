@@ -31,6 +31,7 @@ STORES = Path(__file__).parents[2] / "src" / "stepwell" / "store"
 FINE_WITHOUT = {
     "next_ref": "runs are keyed by their ids",
     "add_inputs": "part of add_runs",
+    "has_lane": "part of add_runs",
     "is_enlisted": "part of claim",
     "find_due": "part of claim",
     "lease": "part of claim",

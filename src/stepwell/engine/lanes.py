@@ -8,7 +8,8 @@ import msgspec
 
 from stepwell.engine.outlines import NodeOutline, expected_signals, read_outline
 from stepwell.errors import StoreUnavailableError
-from stepwell.store.protocol import Definition, Lane, Store
+from stepwell.store.protocol import Definition, Lane, NewRun, Started, Store, UnknownLaneError
+from stepwell.store.urls import without_password
 from stepwell.workflow.fingerprint import outline
 
 if TYPE_CHECKING:
@@ -30,25 +31,45 @@ class Lanes:
         self._plans: dict[int, Plan] = {}
         self._queues: dict[int, str] = {}
         self._outlines: dict[int, list[NodeOutline]] = {}
+        self._doubted: set[Lane] = set()
+
+    def doubt(self) -> None:
+        """Has every number asked for again before it is used: the tables may have been emptied or made anew."""
+        self._doubted = set(self._numbers)
+        self._outlines.clear()
 
     async def of_queues(self, queues: Sequence[str]) -> list[int]:
         """The lanes of all registered workflows in these queues."""
         wanted = [(_lane(queue, plan), plan) for queue in queues for plan in self._registry]
-        missing = [(lane, plan) for lane, plan in wanted if lane not in self._numbers]
+        missing = [(lane, plan) for lane, plan in wanted if self._is_missing(lane)]
         if missing:
             definitions = [Definition(lane, _encode(outline(plan.nodes))) for lane, plan in missing]
             for (lane, plan), number in zip(missing, await self._store.define(definitions), strict=True):
                 self._numbers[lane] = number
                 self._plans[number] = plan
                 self._queues[number] = lane.queue
+                self._doubted.discard(lane)
         return [self._numbers[lane] for lane, _ in wanted]
 
     async def of(self, queue: str, plan: Plan) -> int:
         """The lane of one workflow in one queue."""
         lane = _lane(queue, plan)
-        if lane not in self._numbers:
+        if self._is_missing(lane):
             await self.of_queues([queue])
         return self._numbers[lane]
+
+    async def start(self, queue: str, plan: Plan, runs: Sequence[NewRun]) -> list[Started]:
+        """Starts runs of one workflow in one queue, in whatever lane it has.
+
+        The number that is known here may be of tables that are gone: what the store does not know is defined again.
+        """
+        for _ in range(2):
+            lane = await self.of(queue, plan)
+            try:
+                return await self._store.start([run._replace(lane=lane) for run in runs])
+            except UnknownLaneError:
+                self.doubt()
+        raise StoreUnavailableError(without_password(self._store.url), "its tables are being emptied or made anew")
 
     def plan(self, lane: int) -> Plan:
         """The plan of a lane that this app asked for."""
@@ -71,6 +92,9 @@ class Lanes:
         except StoreUnavailableError:  # the signal is delivered: that is to be answered, whatever comes now
             return True
         return outline is None or signal in expected_signals(outline)
+
+    def _is_missing(self, lane: Lane) -> bool:
+        return lane not in self._numbers or lane in self._doubted
 
     def child(self, parent_lane: int, workflow: str) -> int:
         """The lane of a child workflow in its parent's queue; a worker knows the children of all that it knows."""

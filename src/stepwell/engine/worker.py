@@ -309,6 +309,7 @@ class Worker:
     async def _enlist(self, tenure: Tenure) -> None:
         """Begins the tenure; nothing of it stays where that is cancelled, or the app was left meanwhile."""
         try:
+            self._lanes.doubt()  # its row may be gone because all rows are, and the lanes with them
             lanes = await self._lanes.of_queues(self._queues)
             await tenure.begin(socket.gethostname(), lanes, self._concurrency)
             if self._stage is Stage.ENTERING:

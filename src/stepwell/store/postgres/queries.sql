@@ -44,7 +44,13 @@ FROM unnest($1::text[], $2::text[], $3::uuid[]) AS wanted (workflow, key, id), L
 
 -- name: add_runs
 -- Writes new runs with their inputs, in the order given, which is that of their keys; what was written before stays.
+-- Gives how many lanes are not stored for their workflows, and writes nothing then: nobody could read such runs.
 WITH clock AS MATERIALIZED (SELECT {now} AS now),
+unknown AS MATERIALIZED (
+    SELECT count(*) AS lanes
+    FROM (SELECT DISTINCT lane, workflow FROM unnest($2::integer[], $3::text[]) AS given (lane, workflow)) AS n
+    WHERE (SELECT d.workflow FROM stepwell.definitions AS d WHERE d.lane = n.lane) IS DISTINCT FROM n.workflow
+),
 made AS (
     INSERT INTO stepwell.runs (id, lane, workflow, key, status, position, token, seq, mail, crashes, due_at, wake_at,
         parent_id, parent_node, created_at, updated_at)
@@ -52,12 +58,16 @@ made AS (
         CASE WHEN n.delay > 0 THEN clock.now + n.delay END, n.parent_id, n.parent_node, clock.now, clock.now
     FROM clock, unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::bigint[], $6::uuid[], $7::text[])
         WITH ORDINALITY AS n (id, lane, workflow, key, delay, parent_id, parent_node, at)
+    WHERE (SELECT lanes FROM unknown) = 0
     ORDER BY n.at
     ON CONFLICT DO NOTHING
     RETURNING id
+),
+written AS (
+    INSERT INTO stepwell.inputs (run_id, value)
+    SELECT n.id, n.value FROM unnest($1::uuid[], $8::bytea[]) AS n (id, value) JOIN made USING (id)
 )
-INSERT INTO stepwell.inputs (run_id, value)
-SELECT n.id, n.value FROM unnest($1::uuid[], $8::bytea[]) AS n (id, value) JOIN made USING (id)
+SELECT lanes FROM unknown
 
 -- name: claim
 -- Leases the oldest due runs of these lanes, suspects apart; always a row: whether the worker lives, the instant, and

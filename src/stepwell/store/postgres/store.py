@@ -33,6 +33,7 @@ from stepwell.store.protocol import (
     NewRun,
     Offer,
     Started,
+    UnknownLaneError,
     Verdict,
     Wanted,
     WorkerRow,
@@ -125,7 +126,8 @@ class PostgresStore:
         keys = [(run.workflow, run.key, run.run_id) for run in ordered if run.key is not None]
 
         async def work(connection: Connection) -> list[Started]:
-            await connection.execute(self._q["add_runs"], *columns(new, 8))
+            if await connection.fetchval(self._q["add_runs"], *columns(new, 8)):
+                raise UnknownLaneError
             if not keys:
                 return [Started(run.run_id, "pending") for run in runs]
             stored = await connection.fetch(self._q["find_key"], *columns(keys, 3))

@@ -17,6 +17,10 @@ INSERT INTO stepwell_schema (version, name, applied_at) VALUES (?, ?, ?)
 -- The number of a lane, if it is stored.
 SELECT lane FROM stepwell_definitions WHERE queue = :queue AND workflow = :workflow AND fingerprint = :fingerprint
 
+-- name: has_lane
+-- Whether this lane is one of this workflow.
+SELECT 1 FROM stepwell_definitions WHERE lane = ? AND workflow = ?
+
 -- name: add_lane
 -- Stores a lane with the outline of its workflow and gives its number.
 INSERT INTO stepwell_definitions (queue, workflow, fingerprint, outline)

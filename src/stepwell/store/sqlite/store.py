@@ -23,6 +23,7 @@ from stepwell.store.protocol import (
     Offer,
     Post,
     Started,
+    UnknownLaneError,
     Verdict,
     Wanted,
     WorkerRow,
@@ -151,6 +152,9 @@ class SqliteStore:
         """Writes runs and makes them due, all or none; of a known key gives the first run."""
 
         def write(connection: sqlite3.Connection) -> list[Started]:
+            for lane, workflow in {(run.lane, run.workflow) for run in runs}:
+                if connection.execute(Q["has_lane"], (lane, workflow)).fetchone() is None:
+                    raise UnknownLaneError
             known: dict[tuple[str, str], Started] = {}
             new: list[NewRun] = []
             answers: list[Started] = []

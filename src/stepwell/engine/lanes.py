@@ -8,7 +8,8 @@ import msgspec
 
 from stepwell.engine.outlines import NodeOutline, expected_signals, read_outline
 from stepwell.errors import StoreUnavailableError
-from stepwell.store.protocol import Definition, Lane, NewRun, Started, Store, UnknownLaneError
+from stepwell.store.protocol import Definition, Lane, NewRun, Started, Store
+from stepwell.store.refusals import UnknownLaneError
 from stepwell.store.urls import without_password
 from stepwell.workflow.fingerprint import outline
 

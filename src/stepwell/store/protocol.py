@@ -27,10 +27,6 @@ LEFT = "the app was left while this call was under way"
 """Why a store that was closed meanwhile does nothing more."""
 
 
-class UnknownLaneError(Exception):
-    """A lane is not stored, as when the tables were emptied or made anew: it must be defined again."""
-
-
 class Lane(NamedTuple):
     """Where runs of one kind wait: a queue, and a workflow in one version."""
 
@@ -355,10 +351,7 @@ class Store(Protocol):
         """The lanes' numbers, in order; unknown ones are stored with their definitions."""
 
     async def start(self, runs: Sequence[NewRun]) -> list[Started]:
-        """Writes runs and makes them due, all or none; of a known key gives the first run.
-
-        Raises UnknownLaneError where a lane is not stored for the run's workflow: nobody could read such a run.
-        """
+        """Writes runs and makes them due, all or none; of a known key gives the first run; or UnknownLaneError."""
 
     async def claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int) -> Claimed:
         """Leases up to `limit` due runs of these lanes, oldest first, of which `suspects` may have crashed twice."""

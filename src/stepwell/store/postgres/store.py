@@ -33,11 +33,11 @@ from stepwell.store.protocol import (
     NewRun,
     Offer,
     Started,
-    UnknownLaneError,
     Verdict,
     Wanted,
     WorkerRow,
 )
+from stepwell.store.refusals import UnknownLaneError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

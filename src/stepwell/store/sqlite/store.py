@@ -23,11 +23,11 @@ from stepwell.store.protocol import (
     Offer,
     Post,
     Started,
-    UnknownLaneError,
     Verdict,
     Wanted,
     WorkerRow,
 )
+from stepwell.store.refusals import UnknownLaneError
 from stepwell.store.sqlite.claim import claim_due
 from stepwell.store.sqlite.commit import MismatchError, add_runs, commit_judging, commit_trusting, post
 from stepwell.store.sqlite.connection import PRIVATE, connect, location_of

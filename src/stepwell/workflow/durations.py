@@ -38,16 +38,13 @@ def micros(duration: object, what: str) -> int:
 
 
 def instant(moment: datetime, what: str) -> int:
-    """The instant in microseconds since 1970 (UTC).
+    """The instant in microseconds since 1970 (UTC). Raises ValueError, naming `what`, for a naive datetime.
 
-    Raises ValueError, naming `what`, for a naive datetime and for one that UTC cannot write: before the year 1 or after
-    the year 9999 there.
+    One that UTC cannot write, hours before the year 1 or after the year 9999, is the first or the last that it can.
     """
     if moment.utcoffset() is None:
         raise ValueError(f"{what} is a datetime without a time zone: {shown(moment)}")
-    if not FIRST_MOMENT <= moment <= LAST_MOMENT:
-        raise ValueError(f"{what} is outside of the years 1 to 9999 in UTC: {shown(moment)}")
-    return (moment - EPOCH) // _MICROSECOND
+    return (min(max(moment, FIRST_MOMENT), LAST_MOMENT) - EPOCH) // _MICROSECOND
 
 
 def moment(at: int) -> datetime:

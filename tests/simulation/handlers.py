@@ -113,7 +113,7 @@ class Builder:
                 flow.wait_for_signal(name, signal, timeout=timeout, when=when)
             case ChildSpec(name, workflow, maps, compensated, _):
                 mapper = self._mapper(design, spec) if maps else None
-                undo = self._compensator(design, name) if compensated else None
+                undo = self._compensator(design, name, cancels=False) if compensated else None
                 flow.child_workflow(name, workflow, map_input=mapper, compensate=undo, when=when)
 
     def _add_loop(self, flow: Workflow, design: Design, spec: LoopSpec, when: Callable[..., Any] | None) -> None:
@@ -213,12 +213,17 @@ class Builder:
 
         return plain if spec.unit.plain else handler
 
-    def _compensator(self, design: Design, name: str, *, waits: bool = True) -> Callable[..., Any]:
+    def _compensator(
+        self, design: Design, name: str, *, waits: bool = True, cancels: bool = True
+    ) -> Callable[..., Any]:
+        """`cancels`: it may cancel its own task; under a child's policy, the default one, that is not tried again."""
         probe = self._probe
 
         async def compensator(ctx: Context) -> Any:
             token = probe.begins(ctx, "undo")
             act = act_of(ctx.input["number"], design.name, place_of(name, ctx.iteration), undo=True)
+            if not cancels and act.how in {"cancel", "leave"}:
+                act = act._replace(how="error")
             if waits:  # where the node has a timeout, nothing but what the act says may run into it
                 await probe.works()
             probe.ends(ctx, "undo", token)

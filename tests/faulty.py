@@ -29,13 +29,13 @@ if TYPE_CHECKING:
         Lease,
         NewRun,
         Offer,
-        Reader,
         Started,
         Store,
         Verdict,
         Wanted,
         WorkerRow,
     )
+    from stepwell.store.reading import Reader
 
 PATIENCE = 30
 """Seconds a test waits for a point that must be reached."""
@@ -231,9 +231,9 @@ class FaultyStore:
         answer: list[Started] = await self._through("start", runs)
         return answer
 
-    async def claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int) -> Claimed:
+    async def claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int, **room: Any) -> Claimed:
         """As the protocol says, or a fault."""
-        answer: Claimed = await self._through("claim", worker_id, lanes, limit, suspects)
+        answer: Claimed = await self._through("claim", worker_id, lanes, limit, suspects, **room)
         return answer
 
     async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:

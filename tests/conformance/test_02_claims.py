@@ -10,7 +10,7 @@ import pytest
 from stepwell.core.model import Mail, MessageName, item_of
 from stepwell.core.needed import Needed
 from stepwell.errors import Failure
-from stepwell.store.protocol import Found, History, Wanted
+from stepwell.store.protocol import AT_ONCE, CLAIM_BYTES, Found, History, Wanted
 from tests.conformance.keeper import (
     EVERY,
     Keeper,
@@ -273,3 +273,99 @@ async def test_the_next_claim_knows_the_length_of_the_journal(keeper: Keeper, *,
     assert again.seq == 2
     assert await keeper.commit(step(again, lean=lean), worker_id="bob") == ["ok"]
     assert await keeper.commit(step(grown(again), lean=lean), worker_id="bob") == ["ok"]
+
+
+async def test_what_is_due_at_once_is_due_however_far_the_clock_is_set_back_and_in_its_order(keeper: Keeper) -> None:
+    crashed, given_back = [await keeper.leased() for _ in range(2)]
+    await keeper.crash("ann")
+    before = [await keeper.start() for _ in range(2)]
+    keeper.clock.go_on(-3600)
+    after = await keeper.start()
+    claimed = await keeper.claim("bob")
+    assert ids(claimed) == [crashed.run_id, given_back.run_id, *before, after]
+
+
+async def test_what_is_given_back_goes_behind_what_is_due_whatever_the_clock_says(keeper: Keeper, store: Store) -> None:
+    lease = await keeper.leased()
+    waiting = await keeper.start()
+    await store.give_back("ann", {lease.run_id: lease.token})
+    keeper.clock.go_on(-3600)
+    other = await keeper.start()
+    assert ids(await keeper.claim("bob")) == [waiting, lease.run_id, other]
+
+
+async def test_a_run_that_lets_others_in_is_due_behind_them_whatever_the_clock_says(keeper: Keeper) -> None:
+    lease = await keeper.leased()
+    waiting = await keeper.start()
+    keeper.clock.go_on(-3600)
+    assert await keeper.commit(advance(lease, release=True, due_at=AT_ONCE)) == ["ok"]
+    assert ids(await keeper.claim("bob")) == [waiting, lease.run_id]
+
+
+async def test_a_timer_is_over_by_the_clock_alone(keeper: Keeper) -> None:
+    late = await keeper.start(delay=60 * SECOND)
+    keeper.clock.go_on(-3600)
+    keeper.clock.go_on(3600 + 59)
+    assert await keeper.claim() == []
+    keeper.clock.go_on(1)
+    assert ids(await keeper.claim()) == [late]
+
+
+@pytest.mark.parametrize("timers_first", [False, True])
+@pytest.mark.parametrize("limit", [1, 4, 5])
+async def test_neither_what_is_due_at_once_nor_timers_that_are_over_starve_the_others(
+    keeper: Keeper, store: Store, limit: int, *, timers_first: bool
+) -> None:
+    timers = [await keeper.start(delay=SECOND) for _ in range(8)]
+    at_once = [await keeper.start() for _ in range(8)]
+    keeper.clock.go_on(10)
+    worker_id, lanes = await keeper.worker(), [await keeper.lane()]
+    claimed = set(ids((await store.claim(worker_id, lanes, limit, 1, timers_first=timers_first)).leases))
+    most, least = -(-limit // 2), limit // 2
+    assert claimed & set(timers) == set(timers[: most if timers_first else least])
+    assert claimed & set(at_once) == set(at_once[: least if timers_first else most])
+
+
+async def test_one_kind_alone_has_all_the_room_of_a_claim(keeper: Keeper) -> None:
+    timers = [await keeper.start(delay=SECOND) for _ in range(5)]
+    keeper.clock.go_on(10)
+    one = await keeper.start()
+    assert sorted(ids(await keeper.claim(limit=5))) == sorted([one, *timers[:4]])
+
+
+async def test_a_claim_ends_where_its_inputs_would_be_too_large_and_says_so(keeper: Keeper, store: Store) -> None:
+    large = b'"%b"' % (b"x" * 998)
+    run_ids = [await keeper.start(value=large) for _ in range(5)]
+    worker_id, lanes = await keeper.worker(), [await keeper.lane()]
+    claimed = await store.claim(worker_id, lanes, EVERY, 1, most_bytes=3_500)
+    assert (ids(claimed.leases), claimed.cut) == (run_ids[:3], True)
+    assert [lease.value for lease in claimed.leases] == [large] * 3
+    claimed = await store.claim(worker_id, lanes, EVERY, 1, most_bytes=3_500)
+    assert (ids(claimed.leases), claimed.cut) == (run_ids[3:], False)
+
+
+async def test_a_run_whose_input_is_larger_than_a_claim_is_claimed_alone(keeper: Keeper, store: Store) -> None:
+    run_ids = [await keeper.start(value=b'"%b"' % (b"x" * 998)) for _ in range(2)]
+    worker_id, lanes = await keeper.worker(), [await keeper.lane()]
+    for run_id in run_ids:
+        claimed = await store.claim(worker_id, lanes, EVERY, 1, most_bytes=10)
+        assert ids(claimed.leases) == [run_id]
+
+
+async def test_a_claim_gives_inputs_of_four_megabytes_at_the_most(keeper: Keeper) -> None:
+    half = b'"%b"' % (b'\\"' * (CLAIM_BYTES // 4 - 1))
+    run_ids = [await keeper.start(value=half) for _ in range(3)]
+    claimed = await keeper.claim()
+    assert [(lease.run_id, lease.value) for lease in claimed] == [(run_id, half) for run_id in run_ids[:2]]
+    assert ids(await keeper.claim("bob")) == run_ids[2:]
+
+
+async def test_a_run_that_crashed_three_times_comes_as_the_only_suspect_and_after_the_others(keeper: Keeper) -> None:
+    first, *others = await crashed_twice(keeper, 3)
+    assert ids(await keeper.claim("third", suspects=1)) == [first]
+    await keeper.crash("third")
+    assert sorted(ids(await keeper.claim("ann", suspects=3))) == sorted(others)
+    worker_id, lanes = await keeper.worker("bob"), [await keeper.lane()]
+    assert (await keeper.store.claim(worker_id, lanes, EVERY, 3, worst=False)).leases == []
+    (lease,) = await keeper.claim("bob", suspects=3)
+    assert (lease.run_id, lease.crashes) == (first, 3)

@@ -13,7 +13,8 @@ from tests.moving_clock import NOON, SECOND, MovingClock
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from stepwell.store.protocol import Lease, Reader, Store
+    from stepwell.store.protocol import Lease, Store
+    from stepwell.store.reading import Reader
 
 EVERYTHING = Filter(None, None, None, None, EVERY, None)
 BROKEN = Failure("step1", "ValueError", "no", "traceback")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
+
+from stepwell.store.protocol import AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -12,6 +15,7 @@ if TYPE_CHECKING:
     from stepwell.store.protocol import Advance, NewRun
 
 LOOK_AGAIN = 50_000
+FIRST_TURN = 1 << 62
 ENDED = ("completed", "failed", "canceled")
 
 
@@ -54,6 +58,12 @@ class Model:
     now: int
     runs: dict[str, Run] = field(default_factory=dict)
     workers: dict[str, int] = field(default_factory=dict)
+    turns: int = 0
+    """How many calls may have made something due at once, which is in the order of these."""
+
+    def at_once(self) -> int:
+        """The instant of what this call makes due at once: before all clocks, and behind what is due so already."""
+        return self.turns - FIRST_TURN
 
     def copy(self) -> Model:
         """The same, to try what another order of calls would give."""
@@ -61,11 +71,12 @@ class Model:
 
     def start(self, runs: list[NewRun]) -> list[tuple[str, str]]:
         """The run of each: itself, or the first of its key."""
+        self.turns += 1
         answers = []
         for new in runs:
             same = [run for run in self.runs.values() if new.key is not None and run.new.key == new.key]
             if not same:
-                at = self.now + new.delay
+                at = self.now + new.delay if new.delay else self.at_once()
                 self.runs[new.run_id] = Run(new, at, at if new.delay else None)
             answers.append((same[0].new.run_id, same[0].status) if same else (new.run_id, "pending"))
         return answers
@@ -79,8 +90,14 @@ class Model:
         free = [run for run in self.runs.values() if run.worker is None and run.due_at is not None]
         waiting = sorted((run.due_at or 0, run.new.run_id) for run in free if run.new.lane == lane)
         due = [self.runs[run_id] for at, run_id in waiting if at <= self.now and run_id not in passing_over]
-        chosen = [run for run in due if run.crashes > 1][: min(suspects, limit)]
-        chosen += [run for run in due if run.crashes < 2][: limit - len(chosen)]
+        chosen = [run for run in due if run.crashes == 2][: min(suspects, limit)]
+        if suspects and not chosen:
+            chosen = sorted((run for run in due if run.crashes > 2), key=lambda run: run.crashes)[:1]
+        healthy = [run for run in due if run.crashes < 2]
+        at_once = [run for run in healthy if (run.due_at or 0) <= 0]
+        timers = [run for run in healthy if (run.due_at or 0) > 0]
+        both = [run for pair in zip_longest(at_once, timers) for run in pair if run is not None]
+        chosen += both[: limit - len(chosen)]
         for run in chosen:
             run.worker, run.token = worker, run.token + 1
             run.status = "running" if run.status == "pending" else run.status
@@ -91,6 +108,7 @@ class Model:
     def commit(self, worker: str, advances: list[Advance]) -> list[str]:
         """A verdict on each; those that are ok are applied, own changes before the mail between them."""
         verdicts = [self._verdict(worker, one) for one in advances]
+        self.turns += 1
         sound = [one for one, verdict in zip(advances, verdicts, strict=True) if verdict == "ok"]
         for one in sound:
             run = self.runs[one.run_id]
@@ -98,14 +116,15 @@ class Model:
             run.position, run.crashes = one.position, 0 if one.rows else run.crashes
             run.wake_at, run.awaiting, run.parked_at = one.wake_at, one.awaiting, one.parked_at
             if not one.lean:
-                run.status, run.due_at, run.worker = one.status, one.due_at, None if one.release else worker
+                run.status, run.worker = one.status, None if one.release else worker
+                run.due_at = self.at_once() if one.due_at == AT_ONCE else one.due_at
             for n in one.consumed:
                 run.unread.pop(n, None)
             for new in one.spawned:
-                self.runs[new.run_id] = Run(new, self.now, None)
+                self.runs[new.run_id] = Run(new, self.at_once(), None)
         for one in sound:
             if one.post is not None:
-                self.runs[one.post.parent_id].post(one.post.parent_node, one.post.value, self.now)
+                self.runs[one.post.parent_id].post(one.post.parent_node, one.post.value, self.at_once())
         return verdicts
 
     def _verdict(self, worker: str, one: Advance) -> str:
@@ -135,7 +154,8 @@ class Model:
         if wakes:
             run.status = "running" if run.status == "suspended" else run.status
             run.awaiting = run.wake_at = None
-            run.due_at = self.now if run.worker is None else run.due_at
+            self.turns += 1
+            run.due_at = self.at_once() if run.worker is None else run.due_at
         return True, run.status, wakes and run.worker is None
 
     def cancel(self, run_id: str) -> set[str]:
@@ -149,7 +169,8 @@ class Model:
             run.status, run.due_at, run.wake_at, run.awaiting, run.parked_at = "canceled", None, None, None, None
         root = self.runs[run_id].new
         if run_id in canceled and root.parent_id is not None:
-            self.runs[root.parent_id].post(root.parent_node or "", None, self.now)
+            self.turns += 1
+            self.runs[root.parent_id].post(root.parent_node or "", None, self.at_once())
         return canceled
 
     def leave(self, worker: str, *, silent_for: int | None = None, crashed: bool = False) -> int | None:
@@ -159,15 +180,17 @@ class Model:
             return None
         del self.workers[worker]
         held = [run for run in self.runs.values() if run.worker == worker]
+        self.turns += 1
         for run in held:
-            run.free(self.now, crashed=crashed)
+            run.free(self.at_once(), crashed=crashed)
         return len(held)
 
     def give_back(self, worker: str, run_id: str, token: int, delay: int) -> None:
         """The worker lets go of a run that it holds under that token."""
         run = self.runs[run_id]
         if (run.worker, run.token) == (worker, token):
-            run.free(self.now + delay)
+            self.turns += 1
+            run.free(self.now + delay if delay else self.at_once())
 
     def beat(self, worker: str) -> dict[str, int] | None:
         """The runs that the worker holds; None when it was buried."""

@@ -165,9 +165,9 @@ class FaultyStore:
 
         return passed_on
 
-    async def claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int) -> Claimed:
+    async def claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int, **room: Any) -> Claimed:
         """Passes on."""
-        return await self.call("claim", lambda: self._claim(worker_id, lanes, limit, suspects), writes=False)
+        return await self.call("claim", lambda: self._claim(worker_id, lanes, limit, suspects, **room), writes=False)
 
     async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
         """Passes on."""
@@ -220,8 +220,8 @@ class FaultyStore:
         """Passes on."""
         return await self.call("bury", lambda: self._bury(worker_id, silent_for))
 
-    async def _claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int) -> Claimed:
-        claimed = await self._store.claim(worker_id, lanes, limit, suspects)
+    async def _claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int, **room: Any) -> Claimed:
+        claimed = await self._store.claim(worker_id, lanes, limit, suspects, **room)
         self._all.writes += bool(claimed.leases)  # a claim of nothing changes nothing, and nobody looks again for it
         return claimed
 

@@ -34,10 +34,11 @@ from stepwell.engine.failures import failure_of
 from stepwell.engine.restore import restored
 from stepwell.engine.slots import ClosedError
 from stepwell.engine.stay import Stay
+from stepwell.engine.suspects import SUSPECT_FROM
 from stepwell.engine.telling import Telling
 from stepwell.engine.toolbox import Toolbox
 from stepwell.errors import JournalError
-from stepwell.store.protocol import Advance, History, Lease, NewRun, Post, Verdict, Wanted
+from stepwell.store.protocol import AT_ONCE, Advance, History, Lease, NewRun, Post, Verdict, Wanted
 
 if TYPE_CHECKING:
     from stepwell.engine.clock import StoreClock
@@ -71,7 +72,7 @@ class Drive:
         self._has_failures = False
         self.is_committing = False
         """Whether a commit is on its way, whose verdict will tell if the run was lost."""
-        self.is_suspect = lease.crashes > 1
+        self.is_suspect = lease.crashes >= SUSPECT_FROM
         """Whether workers died of it, more than one, and nothing was journaled since."""
         self.is_stopped = False
         """Whether its worker cancelled it; a cancel without this mark is other code's."""
@@ -82,6 +83,11 @@ class Drive:
     def run_id(self) -> str:
         """The run it drives."""
         return self._lease.run_id
+
+    @property
+    def crashes(self) -> int:
+        """How many workers had died of it when it was claimed, with nothing journaled in between."""
+        return self._lease.crashes
 
     @property
     def token(self) -> int:
@@ -288,7 +294,7 @@ class Drive:
         while verdict == "mail":
             advance = self._advance()
             advance.release = True
-            advance.due_at = self._now() + delay
+            advance.due_at = self._now() + delay if delay else AT_ONCE
             parked = state.parked
             name = None
             if parked is not None:

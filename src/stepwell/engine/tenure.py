@@ -17,6 +17,7 @@ from stepwell.engine.committer import Committer
 from stepwell.engine.lease import Heartbeat
 from stepwell.engine.observer import LeaseLost, RunsClaimed
 from stepwell.engine.outage import persevere
+from stepwell.engine.suspects import Suspects, SuspectsRoom
 from stepwell.errors import JournalError, StoreUnavailableError
 from stepwell.store.background import begin
 from stepwell.store.protocol import Offer, Wanted
@@ -78,6 +79,7 @@ class Tenure:
         self._needed: dict[tuple[int, bool], Needed | None] = {}
         self._background: asyncio.Task[None] | None = None
         self._is_over = False
+        self._suspects = Suspects(settings.max_crashes)
         self._served: list[int] = []
         self.heartbeat: Heartbeat | None = None
         self._fit_since = runtime.monotonic()
@@ -88,9 +90,9 @@ class Tenure:
         return len(self._held)
 
     @property
-    def suspects_room(self) -> int:
-        """How many runs that crashed workers it may take: one at a time, so that a poison step fails alone."""
-        return 0 if any(drive.is_suspect for drive, _ in self._held.values()) else 1
+    def suspects_room(self) -> SuspectsRoom:
+        """How many runs that crashed workers it may take, so that a poison step fails alone."""
+        return self._suspects.room(drive.crashes for drive, _ in self._held.values() if drive.is_suspect)
 
     @property
     def fit_since(self) -> float:
@@ -273,7 +275,8 @@ class Tenure:
             self._events.due()
 
     def acquitted(self) -> None:
-        """The next suspect may come."""
+        """More suspects may come."""
+        self._suspects.acquit()
         self._on_room()
 
     def raised(self, error: BaseException) -> None:

@@ -83,6 +83,7 @@ class Worker:
         self._stage = Stage.NEW
         self._stopping = False
         self._full = False
+        self._timers_first = False
         self._turn = 0
         self._tenure: Tenure
         self._loops: list[asyncio.Task[None]] = []
@@ -250,7 +251,7 @@ class Worker:
                 continue
             if not claimed.alive:
                 self._renew(tenure)
-            self._full = tenure.others_wait = len(claimed.leases) == room
+            self._full = tenure.others_wait = claimed.cut or len(claimed.leases) == room
             if not self._full:
                 pause = _LONGEST_WAIT if claimed.next_due_in is None else claimed.next_due_in / 1_000_000
                 if not claimed.leases or claimed.next_due_in != 0:
@@ -272,7 +273,11 @@ class Worker:
         await self._tenure.serve(lanes)
         self._turn = (self._turn + 1) % max(len(lanes), 1)
         rotated = lanes[self._turn :] + lanes[: self._turn]
-        return await self._store.claim(self._tenure.worker_id, rotated, room, self._tenure.suspects_room)
+        self._timers_first = not self._timers_first
+        suspects, worst = self._tenure.suspects_room
+        return await self._store.claim(
+            self._tenure.worker_id, rotated, room, suspects, worst=worst, timers_first=self._timers_first
+        )
 
     async def _judge_on(self) -> None:
         often = min(_JUDGE_EVERY, self._settings.lease_seconds / 4)

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from stepwell.core.model import JournalRow, Mail, MessageName, Status
     from stepwell.core.needed import Needed
     from stepwell.errors import Failure
+    from stepwell.store.reading import Reader
 
+AT_ONCE = 0
+"""As `Advance.due_at`: the run is due whatever any clock says, behind those that are so already."""
+CLAIM_BYTES = 4 * 2**20
+"""A claim gives runs until their inputs would be more than this together; one run at least."""
 Verdict: TypeAlias = Literal["ok", "done", "lost", "mail", "busy"]
 """*ok* applied; *done* had been applied before; *lost* the worker owns it no more; *mail*: the message whose absence it
 rests on may be there; *busy* try again."""
@@ -90,6 +95,8 @@ class Claimed(NamedTuple):
     now: int
     next_due_in: int | None
     alive: bool = True
+    cut: bool = False
+    """Whether more was due than the bytes of one claim."""
 
 
 class Wanted(NamedTuple):
@@ -273,37 +280,6 @@ class Filter(NamedTuple):
     before: str | None
 
 
-class Reader(Protocol):
-    """What the edges read; every method sees one moment of the store."""
-
-    async def snapshot(self, run_id: str) -> Snapshot | None:
-        """The run with its journal and children."""
-
-    async def journal(self, run_id: str) -> list[JournalRow] | None:
-        """The run's journal in order; None when there is no such run."""
-
-    async def page(self, wanted: Filter) -> Page:
-        """Runs, newest first, without inputs."""
-
-    async def situation(self, run_ids: Sequence[str]) -> Situation:
-        """What tells why these runs do not move; those that are not stored are left out."""
-
-    async def ended(self, run_ids: Sequence[str]) -> Mapping[str, Status | None]:
-        """Those of the runs that have ended, with their status; None for one that is not stored."""
-
-    async def outline(self, lane: int) -> bytes | None:
-        """The outline of the workflow whose runs wait in this lane."""
-
-    async def lane(self, run_id: str) -> int | None:
-        """The lane of a run; None when there is no such run."""
-
-    async def leased(self, worker_id: str) -> Mapping[str, int]:
-        """The runs leased to a worker, with their tokens."""
-
-    async def changed(self) -> bool:
-        """Whether another process may have written since the last call; cheap, and true when in doubt."""
-
-
 class Heart(Protocol):
     """A worker's own connection for its beat, used by one thread."""
 
@@ -353,8 +329,23 @@ class Store(Protocol):
     async def start(self, runs: Sequence[NewRun]) -> list[Started]:
         """Writes runs and makes them due, all or none; of a known key gives the first run; or UnknownLaneError."""
 
-    async def claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int) -> Claimed:
-        """Leases up to `limit` due runs of these lanes, oldest first, of which `suspects` may have crashed twice."""
+    async def claim(
+        self,
+        worker_id: str,
+        lanes: Sequence[int],
+        limit: int,
+        suspects: int,
+        *,
+        worst: bool = True,
+        timers_first: bool = False,
+        most_bytes: int = CLAIM_BYTES,
+    ) -> Claimed:
+        """Leases up to `limit` due runs of these lanes, one at least, and more while their inputs are within the bytes.
+
+        What is due at once, and timers that are over, are each taken in their order, half of the room for each; an odd
+        one, and the first of all, is as `timers_first` says. `suspects` runs may have crashed two workers; one that
+        crashed more may come as the only suspect of the claim, and only if the `worst` may come at all.
+        """
 
     async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
         """The past of claimed runs; mail is counted before the mailbox is read."""

@@ -54,7 +54,8 @@ unknown AS MATERIALIZED (
 made AS (
     INSERT INTO stepwell.runs (id, lane, workflow, key, status, position, token, seq, mail, crashes, due_at, wake_at,
         parent_id, parent_node, created_at, updated_at)
-    SELECT n.id, n.lane, n.workflow, n.key, 'pending', 0, 0, 0, 0, 0, clock.now + n.delay,
+    SELECT n.id, n.lane, n.workflow, n.key, 'pending', 0, 0, 0, 0, 0,
+        CASE WHEN n.delay > 0 THEN clock.now + n.delay ELSE {turn} END,
         CASE WHEN n.delay > 0 THEN clock.now + n.delay END, n.parent_id, n.parent_node, clock.now, clock.now
     FROM clock, unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::bigint[], $6::uuid[], $7::text[])
         WITH ORDINALITY AS n (id, lane, workflow, key, delay, parent_id, parent_node, at)
@@ -70,32 +71,83 @@ written AS (
 SELECT lanes FROM unknown
 
 -- name: claim
--- Leases the oldest due runs of these lanes, suspects apart; always a row: whether the worker lives, the instant, and
--- when nothing was due, the next timer. Rows that others hold are passed over, to be looked for again in 50 ms, and what
--- the runs wait for stays.
+-- Leases due runs of these lanes, suspects apart: what is due at once and timers that are over, half of the room for
+-- each, and more of the one where there are not enough of the other; up to the bytes, one at least. Always a row: whether
+-- the worker lives, the instant, whether the bytes ended it, and when nothing was due, the next timer. Rows that others
+-- hold are passed over, to be looked for again in 50 ms, and what the runs wait for stays.
 WITH clock AS MATERIALIZED (SELECT {now} AS now),
 mine AS MATERIALIZED (SELECT id FROM stepwell.workers WHERE id = $1 FOR KEY SHARE),
 suspects AS MATERIALIZED (
     SELECT due.id
     FROM mine, unnest($2::integer[]) WITH ORDINALITY AS wanted (lane, turn), LATERAL (
         SELECT r.id FROM stepwell.runs AS r
-        WHERE r.lane = wanted.lane AND r.worker IS NULL AND r.due_at IS NOT NULL
-            AND r.due_at <= (SELECT now FROM clock) AND r.crashes >= 2
+        WHERE r.lane = wanted.lane AND r.worker IS NULL AND r.due_at IS NOT NULL AND r.crashes >= 2 AND r.crashes = 2
+            AND r.due_at <= (SELECT now FROM clock)
         ORDER BY r.due_at, r.id LIMIT $4::integer FOR NO KEY UPDATE SKIP LOCKED
     ) AS due
     LIMIT $4::integer
 ),
-others AS MATERIALIZED (
+worst AS MATERIALIZED (
     SELECT due.id
     FROM mine, unnest($2::integer[]) WITH ORDINALITY AS wanted (lane, turn), LATERAL (
         SELECT r.id FROM stepwell.runs AS r
-        WHERE r.lane = wanted.lane AND r.worker IS NULL AND r.due_at IS NOT NULL
-            AND r.due_at <= (SELECT now FROM clock) AND r.crashes < 2
-        ORDER BY r.due_at, r.id LIMIT $3::integer - (SELECT count(*) FROM suspects) FOR NO KEY UPDATE SKIP LOCKED
+        WHERE r.lane = wanted.lane AND r.worker IS NULL AND r.due_at IS NOT NULL AND r.crashes >= 2 AND r.crashes > 2
+            AND r.due_at <= (SELECT now FROM clock)
+        ORDER BY r.crashes, r.due_at, r.id
+        LIMIT (SELECT CASE WHEN $5::boolean AND $4::integer > 0 AND count(*) = 0 THEN 1 ELSE 0 END FROM suspects)
+        FOR NO KEY UPDATE SKIP LOCKED
     ) AS due
-    LIMIT $3::integer - (SELECT count(*) FROM suspects)
+    LIMIT (SELECT CASE WHEN $5::boolean AND $4::integer > 0 AND count(*) = 0 THEN 1 ELSE 0 END FROM suspects)
 ),
-chosen AS MATERIALIZED (SELECT id FROM suspects UNION ALL SELECT id FROM others),
+room AS MATERIALIZED (
+    SELECT $3::integer - (SELECT count(*) FROM suspects) - (SELECT count(*) FROM worst) AS n
+),
+timers AS MATERIALIZED (
+    SELECT due.id
+    FROM mine, unnest($2::integer[]) WITH ORDINALITY AS wanted (lane, turn), LATERAL (
+        SELECT r.id FROM stepwell.runs AS r
+        WHERE r.lane = wanted.lane AND r.worker IS NULL AND r.due_at IS NOT NULL AND r.crashes < 2
+            AND r.due_at > 0 AND r.due_at <= (SELECT now FROM clock)
+        ORDER BY r.due_at, r.id LIMIT (SELECT (n + $6::boolean::integer) / 2 FROM room) FOR NO KEY UPDATE SKIP LOCKED
+    ) AS due
+    LIMIT (SELECT (n + $6::boolean::integer) / 2 FROM room)
+),
+at_once AS MATERIALIZED (
+    SELECT due.id
+    FROM mine, unnest($2::integer[]) WITH ORDINALITY AS wanted (lane, turn), LATERAL (
+        SELECT r.id FROM stepwell.runs AS r
+        WHERE r.lane = wanted.lane AND r.worker IS NULL AND r.due_at IS NOT NULL AND r.crashes < 2
+            AND r.due_at <= 0
+        ORDER BY r.due_at, r.id LIMIT (SELECT n - (SELECT count(*) FROM timers) FROM room) FOR NO KEY UPDATE SKIP LOCKED
+    ) AS due
+    LIMIT (SELECT n - (SELECT count(*) FROM timers) FROM room)
+),
+more_timers AS MATERIALIZED (
+    SELECT due.id
+    FROM mine, unnest($2::integer[]) WITH ORDINALITY AS wanted (lane, turn), LATERAL (
+        SELECT r.id FROM stepwell.runs AS r
+        WHERE r.lane = wanted.lane AND r.worker IS NULL AND r.due_at IS NOT NULL AND r.crashes < 2
+            AND r.due_at > 0 AND r.due_at <= (SELECT now FROM clock) AND r.id <> ALL(ARRAY(SELECT id FROM timers))
+        ORDER BY r.due_at, r.id
+        LIMIT (SELECT n - (SELECT count(*) FROM timers) - (SELECT count(*) FROM at_once) FROM room)
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) AS due
+    LIMIT (SELECT n - (SELECT count(*) FROM timers) - (SELECT count(*) FROM at_once) FROM room)
+),
+found AS MATERIALIZED (
+    SELECT id, 0 AS kind, 0::bigint AS place FROM suspects
+    UNION ALL SELECT id, 0, 0 FROM worst
+    UNION ALL SELECT id, CASE WHEN $6::boolean THEN 1 ELSE 3 END, row_number() OVER () FROM timers
+    UNION ALL SELECT id, 2, row_number() OVER () FROM at_once
+    UNION ALL SELECT id, 3, row_number() OVER () + (SELECT count(*) FROM timers) FROM more_timers
+),
+sized AS MATERIALIZED (
+    SELECT f.id, row_number() OVER w AS place, sum(coalesce((
+        SELECT octet_length(i.value) FROM stepwell.inputs AS i WHERE i.run_id = f.id
+    ), 0)) OVER w AS bytes
+    FROM found AS f WINDOW w AS (ORDER BY f.place, f.kind, f.id ROWS UNBOUNDED PRECEDING)
+),
+chosen AS MATERIALIZED (SELECT id FROM sized WHERE place = 1 OR bytes <= $7::bigint),
 leased AS (
     UPDATE stepwell.runs AS r
     SET worker = $1, token = least(r.token, 2147483646) + 1, updated_at = (SELECT now FROM clock),
@@ -106,19 +158,21 @@ leased AS (
 ),
 answer AS MATERIALIZED (
     SELECT EXISTS (SELECT 1 FROM mine) AS alive, clock.now,
+        (SELECT count(*) FROM found) > (SELECT count(*) FROM chosen) AS cut,
         CASE WHEN NOT EXISTS (SELECT 1 FROM chosen) THEN (
             SELECT min(next.due_at) FROM unnest($2::integer[]) AS wanted (lane), LATERAL (
                 SELECT CASE WHEN r.due_at > (SELECT now FROM clock) THEN r.due_at
                     ELSE (SELECT now FROM clock) + 50000 END AS due_at
                 FROM stepwell.runs AS r
                 WHERE r.lane = wanted.lane AND r.worker IS NULL AND r.due_at IS NOT NULL
-                    AND (r.due_at > (SELECT now FROM clock) OR r.crashes < 2 OR $4::integer > 0)
+                    AND (r.due_at > (SELECT now FROM clock) OR r.crashes < 2
+                        OR $4::integer > 0 AND (r.crashes = 2 OR $5::boolean))
                 ORDER BY r.due_at LIMIT 1
             ) AS next
         ) END AS next_due
     FROM clock
 )
-SELECT a.alive, a.now, a.next_due, l.id::text, l.token, l.seq, l.mail, l.crashes, l.lane, l.position, l.status,
+SELECT a.alive, a.now, a.next_due, a.cut, l.id::text, l.token, l.seq, l.mail, l.crashes, l.lane, l.position, l.status,
     l.wake_at, l.awaiting, l.parked_at, l.parent_id::text, l.parent_node,
     (SELECT i.value FROM stepwell.inputs AS i WHERE i.run_id = l.id) AS value
 FROM answer AS a LEFT JOIN leased AS l ON true
@@ -213,6 +267,7 @@ SELECT verdict FROM judged ORDER BY at
 -- refused when the last message that the row counts is not in the snapshot. Messages of a run are numbered under its
 -- row's lock: where the last one is seen, all are.
 WITH clock AS MATERIALIZED (SELECT {now} AS now),
+behind AS MATERIALIZED (SELECT {turn} AS turn),
 b AS MATERIALIZED (
     SELECT * FROM unnest($2::uuid[], $3::integer[], $4::integer[], $5::integer[], $6::integer[], $7::integer[],
         $8::text[], $9::boolean[], $10::bigint[], $11::bigint[], $12::text[], $13::bigint[], $14::boolean[],
@@ -262,7 +317,8 @@ merged AS MATERIALIZED (
         coalesce(own.position, l.position) AS position, coalesce(own.ended, false) AS ended,
         CASE WHEN own.id IS NULL THEN l.status ELSE own.status END AS status,
         CASE WHEN own.id IS NULL THEN l.worker WHEN NOT own.release THEN $1 END AS worker,
-        CASE WHEN own.id IS NULL THEN l.due_at ELSE own.due_at END AS due_at,
+        CASE WHEN own.id IS NULL THEN l.due_at WHEN own.due_at <= 0 THEN (SELECT turn FROM behind)
+            ELSE own.due_at END AS due_at,
         CASE WHEN own.id IS NULL THEN l.wake_at ELSE own.wake_at END AS wake_at,
         CASE WHEN own.id IS NULL THEN l.awaiting ELSE own.awaiting END AS awaiting,
         CASE WHEN own.id IS NULL THEN l.parked_at ELSE own.parked_at END AS parked_at
@@ -278,7 +334,7 @@ changed AS (
     UPDATE stepwell.runs AS r
     SET seq = r.seq + v.n, mail = r.mail + v.letters, position = v.position, worker = v.worker, wake_at = v.wake_at,
         status = CASE WHEN v.wakes THEN 'running' ELSE v.status END,
-        due_at = CASE WHEN v.wakes THEN clock.now ELSE v.due_at END,
+        due_at = CASE WHEN v.wakes THEN (SELECT turn FROM behind) ELSE v.due_at END,
         awaiting = v.awaiting, parked_at = v.parked_at, updated_at = clock.now,
         finished_at = CASE WHEN v.ended THEN clock.now ELSE v.finished_before END,
         crashes = CASE WHEN v.n > 0 THEN 0 ELSE r.crashes END
@@ -314,7 +370,8 @@ spawned AS MATERIALIZED (
 born AS (
     INSERT INTO stepwell.runs (id, lane, workflow, status, position, token, seq, mail, crashes, due_at, wake_at,
         parent_id, parent_node, created_at, updated_at)
-    SELECT s.id, s.lane, s.workflow, 'pending', 0, 0, 0, 0, 0, clock.now + s.delay,
+    SELECT s.id, s.lane, s.workflow, 'pending', 0, 0, 0, 0, 0,
+        CASE WHEN s.delay > 0 THEN clock.now + s.delay ELSE (SELECT turn FROM behind) END,
         CASE WHEN s.delay > 0 THEN clock.now + s.delay END, s.parent_id, s.parent_node, clock.now, clock.now
     FROM spawned AS s, clock
     ON CONFLICT (id) DO NOTHING
@@ -328,7 +385,7 @@ SELECT verdict FROM judged ORDER BY at
 -- The end of a child reaches its parent, unless that has ended; it is due if it is parked for a child.
 UPDATE stepwell.runs
 SET mail = least(mail, 2147483646) + 1, updated_at = {now},
-    due_at = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN {now} ELSE due_at END,
+    due_at = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN {turn} ELSE due_at END,
     status = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN 'running' ELSE status END
 WHERE id = $1 AND status NOT IN ('completed', 'failed', 'canceled')
 RETURNING mail
@@ -360,7 +417,7 @@ written AS (
 counted AS (
     UPDATE stepwell.runs AS r
     SET mail = least(r.mail, 2147483646) + 1, updated_at = clock.now,
-        due_at = CASE WHEN a.wakes AND r.worker IS NULL THEN clock.now ELSE r.due_at END,
+        due_at = CASE WHEN a.wakes AND r.worker IS NULL THEN {turn} ELSE r.due_at END,
         status = CASE WHEN a.wakes AND r.status = 'suspended' THEN 'running' ELSE r.status END,
         awaiting = CASE WHEN a.wakes THEN NULL ELSE r.awaiting END,
         wake_at = CASE WHEN a.wakes THEN NULL ELSE r.wake_at END
@@ -433,7 +490,7 @@ DELETE FROM stepwell.workers WHERE id = $1 RETURNING 1
 
 -- name: free
 -- Gives back the runs of a worker that left; one that another transaction holds is found by whoever looks next.
-UPDATE stepwell.runs SET worker = NULL, token = least(token, 2147483646) + 1, due_at = clock.now, updated_at = clock.now
+UPDATE stepwell.runs SET worker = NULL, token = least(token, 2147483646) + 1, due_at = {turn}, updated_at = clock.now
 FROM (SELECT {now} AS now) AS clock
 WHERE id = ANY(ARRAY(SELECT id FROM stepwell.runs WHERE worker = $1 FOR NO KEY UPDATE SKIP LOCKED))
 RETURNING 1
@@ -441,7 +498,8 @@ RETURNING 1
 -- name: give_back
 -- Gives back some runs of a worker, each only under the token it is leased with.
 UPDATE stepwell.runs AS r
-SET worker = NULL, token = least(r.token, 2147483646) + 1, due_at = clock.now + $4::bigint, updated_at = clock.now
+SET worker = NULL, token = least(r.token, 2147483646) + 1, updated_at = clock.now,
+    due_at = CASE WHEN $4::bigint > 0 THEN clock.now + $4::bigint ELSE {turn} END
 FROM (SELECT {now} AS now) AS clock
 WHERE r.id IN (
     SELECT held.id
@@ -462,7 +520,7 @@ held AS MATERIALIZED (
 ),
 freed AS (
     UPDATE stepwell.runs
-    SET worker = NULL, token = least(token, 2147483646) + 1, due_at = clock.now, updated_at = clock.now,
+    SET worker = NULL, token = least(token, 2147483646) + 1, due_at = {turn}, updated_at = clock.now,
         crashes = least(crashes, 2147483646) + 1
     FROM (SELECT {now} AS now) AS clock
     WHERE id = ANY(ARRAY(SELECT id FROM held))
@@ -472,7 +530,7 @@ SELECT EXISTS (SELECT 1 FROM gone), (SELECT count(*) FROM freed)
 
 -- name: sweep_orphans
 -- Frees runs whose worker is not registered.
-UPDATE stepwell.runs SET worker = NULL, token = least(token, 2147483646) + 1, due_at = clock.now, updated_at = clock.now
+UPDATE stepwell.runs SET worker = NULL, token = least(token, 2147483646) + 1, due_at = {turn}, updated_at = clock.now
 FROM (SELECT {now} AS now) AS clock
 WHERE id = ANY(ARRAY(
     SELECT id FROM stepwell.runs AS r
@@ -483,7 +541,7 @@ RETURNING 1
 
 -- name: sweep_stranded
 -- Wakes runs that wait for nothing that can still come.
-UPDATE stepwell.runs SET due_at = clock.now, updated_at = clock.now
+UPDATE stepwell.runs SET due_at = {turn}, updated_at = clock.now
 FROM (SELECT {now} AS now) AS clock
 WHERE id = ANY(ARRAY(
     SELECT id FROM stepwell.runs AS r

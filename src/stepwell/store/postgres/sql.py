@@ -13,13 +13,17 @@ if TYPE_CHECKING:
 
 NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 """The store's instant, in microseconds since 1970; `now()` would stand still while a statement waits for a lock."""
+TURN = "(SELECT nextval('stepwell.turns') - 4611686018427387904)"
+"""The instant of what is due at once: a number below zero, in the order of statements, so that no clock decides."""
 _QUERIES = queries_of(Path(__file__).parent)
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def queries(schema: str, now: str) -> dict[str, str]:
     """The queries over the tables of a schema, with that expression for the instant."""
-    return {name: in_schema(sql.replace("{now}", now), schema) for name, sql in _QUERIES.items()}
+    return {
+        name: in_schema(sql.replace("{now}", now).replace("{turn}", TURN), schema) for name, sql in _QUERIES.items()
+    }
 
 
 def in_schema(sql: str, schema: str) -> str:

@@ -21,6 +21,7 @@ from stepwell.store.postgres.opening import Connection, Opener
 from stepwell.store.postgres.reader import PostgresReader
 from stepwell.store.postgres.sql import NOW, columns, is_id, queries
 from stepwell.store.protocol import (
+    CLAIM_BYTES,
     NO_OFFER,
     Advance,
     Claimed,
@@ -138,14 +139,24 @@ class PostgresStore:
         self._bell.ring()
         return started
 
-    async def claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int) -> Claimed:
-        """Leases up to `limit` due runs of these lanes, oldest first."""
-        asked = (worker_id, lanes, limit, min(suspects, limit))
+    async def claim(
+        self,
+        worker_id: str,
+        lanes: Sequence[int],
+        limit: int,
+        suspects: int,
+        *,
+        worst: bool = True,
+        timers_first: bool = False,
+        most_bytes: int = CLAIM_BYTES,
+    ) -> Claimed:
+        """Leases up to `limit` due runs of these lanes, as many as their inputs' bytes allow."""
+        asked = (worker_id, lanes, limit, min(suspects, limit), worst, timers_first, most_bytes)
         found = await self._connections.fetch(self._q["claim"], *asked)
         alive, now, next_due = found[0]["alive"], found[0]["now"], found[0]["next_due"]
-        leases = [_lease(*facts) for _, _, _, *facts in found if facts[0] is not None]
+        leases = [_lease(*facts) for _, _, _, _, *facts in found if facts[0] is not None]
         if leases:
-            return Claimed(leases, now, 0)
+            return Claimed(leases, now, 0, cut=found[0]["cut"])
         return Claimed([], now, None if next_due is None else next_due - now, alive)
 
     async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:

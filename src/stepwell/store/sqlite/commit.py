@@ -10,7 +10,8 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from stepwell.store.codec import encode_failure
-from stepwell.store.sqlite.sql import Q, bulk
+from stepwell.store.protocol import AT_ONCE
+from stepwell.store.sqlite.sql import Q, bulk, next_turn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,8 +74,9 @@ def _apply(connection: sqlite3.Connection, now: int, worker_id: str, advances: S
     lean = [advance for advance in advances if advance.lean]
     other = [advance for advance in advances if not advance.lean]
     changed = bulk(connection, "extend", [_lean(one) for one in lean], before=(now,), after=(worker_id,))
+    turn = next_turn(connection) if other else AT_ONCE
     changed += bulk(
-        connection, "change", [_full(one, worker_id, now) for one in other], before=(now,), after=(worker_id,)
+        connection, "change", [_full(one, worker_id, now, turn) for one in other], before=(now,), after=(worker_id,)
     )
     if changed != len(advances):
         raise MismatchError
@@ -87,10 +89,10 @@ def _apply(connection: sqlite3.Connection, now: int, worker_id: str, advances: S
             connection.execute(Q["take_mail"], (advance.ref, n))
     children = [child for advance in other for child in advance.spawned]
     if children:
-        add_runs(connection, now, children)
+        add_runs(connection, now, children, turn)
     for advance in other:
         if advance.post is not None:
-            post(connection, now, advance.post)
+            post(connection, now, advance.post, turn)
 
 
 def _lean(advance: Advance) -> tuple[object, ...]:
@@ -104,7 +106,7 @@ def _stored(row: JournalRow) -> tuple[object, ...]:
     return row._replace(error=encoded)
 
 
-def _full(advance: Advance, worker_id: str, now: int) -> tuple[object, ...]:
+def _full(advance: Advance, worker_id: str, now: int, turn: int) -> tuple[object, ...]:
     return (
         advance.ref,
         advance.token,
@@ -114,7 +116,7 @@ def _full(advance: Advance, worker_id: str, now: int) -> tuple[object, ...]:
         advance.position,
         advance.status,
         None if advance.release else worker_id,
-        advance.due_at,
+        turn if advance.due_at is not None and advance.due_at <= AT_ONCE else advance.due_at,
         advance.wake_at,
         advance.awaiting,
         advance.parked_at,
@@ -123,8 +125,8 @@ def _full(advance: Advance, worker_id: str, now: int) -> tuple[object, ...]:
     )
 
 
-def add_runs(connection: sqlite3.Connection, now: int, runs: Sequence[NewRun]) -> None:
-    """Writes new runs, due after their delay."""
+def add_runs(connection: sqlite3.Connection, now: int, runs: Sequence[NewRun], turn: int) -> None:
+    """Writes new runs, due at once or after their delay."""
     ref = connection.execute(Q["next_ref"]).fetchone()[0]
     if ref + len(runs) > _LARGEST_REF:
         raise sqlite3.DatabaseError(f"malformed: a row has a run's number that is too large, {ref - 1}")
@@ -135,8 +137,8 @@ def add_runs(connection: sqlite3.Connection, now: int, runs: Sequence[NewRun]) -
             run.lane,
             run.workflow,
             run.key,
-            now + run.delay,
-            now + run.delay if run.delay else None,
+            now + run.delay if run.delay > 0 else turn,
+            now + run.delay if run.delay > 0 else None,
             run.parent_id,
             run.parent_node,
             now,
@@ -152,9 +154,9 @@ def add_runs(connection: sqlite3.Connection, now: int, runs: Sequence[NewRun]) -
             bulk(connection, "add_inputs", [(ref + at, run.value)])
 
 
-def post(connection: sqlite3.Connection, now: int, letter: Post) -> None:
+def post(connection: sqlite3.Connection, now: int, letter: Post, turn: int) -> None:
     """Puts the end of a child into its parent's mailbox."""
-    found = connection.execute(Q["post"], {"now": now, "parent_id": letter.parent_id}).fetchone()
+    found = connection.execute(Q["post"], {"now": now, "turn": turn, "parent_id": letter.parent_id}).fetchone()
     if found is not None:
         error = None if letter.error is None else encode_failure(letter.error)
         row = {"ref": found[0], "n": found[1], "kind": "child", "name": letter.parent_node, "key": None}

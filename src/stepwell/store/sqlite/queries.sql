@@ -61,13 +61,31 @@ SELECT column1, column2 FROM (VALUES {(?, ?)}) WHERE column1 IS NOT NULL
 -- Whether the worker is registered, and so alive.
 SELECT 1 FROM stepwell_workers WHERE id = ?
 
+-- name: next_turn
+-- The turn of what is made due at once now, behind all that are.
+UPDATE stepwell_turns SET last = last + 1 RETURNING last
+
 -- name: find_due
--- The oldest due runs of a lane, as a JSON array; suspects apart.
+-- The first due runs of a lane, as a JSON array, in a range of turns or of instants; suspects apart.
 SELECT json_group_array(ref) FROM (
     SELECT ref FROM stepwell_runs
-    WHERE lane = :lane AND worker IS NULL AND due_at IS NOT NULL AND due_at <= :now AND (crashes >= 2) = :suspect
+    WHERE lane = :lane AND worker IS NULL AND due_at IS NOT NULL AND due_at > :after AND due_at <= :until
+        AND crashes < 2
     ORDER BY due_at, ref LIMIT :limit
 )
+
+-- name: find_suspects
+-- The first due runs of a lane that crashed so many workers, as a JSON array; those that crashed the fewest first.
+SELECT json_group_array(ref) FROM (
+    SELECT ref FROM stepwell_runs
+    WHERE lane = :lane AND worker IS NULL AND due_at IS NOT NULL AND crashes >= 2 AND crashes >= :least
+        AND crashes <= :most AND due_at <= :now
+    ORDER BY crashes, due_at, ref LIMIT :limit
+)
+
+-- name: input_sizes
+-- The bytes of runs' inputs, as a JSON object by their numbers; no input is read for it.
+SELECT json_group_object(ref, length(value)) FROM stepwell_inputs WHERE ref IN (SELECT value FROM json_each(?))
 
 -- name: lease
 -- Gives runs to a worker; what they wait for stays, until a commit changes it.
@@ -174,7 +192,7 @@ UPDATE stepwell_mailbox SET taken = 1, value = NULL, error = NULL WHERE ref = ? 
 -- The end of a child reaches its parent, unless that has ended; it is due if it is parked for a child.
 UPDATE stepwell_runs
 SET mail = min(mail, 1 << 62) + 1, updated_at = :now,
-    due_at = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN :now ELSE due_at END,
+    due_at = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN :turn ELSE due_at END,
     status = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN 'running' ELSE status END
 WHERE id = :parent_id AND status NOT IN ('completed', 'failed', 'canceled')
 RETURNING ref, mail
@@ -197,7 +215,7 @@ SELECT 1 FROM stepwell_mailbox WHERE ref = ? AND key = ?
 -- Counts a signal's letter; a run that waits for it is due, and waits no more.
 UPDATE stepwell_runs
 SET mail = min(mail, 1 << 62) + 1, updated_at = :now,
-    due_at = CASE WHEN :wakes AND worker IS NULL THEN :now ELSE due_at END,
+    due_at = CASE WHEN :wakes AND worker IS NULL THEN :turn ELSE due_at END,
     status = CASE WHEN :wakes AND status = 'suspended' THEN 'running' ELSE status END,
     awaiting = CASE WHEN :wakes THEN NULL ELSE awaiting END,
     wake_at = CASE WHEN :wakes THEN NULL ELSE wake_at END
@@ -255,29 +273,31 @@ DELETE FROM stepwell_workers WHERE id = :id AND beat_at < :silent_since
 
 -- name: free
 -- Gives back the runs of a worker that left.
-UPDATE stepwell_runs SET worker = NULL, token = min(token, 1 << 62) + 1, due_at = :now, updated_at = :now
+UPDATE stepwell_runs SET worker = NULL, token = min(token, 1 << 62) + 1, due_at = :turn, updated_at = :now
 WHERE worker = :worker
 
 -- name: give_back
 -- Gives back some runs of a worker.
-UPDATE stepwell_runs SET worker = NULL, token = min(token, 1 << 62) + 1, due_at = :now + :delay, updated_at = :now
+UPDATE stepwell_runs
+SET worker = NULL, token = min(token, 1 << 62) + 1,
+    due_at = CASE WHEN :delay > 0 THEN :now + :delay ELSE :turn END, updated_at = :now
 WHERE worker = :worker AND token = (SELECT value FROM json_each(:tokens) AS given WHERE given.key = stepwell_runs.id)
 
 -- name: free_crashed
 -- Gives back the runs of a worker that died during them.
 UPDATE stepwell_runs
 SET worker = NULL, token = min(token, 1 << 62) + 1,
-    due_at = :now, updated_at = :now, crashes = min(crashes, 1 << 62) + 1
+    due_at = :turn, updated_at = :now, crashes = min(crashes, 1 << 62) + 1
 WHERE worker = :worker
 
 -- name: sweep_orphans
 -- Frees runs whose worker is not registered.
-UPDATE stepwell_runs SET worker = NULL, token = min(token, 1 << 62) + 1, due_at = :now, updated_at = :now
+UPDATE stepwell_runs SET worker = NULL, token = min(token, 1 << 62) + 1, due_at = :turn, updated_at = :now
 WHERE worker IS NOT NULL AND worker NOT IN (SELECT id FROM stepwell_workers)
 
 -- name: sweep_stranded
 -- Wakes runs that wait for nothing that can still come.
-UPDATE stepwell_runs SET due_at = :now, updated_at = :now
+UPDATE stepwell_runs SET due_at = :turn, updated_at = :now
 WHERE status IN ('pending', 'running', 'suspended', 'compensating') AND worker IS NULL AND due_at IS NULL
     AND (awaiting IS NULL OR EXISTS (
         SELECT 1 FROM stepwell_mailbox AS m

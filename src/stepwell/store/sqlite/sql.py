@@ -51,6 +51,12 @@ def bulk(
     return changed
 
 
+def next_turn(connection: sqlite3.Connection) -> int:
+    """The turn of what is made due at once by this transaction, as `due_at`."""
+    turn: int = connection.execute(Q["next_turn"]).fetchone()[0]
+    return turn
+
+
 def as_json(value: object) -> str:
     """A list or an object as the parameter that a query reads by `json_each`."""
     return msgspec.json.encode(value).decode()

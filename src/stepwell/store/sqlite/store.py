@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from stepwell.core.model import ENDED, MessageName, Status
 from stepwell.errors import Failure, StoreUnavailableError
 from stepwell.store.protocol import (
+    CLAIM_BYTES,
     NO_OFFER,
     Advance,
     Claimed,
@@ -28,7 +29,7 @@ from stepwell.store.protocol import (
     WorkerRow,
 )
 from stepwell.store.refusals import UnknownLaneError
-from stepwell.store.sqlite.claim import claim_due
+from stepwell.store.sqlite.claim import Room, claim_due
 from stepwell.store.sqlite.commit import MismatchError, add_runs, commit_judging, commit_trusting, post
 from stepwell.store.sqlite.connection import PRIVATE, connect, location_of
 from stepwell.store.sqlite.heart import FileHeart, MemoryHeart
@@ -43,7 +44,7 @@ from stepwell.store.sqlite.schema import (
     statements,
     wrong_version,
 )
-from stepwell.store.sqlite.sql import Q, as_json, from_json
+from stepwell.store.sqlite.sql import Q, as_json, from_json, next_turn
 from stepwell.store.sqlite.turns import Clock, InCaller, InThread, OpenedLate, Turns, in_thread
 
 if TYPE_CHECKING:
@@ -169,16 +170,27 @@ class SqliteStore:
                     new.append(run)
                     answer = Started(run.run_id, "pending" if answer is None else answer.status)
                 answers.append(answer)
-            add_runs(connection, self._clock.wall(), new)
+            add_runs(connection, self._clock.wall(), new, next_turn(connection))
             return answers
 
         return await self._writer.run(write)
 
-    async def claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int) -> Claimed:
-        """Leases up to `limit` due runs of these lanes, oldest first."""
+    async def claim(
+        self,
+        worker_id: str,
+        lanes: Sequence[int],
+        limit: int,
+        suspects: int,
+        *,
+        worst: bool = True,
+        timers_first: bool = False,
+        most_bytes: int = CLAIM_BYTES,
+    ) -> Claimed:
+        """Leases up to `limit` due runs of these lanes, as many as their inputs' bytes allow."""
+        room = Room(limit, suspects, worst, timers_first, most_bytes)
 
         def write(connection: sqlite3.Connection) -> Claimed:
-            return claim_due(connection, self._clock.wall(), worker_id, lanes, limit=limit, suspects=suspects)
+            return claim_due(connection, self._clock.wall(), worker_id, lanes, room)
 
         return await self._writer.run(write)
 
@@ -229,7 +241,8 @@ class SqliteStore:
                 "error": None,
             }
             connection.execute(Q["add_mail"], {**letter, "key": key})
-            connection.execute(Q["ring"], {"ref": ref, "now": self._clock.wall(), "wakes": wakes})
+            turn = next_turn(connection) if wakes else None
+            connection.execute(Q["ring"], {"ref": ref, "now": self._clock.wall(), "turn": turn, "wakes": wakes})
             status = "running" if wakes and status == "suspended" else status
             return Delivered(accepted=True, status=status, woken=wakes and worker is None, lane=lane)
 
@@ -248,7 +261,7 @@ class SqliteStore:
             parent_id, parent_node = family
             if run_id in ids and parent_id is not None:
                 error = Failure(parent_node, "ChildCanceled", f"run {run_id} was canceled")
-                post(connection, now, Post(parent_id, parent_node, None, error))
+                post(connection, now, Post(parent_id, parent_node, None, error), next_turn(connection))
             return ids
 
         return await self._writer.run(write)
@@ -279,7 +292,7 @@ class SqliteStore:
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(Q["dismiss"], (worker_id,))
-            connection.execute(Q["free"], {"worker": worker_id, "now": self._clock.wall()})
+            connection.execute(Q["free"], {"worker": worker_id, **self._now_and_turn(connection)})
 
         await self._writer.run(write)
         lock = self._locks.pop(worker_id, None)
@@ -290,7 +303,7 @@ class SqliteStore:
         """Frees runs leased to the worker under these tokens that it does not drive; due after `delay`, no blame."""
         named = {"worker": worker_id, "tokens": as_json(dict(tokens)), "delay": delay}
         await self._writer.run(
-            lambda connection: connection.execute(Q["give_back"], {**named, "now": self._clock.wall()})
+            lambda connection: connection.execute(Q["give_back"], {**named, **self._now_and_turn(connection)})
         )
 
     async def workers(self) -> list[WorkerRow]:
@@ -320,7 +333,11 @@ class SqliteStore:
             else:
                 since = {"id": worker_id, "silent_since": now - silent_for}
                 gone = connection.execute(Q["dismiss_silent"], since).rowcount
-            return connection.execute(Q["free_crashed"], {"worker": worker_id, "now": now}).rowcount if gone else None
+            if not gone:
+                return None
+            return connection.execute(
+                Q["free_crashed"], {"worker": worker_id, **self._now_and_turn(connection)}
+            ).rowcount
 
         freed = await self._writer.run(write)
         if freed is not None and self._location.path is not None and worker_id not in self._locks:
@@ -331,10 +348,13 @@ class SqliteStore:
         """Makes due every run that should move but that nothing would move; how many."""
 
         def write(connection: sqlite3.Connection) -> int:
-            now = {"now": self._clock.wall()}
+            now = self._now_and_turn(connection)
             return sum(connection.execute(Q[name], now).rowcount for name in ("sweep_orphans", "sweep_stranded"))
 
         return await self._writer.run(write)
+
+    def _now_and_turn(self, connection: sqlite3.Connection) -> dict[str, int]:
+        return {"now": self._clock.wall(), "turn": next_turn(connection)}
 
     def _is_dead(self, worker_id: str, process: str) -> bool:
         if self._location.path is None or process == self._clock.process:

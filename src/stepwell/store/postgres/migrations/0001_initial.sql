@@ -44,13 +44,16 @@ ALTER TABLE stepwell.runs ALTER COLUMN status SET (n_distinct = -0.5), ALTER COL
 
 CREATE UNIQUE INDEX runs_key ON stepwell.runs (key, workflow) WHERE key IS NOT NULL;
 CREATE INDEX runs_due ON stepwell.runs (lane, due_at, id) WHERE worker IS NULL AND due_at IS NOT NULL;
-CREATE INDEX runs_suspect ON stepwell.runs (lane, due_at, id)
+CREATE INDEX runs_suspect ON stepwell.runs (lane, crashes, due_at, id)
     WHERE worker IS NULL AND due_at IS NOT NULL AND crashes >= 2;
 CREATE INDEX runs_worker ON stepwell.runs (worker) WHERE worker IS NOT NULL;
 CREATE INDEX runs_parent ON stepwell.runs (parent_id, id) WHERE parent_id IS NOT NULL;
 CREATE INDEX runs_status ON stepwell.runs (status, id);
 CREATE INDEX runs_workflow ON stepwell.runs (workflow, id);
 CREATE INDEX runs_workflow_status ON stepwell.runs (workflow, status, id);
+
+-- What is due at once has a turn instead of an instant, counted from below zero on: no clock decides whether it is due.
+CREATE SEQUENCE stepwell.turns;
 
 CREATE TABLE stepwell.inputs (
     run_id uuid PRIMARY KEY,

@@ -43,11 +43,21 @@ CREATE TABLE stepwell_runs (
 CREATE UNIQUE INDEX stepwell_runs_id ON stepwell_runs (id);
 CREATE UNIQUE INDEX stepwell_runs_key ON stepwell_runs (key, workflow) WHERE key IS NOT NULL;
 CREATE INDEX stepwell_runs_due ON stepwell_runs (lane, due_at) WHERE worker IS NULL AND due_at IS NOT NULL;
+CREATE INDEX stepwell_runs_suspect ON stepwell_runs (lane, crashes, due_at)
+    WHERE worker IS NULL AND due_at IS NOT NULL AND crashes >= 2;
 CREATE INDEX stepwell_runs_worker ON stepwell_runs (worker) WHERE worker IS NOT NULL;
 CREATE INDEX stepwell_runs_parent ON stepwell_runs (parent_id, id) WHERE parent_id IS NOT NULL;
 CREATE INDEX stepwell_runs_status ON stepwell_runs (status, id);
 CREATE INDEX stepwell_runs_workflow ON stepwell_runs (workflow, id);
 CREATE INDEX stepwell_runs_workflow_status ON stepwell_runs (workflow, status, id);
+
+-- What is due at once has a turn instead of an instant: a number below zero, in the order of writing, so that no clock
+-- decides whether it is due. What waits for an instant has that instant.
+CREATE TABLE stepwell_turns (
+    last INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO stepwell_turns (last) VALUES (-4611686018427387904);
 
 CREATE TABLE stepwell_inputs (
     ref INTEGER PRIMARY KEY,

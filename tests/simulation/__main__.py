@@ -14,9 +14,10 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING
 
 from tests.simulation.batch import Batch, play_batch
-from tests.simulation.reach import missing, table
+from tests.simulation.reach import missing, missing_of_wide, table
 from tests.simulation.regressions import command, line_of
 from tests.simulation.shrink import failings, shrunk
+from tests.simulation.wide import FIRST
 from tests.simulation.world import play
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ def _many(given: argparse.Namespace) -> int:
     )
     for seed in list(whole.failed)[:1] if not given.as_it_is else []:
         _one(seed, (), traced=False, shrinks=True)
-    lacking = missing(whole.reached) if given.reach else []
+    lacking = []
+    if given.reach:
+        lacking = missing_of_wide(whole.reached) if given.seed >= FIRST else missing(whole.reached)
     if lacking:
         _print("not reached:", *lacking)
     return 1 if whole.failed or lacking else 0

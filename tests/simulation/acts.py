@@ -13,6 +13,8 @@ FAILS_FOR_GOOD = 0.02
 UNDO_EXHAUSTS = 0.05
 SKIPS = 0.3
 NO_BRANCH = 0.02
+GIVES_UP = 0.1
+_TOLD_APART = {"token", "pad"}
 _REMEMBERED = 100_000
 
 
@@ -67,6 +69,11 @@ def last_turn(number: int, design: str, node: str, turns: int) -> int:
     return random.Random(f"{number} {design} {node} turns").randint(1, turns + 1)
 
 
+def gives_up(number: int, design: str, place: str) -> bool:
+    """Whether a step that may give up does so at once."""
+    return random.Random(f"{number} {design} {place} gives up").random() < GIVES_UP
+
+
 def child_number(number: int, node: str) -> int:
     """The number of a child whose node maps its input."""
     return random.Random(f"{number} {node} child").randrange(1_000_000)
@@ -78,7 +85,7 @@ def place_of(name: str, iteration: int | None = None, entries: int = 0) -> str:
 
 
 def without_tokens(value: Any) -> Any:
-    """The value without the tokens that tell one call from another, at any depth."""
+    """The value without the tokens that tell one call from another, and without what pads it, at any depth."""
     if isinstance(value, dict):
-        return {name: without_tokens(part) for name, part in value.items() if name != "token"}
+        return {name: without_tokens(part) for name, part in value.items() if name not in _TOLD_APART}
     return [without_tokens(part) for part in value] if isinstance(value, list) else value

@@ -132,7 +132,7 @@ class RunCheck:
             self._say("I4", f"is {status} at {run.current_node}, waits for {run.awaiting_signal}, until {run.wake_at}")
         elif status != course.end:
             self._say("end", f"is {status}, expected {course.end}; error {run.error}; {self._brief(course)}")
-        elif status == "completed" and without_tokens(run.results) != course.results:
+        elif status == "completed" and without_tokens(run.results) != without_tokens(course.results):
             self._say("end", f"results {run.results}, expected {course.results}")
         elif status == "failed":
             first = next((entry for entry in self._forward if entry.status == "failed"), None)
@@ -180,7 +180,7 @@ class RunCheck:
             failure = None if entry.error is None else entry.error.type
             if (entry.status, failure) != (one.status, one.failure):
                 self._say("outcome", f"{key_of(entry)} {entry.status} {failure}, expected {one.status} {one.failure}")
-            elif entry.status == "completed" and without_tokens(entry.result) != one.value:
+            elif entry.status == "completed" and without_tokens(entry.result) != without_tokens(one.value):
                 self._say("outcome", f"{key_of(entry)} gave {entry.result}, expected {one.value}")
             elif entry.attempt != one.last_attempt and failure not in STRUCK:
                 self._say("attempt", f"{key_of(entry)} at attempt {entry.attempt}, expected {one.last_attempt}")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stepwell import RunStatus, StoreUnavailableError
+from stepwell import RunNotFoundError, RunStatus, StoreUnavailableError
 from tests.simulation.designs import StepSpec
 from tests.simulation.story import Letter, Story
+from tests.simulation.wide import pad_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -50,6 +52,21 @@ class Manner:
     """The share of waits that it floods, until they are over, with signals of a name that no node waits for."""
     by_status: bool = True
     """Whether it asks for live runs alone, which costs more calls where there are few runs."""
+    start_many: int = field(default=1, repr=False)
+    """How many roots one call starts."""
+    delays: float = field(default=0.0, repr=False)
+    """The share of starts with a delay."""
+    shared_keys: int = field(default=1, repr=False)
+    """How many starts have the same key."""
+    second_cancels: bool = field(default=False, repr=False)
+    """Whether each cancel comes twice at once, and again later."""
+    sizes: int = field(default=0, repr=False)
+    """The most bytes by which what it sends is padded."""
+
+    @property
+    def starts_otherwise(self) -> bool:
+        """Whether it starts many at once, some later, or some under one key."""
+        return self.start_many > 1 or self.delays > 0 or self.shared_keys > 1
 
 
 @dataclass(slots=True)
@@ -58,6 +75,10 @@ class Done:
 
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+
+
+class _DeletedError(Exception):
+    """The run was deleted by hand."""
 
 
 class Client:
@@ -77,6 +98,7 @@ class Client:
         self._turns = defaultdict[str, asyncio.Lock](asyncio.Lock)
         self._planned: set[tuple[str, str]] = set()
         self._seen: set[str] = set()
+        self._undelayed: set[str] = set()
         self._aside: set[asyncio.Task[None]] = set()
         self._flooded: set[tuple[str, str]] = set()
         self._floods = random.Random(f"floods {manner.floods}")
@@ -94,14 +116,16 @@ class Client:
                 break
             roots = sum(run.parent_run_id is None for run in live)
             while inputs and roots < self._manner.most_live:
-                await self._start(*inputs.pop())
-                roots += 1
+                some = [inputs.pop() for _ in range(min(self._manner.start_many, len(inputs)))]
+                await (self._start_some(some) if self._manner.starts_otherwise else self._start(*some[0]))
+                roots += len(some)
             for run in live:
                 if run.run_id not in self._seen:
                     self._seen.add(run.run_id)
                     if self._chance.random() < self._manner.cancels:
                         self._later(self._cancel_later(self._chance.uniform(0, self._manner.lives_for), run))
-                await self._attend(run)
+                with contextlib.suppress(_DeletedError):
+                    await self._attend(run)
             await asyncio.sleep(pause)
             pause = min(pause * self._manner.tires, 10 * self._manner.looks_every)
         for one in list(self._aside):
@@ -129,10 +153,37 @@ class Client:
         first, second = await asyncio.gather(
             *(self._surely(lambda: self._app.start(workflow, given, key=key)) for _ in range(2))
         )
-        if first.run_id != second.run_id:
+        if first.run_id != second.run_id and not {first.run_id, second.run_id} & self._story.deleted:
             self.done.faults.append(f"I10: {key} is two runs, {first.run_id} and {second.run_id}")
         self.roots.append(first.run_id)
         self.done.counts["runs started twice by one key"] += 1
+
+    async def _start_some(self, some: list[tuple[str, dict[str, Any]]]) -> None:
+        """Starts these runs of one workflow by one call, twice, as a client does whose answer was lost."""
+        manner, workflow = self._manner, some[0][0]
+        inputs = [given for _, given in some]
+        keys = [f"root {given['number'] // manner.shared_keys}" for given in inputs]
+        delay = self._chance.uniform(0, 0.5) if self._chance.random() < manner.delays else None
+        asked = asyncio.get_running_loop().time()
+        first, second = [
+            await self._surely(lambda: self._app.start_many(workflow, inputs, keys=keys, delay=delay)) for _ in range(2)
+        ]
+        again = dict(zip(keys, second, strict=True))
+        for key, one in zip(keys, first, strict=True):
+            if one.run_id != again[key].run_id and not {one.run_id, again[key].run_id} & self._story.deleted:
+                self.done.faults.append(f"I10: {key} is two runs, {one.run_id} and {again[key].run_id}")
+            if delay is None or one.run_id in self._undelayed:
+                self._story.not_before.pop(one.run_id, None)
+                self._undelayed.add(one.run_id)
+            else:
+                earliest = asked + delay
+                known = self._story.not_before.setdefault(one.run_id, earliest)
+                self._story.not_before[one.run_id] = min(known, earliest)
+        self.roots += [one.run_id for one in first]
+        counts = self.done.counts
+        counts["delayed starts"] += 0 if delay is None else len(some)
+        counts["starts of many at once"] += len(some) > 1
+        counts["starts under another's key"] += len(some) - len(set(keys))
 
     async def _attend(self, run: RunSnapshot) -> None:
         """Send what the run waits for, or perhaps something that it does not wait for yet."""
@@ -191,7 +242,7 @@ class Client:
         return self._chance.uniform(-AROUND_A_DEADLINE, AROUND_A_DEADLINE)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        late = asyncio.get_running_loop().create_task(work)
+        late = asyncio.get_running_loop().create_task(_unless_deleted(work))
         self._aside.add(late)
         late.add_done_callback(self._aside.discard)
 
@@ -207,7 +258,11 @@ class Client:
         """Send one letter, letters to one run one after the other; now and then the same one twice."""
         async with self._turns[run_id]:
             self._made += 1
-            payload, key = {"letter": self._made}, f"letter {self._made}"
+            payload: dict[str, Any] = {"letter": self._made}
+            key = f"letter {self._made}"
+            pad = pad_of(self._manner.sizes, self._made, "letter")
+            if pad:
+                payload["pad"] = pad
             send = self._app.resume if only_if_awaited else self._app.signal
             answer = await self._surely(lambda: send(run_id, name, payload, key=key))
             what = "resume" if only_if_awaited else "signal"
@@ -230,6 +285,9 @@ class Client:
         async with self._turns[run.run_id]:
             self._story.cancel_asked.add(run.run_id)
             await self._surely(lambda: self._app.cancel(run.run_id))
+            if self._manner.second_cancels:
+                await asyncio.gather(*(self._surely(lambda: self._app.cancel(run.run_id)) for _ in range(2)))
+                self.done.counts["second cancels"] += 1
         after = await self._surely(lambda: self._app.status(run.run_id))
         if after.status in LIVE:
             self.done.faults.append(f"I9: {run.run_id} is {after.status} after it was canceled")
@@ -256,6 +314,15 @@ class Client:
             except StoreUnavailableError:
                 self.done.counts["calls made again"] += 1
                 await asyncio.sleep(AWAY_SECONDS)
+            except RunNotFoundError as error:
+                if error.run_id in self._story.deleted:
+                    raise _DeletedError from None
+                raise
+
+
+async def _unless_deleted(work: Coroutine[Any, Any, None]) -> None:
+    with contextlib.suppress(_DeletedError):
+        await work
 
 
 def _is_letter(value: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 LEVELS = ("root", "middle", "leaf")
@@ -29,6 +29,8 @@ class StepSpec:
     conditional: bool
     retries: int
     stalls: bool
+    gives_up: bool = field(default=False, repr=False)
+    """Whether there are exceptions after which it is not tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,23 +128,27 @@ def designs_from(
     plain_stalls: bool = False,
     kinds: tuple[str, ...] = KINDS,
     fewest: int | None = None,
+    levels: tuple[str, ...] = LEVELS,
+    nested: bool = False,
 ) -> dict[str, Design]:
     """Workflows by name, `per_level` on each level; `unit` is what they wait, in seconds, give or take.
 
     Each has `fewest` nodes or more; small ones may have one alone, and no child. With `plain_stalls` plain handlers
-    stall too.
+    stall too. With `nested` each but the last has a child.
     """
     chance = random.Random(f"designs {seed}")
     least = (1 if small else 3) if fewest is None else fewest
-    names = {level: [f"{level}-{at}" for at in range(per_level)] for level in LEVELS}
+    names = {level: [f"{level}-{at}" for at in range(per_level)] for level in levels}
     designs: dict[str, Design] = {}
-    for below, level in zip((*LEVELS[1:], None), LEVELS, strict=True):
+    for below, level in zip((*levels[1:], None), levels, strict=True):
         able = [kind for kind in kinds if below is not None or kind != "child"]
         for at, name in enumerate(names[level]):
             chosen = chance.sample(able, chance.randint(min(least, most), min(most, len(able))))
             if below is not None and at == 0 and not small:  # the first of each level has a child, and a step
                 chosen = [*dict.fromkeys([*chosen[:-2], "child", "step"])]
                 chance.shuffle(chosen)
+            if nested and below is not None and "child" not in chosen:
+                chosen.append("child")
             if not small:
                 chosen += chance.choices(able, k=chance.randint(0, 1))
             children = names[below] if below is not None else []

@@ -14,6 +14,7 @@ from stepwell import StoreUnavailableError
 from stepwell.store.sqlite.connection import in_transaction
 from stepwell.store.sqlite.sql import Q
 from tests.simulation.loop import pause
+from tests.simulation.wide import BATCH, LARGE_BYTES, LOADS_SLOWLY
 
 if TYPE_CHECKING:
     import random
@@ -47,6 +48,8 @@ class Weather:
     stormy: bool = True
     slowness: float = 0.002
     slow_for: float = 1.5
+    full_until: float = 0.0
+    """Until when the disk under the store is full, by the loop's clock."""
     drawn: Counter[str] = field(default_factory=Counter)
     met: Counter[str] = field(default_factory=Counter)
 
@@ -65,6 +68,12 @@ class Weather:
         """Whether this fault happens now."""
         rate = self.rates.get(fault, 0.0)
         return self.stormy and rate > 0 and self.chance.random() < rate and self.counts(fault, where)
+
+    def refuse_if_full(self, url: str) -> None:
+        """Raises StoreUnavailableError while nothing more can be written."""
+        if self.full_until > asyncio.get_running_loop().time():
+            self.met["full disk, refused"] += 1
+            raise StoreUnavailableError(url, "the disk under it is full")
 
     def counts(self, fault: str, where: str = "") -> bool:
         """Counts a fault that was drawn; whether it happens."""
@@ -120,6 +129,8 @@ class FaultyStore:
         weather, process = self._weather, self._process
         if process is not None and not process.alive:
             await asyncio.sleep(0)
+        if verb not in _READS:
+            weather.refuse_if_full(self.url)
         fault = weather.at_a_call(verb)
         delay = 3 * weather.slowness * (weather.chance.random() - 1 / 3)
         if fault == "slow":
@@ -172,6 +183,9 @@ class FaultyStore:
     async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
         """Passes on."""
         try:
+            if self._weather.slow_for == LOADS_SLOWLY and self._weather.strikes("slow"):
+                self._weather.met["slow load"] += 1
+                await pause(LOADS_SLOWLY * (0.5 + self._weather.chance.random()))
             return await self.call("load", lambda: self._store.load(wanted), writes=False)
         except BrokenDriverError:
             self._all.broken |= {one.lease.run_id for one in wanted}
@@ -182,7 +196,9 @@ class FaultyStore:
         weather = self._weather
         kept = [_kept(one) for one in advances]
         self._perhaps_refuse(kept)
-        busy = [weather.strikes("busy") for _ in advances]
+        busy = [
+            weather.strikes("busy") or (one.post is not None and weather.strikes("busy parent")) for one in advances
+        ]
         free = [one for one, is_busy in zip(kept, busy, strict=True) if not is_busy]
         if weather.strikes("repeats"):
             late = asyncio.get_running_loop().create_task(
@@ -194,7 +210,13 @@ class FaultyStore:
         told: list[Verdict] = ["busy" if is_busy else next(verdicts) for is_busy in busy]
         self._all.decided.update(f"verdict {verdict}" for verdict in told)
         self._all.decided.update(f"decision {decision}" for one in advances for decision in _decisions(one))
+        self._note_sizes(kept)
         return told
+
+    def _note_sizes(self, advances: Sequence[Advance]) -> None:
+        reached = self._all.decided
+        reached["fault batch of many"] += len(advances) >= BATCH
+        reached["fault large value"] += any(len(row.value or b"") > LARGE_BYTES for one in advances for row in one.rows)
 
     def _perhaps_refuse(self, advances: Sequence[Advance]) -> None:
         """Cannot keep one of the rows, an outcome's."""
@@ -222,6 +244,7 @@ class FaultyStore:
 
     async def _claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int, **room: Any) -> Claimed:
         claimed = await self._store.claim(worker_id, lanes, limit, suspects, **room)
+        self._all.decided["fault full claim"] += len(claimed.leases) == limit > 1
         self._all.writes += bool(claimed.leases)  # a claim of nothing changes nothing, and nobody looks again for it
         return claimed
 
@@ -308,6 +331,7 @@ class FaultyHeart:
         weather, connection = self._all.weather, self._all.connection
         if weather.strikes("away", "beat"):
             raise StoreUnavailableError("sqlite://", "it is away")
+        weather.refuse_if_full("sqlite://")
         now = self._all.store._clock.wall()
 
         def beat() -> dict[str, int] | None:

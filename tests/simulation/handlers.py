@@ -12,6 +12,7 @@ from tests.simulation.acts import (
     asked_in_vain,
     branch_of,
     child_number,
+    gives_up,
     holds,
     last_turn,
     place_of,
@@ -28,6 +29,7 @@ from tests.simulation.designs import (
     Unit,
     WaitSpec,
 )
+from tests.simulation.wide import pad_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
 STALL_SECONDS = 3600.0
 RETRIED = (Exception, asyncio.CancelledError)
 """A cancel of its own is no Exception, and would fail its node at once."""
+
+
+class GivenUpError(Exception):
+    """What some steps are not tried again after."""
 
 
 class Probe(Protocol):
@@ -54,12 +60,16 @@ class Probe(Protocol):
 
 
 class Builder:
-    """Builds workflows from designs; `unit` is the designs' own, in seconds, and `stall` holds a plain handler up."""
+    """Builds workflows from designs.
 
-    def __init__(self, probe: Probe, unit: float, stall: Callable[[], None] | None = None) -> None:
+    `unit` is the designs' own, in seconds, `stall` holds a plain handler up, `sizes` are the most bytes of padding.
+    """
+
+    def __init__(self, probe: Probe, unit: float, stall: Callable[[], None] | None = None, sizes: int = 0) -> None:
         self._probe = probe
         self._unit = unit
         self._stall = stall
+        self._sizes = sizes
 
     def workflow(self, design: Design) -> Workflow:
         """The workflow of one design."""
@@ -71,7 +81,7 @@ class Builder:
     def _add(self, flow: Workflow, design: Design, spec: Spec) -> None:
         when = self._condition(design, spec.name) if spec.conditional else None
         match spec:
-            case StepSpec(name, unit, _, _, retries, stalls):
+            case StepSpec(name, unit, _, _, retries, stalls, may_give_up):
                 handler = self._handler(design, spec, unit)
                 timeout = 2 * self._unit if stalls else None
                 undo = self._compensator(design, unit.name, waits=not stalls) if unit.compensated else None
@@ -85,6 +95,7 @@ class Builder:
                     retry_backoff=backoff,
                     retry_on=RETRIED,
                     timeout=timeout,
+                    give_up_on=GivenUpError if may_give_up else (),
                 )
             case ParallelSpec(name, units, _, retries):
                 branches = {unit.name: self._branch(design, spec, unit) for unit in units}
@@ -152,15 +163,17 @@ class Builder:
 
         def end(ctx: Context, token: str, act: Act, attempt: int, entries: int) -> Any:
             probe.ends(ctx, "do", token)
+            _give_up(ctx, design, spec)
             _fail(act, attempt, self._unit)
             if act.end == "unstorable":
                 return {"set": {1, 2}}
             if isinstance(spec, StepSpec) and entries < spec.suspends:
-                snapshot = {"entry": entries + 1, "token": token}
+                snapshot = {"entry": entries + 1, "token": token, **self._pad(ctx, design)}
                 if entries % 2:
                     return {**snapshot, "status": "suspended", "state": "as a mapping"}
                 return Suspended(snapshot)
             told = {"at": unit.name, "number": ctx.input["number"], "saw": sorted(ctx.results), "token": token}
+            told |= self._pad(ctx, design)
             return {**told, "resumed": ctx.resume_data} if entries else told
 
         async def handler(ctx: Context) -> Any:
@@ -196,6 +209,7 @@ class Builder:
             if act.end == "unstorable" and ctx.attempt > act.fails:
                 return {"set": {1, 2}}
             told = {"turn": turn, "given": value, "saw": sorted(ctx.results), "token": token}
+            told |= self._pad(ctx, design)
             told["stops"] = turn >= last_turn(number, design.name, spec.name, spec.turns)
             return {**told, "spoiled": True} if spoils and ctx.attempt <= act.fails else told
 
@@ -212,6 +226,10 @@ class Builder:
             return end(value, ctx, token)
 
         return plain if spec.unit.plain else handler
+
+    def _pad(self, ctx: Context, design: Design) -> dict[str, str]:
+        pad = pad_of(self._sizes, ctx.input["number"], f"{design.name} {ctx.step} {ctx.iteration}")
+        return {"pad": pad} if pad else {}
 
     def _compensator(
         self, design: Design, name: str, *, waits: bool = True, cancels: bool = True
@@ -284,6 +302,12 @@ def _shares(spec: Spec) -> bool:
 def _vain(number: int, design: Design, spec: Spec, what: str) -> int:
     when = asked_in_vain(number, design.name, f"{spec.name} when") if spec.conditional else 0
     return when + asked_in_vain(number, design.name, f"{spec.name} {what}")
+
+
+def _give_up(ctx: Context, design: Design, spec: Spec) -> None:
+    """Raises what the step is not tried again after, where its run's number says so."""
+    if isinstance(spec, StepSpec) and spec.gives_up and gives_up(ctx.input["number"], design.name, spec.name):
+        raise GivenUpError("no further attempt would help")
 
 
 def _fail(act: Act, attempt: int, unit: float) -> None:

@@ -11,6 +11,7 @@ from tests.simulation.acts import (
     asked_in_vain,
     branch_of,
     child_number,
+    gives_up,
     holds,
     last_turn,
     place_of,
@@ -205,6 +206,9 @@ class _Node:
         key: Key = (spec.name, "step", None)
         retrying, resumed = 0, None
         for entries in range(spec.suspends + 1):
+            if spec.gives_up and gives_up(self._number, self._design.name, spec.name):
+                given_up = Expected(key, "failed", "GivenUpError", retrying=in_vain, last_attempt=in_vain + 1)
+                return self._add(given_up)
             act = act_of(self._number, self._design.name, place_of(spec.name, None, entries), stalls=spec.stalls)
             one = self._tried(key, act, spec.retries, in_vain if entries == 0 else 0)
             one.retrying += retrying

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.simulation.client import Manner
-from tests.simulation.designs import KINDS, Design, StepSpec, designs_from
+from tests.simulation.designs import KINDS, LEVELS, Design, StepSpec, designs_from
+from tests.simulation.wide import NARROW, Wide, wide_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,6 +50,8 @@ COMPENSATORS = "~"
 UNDONE_IN_VAIN = 0.5
 """The share of histories with such inputs, of those without another poison where a run may be given up for crashes."""
 CANCELS, EARLY, FLOODS = "cancels", "early letters", "floods"
+BUSY_PARENT, FULL_DISK, DELETED = "busy parent", "full disk", "deleted run"
+"""Faults and events of the second generation alone."""
 NEVER = 1_000_000
 HURRIES = ("entering is cancelled", "stop is cancelled")
 """What befalls a worker that comes or goes; how often, no plan says."""
@@ -96,6 +99,8 @@ class Plan:
     locks_tell: bool
     """Whether the store knows at once that a process is gone."""
     manner: Manner
+    wide: Wide = NARROW
+    """What the second generation has besides."""
 
     @property
     def elements(self) -> list[str]:
@@ -104,7 +109,8 @@ class Plan:
         roots = [f"root:{at}" for at in range(len(self.inputs))] if len(self.inputs) > 1 else []
         nodes = [f"node:{design.name}/{spec.name}" for design in self.designs.values() for spec in design.specs]
         workers = ["workers"] if self.workers > 1 else []
-        return [one for one in (*kinds, *workers, *roots, *nodes) if one not in self.without]
+        wide = self.wide.elements
+        return [one for one in (*wide, *kinds, *workers, *roots, *nodes) if one not in self.without]
 
 
 def plan_of(seed: int, without: Iterable[str] = ()) -> Plan:
@@ -118,6 +124,9 @@ def plan_of(seed: int, without: Iterable[str] = ()) -> Plan:
     kinds = THEMES[theme].kinds if theme else KINDS
     fewest = 3 if theme == "deaths at deadlines" else None
     most = max(most, fewest or 0)
+    wide = wide_of(seed)
+    if wide.crowd:
+        most = min(most, 2)
     designs = designs_from(
         seed,
         unit=unit,
@@ -127,9 +136,14 @@ def plan_of(seed: int, without: Iterable[str] = ()) -> Plan:
         plain_stalls=True,
         kinds=kinds,
         fewest=fewest,
+        levels=LEVELS if not wide.deep else ("root", *(f"level{at}" for at in range(1, wide.deep)), "leaf"),
+        nested=wide.deep > 0,
     )
+    if wide.gives_up:
+        designs = {name: _giving_up(design) for name, design in designs.items()}
     number = chance.randrange(1000)
     runs = chance.randint(3, 5) if long else chance.choice((1, 1, 1, 2))
+    runs = wide.crowd or runs
     inputs: list[tuple[str, dict[str, Any]]] = [("root-0", {"number": number + at}) for at in range(runs)]
     poisoned = chance.random() < 0.15
     steps = [spec.name for spec in designs["root-0"].specs if isinstance(spec, StepSpec) and not spec.suspends]
@@ -148,13 +162,24 @@ def plan_of(seed: int, without: Iterable[str] = ()) -> Plan:
     manner = Manner(
         looks_every=chance.uniform(0.05, 0.2),
         lives_for=chance.uniform(0.1, 1.0),
-        most_live=6,
+        most_live=max(6, wide.crowd),
         cancels=chance.choice((0.0, 0.0, 0.1, 0.5)),
         early=chance.choice((0.0, 0.1, 0.3)),
         tires=1.1,
         by_status=False,
         floods=random.Random(f"floods {seed}").choice((0.0, 0.0, 0.0, 0.0, 0.5)),
+        start_many=wide.start_many,
+        delays=wide.delays,
+        shared_keys=wide.shared_keys,
+        second_cancels=wide.second_cancels,
+        sizes=wide.sizes,
     )
+    if wide.busy_parents:
+        rates = {**rates, BUSY_PARENT: wide.busy_parents}
+    if wide.full_disk:
+        events = {**events, FULL_DISK: 1.0}
+    if wide.deleted_rows:
+        events = {**events, DELETED: 1.0}
     plan = Plan(
         seed=seed,
         without=out,
@@ -173,14 +198,23 @@ def plan_of(seed: int, without: Iterable[str] = ()) -> Plan:
         turns=turns,
         locks_tell=chance.random() < 0.7,
         manner=manner,
+        wide=wide,
     )
     return _reduced(plan) if out else plan
+
+
+def _giving_up(design: Design) -> Design:
+    """The design with exceptions at which its usual steps give up."""
+    usual = (isinstance(spec, StepSpec) and not spec.suspends and not spec.stalls for spec in design.specs)
+    given = zip(design.specs, usual, strict=True)
+    specs = (replace(spec, gives_up=True) if isinstance(spec, StepSpec) and fits else spec for spec, fits in given)
+    return replace(design, specs=tuple(specs))
 
 
 def _reduced(plan: Plan) -> Plan:
     """The plan without what was taken out, but for what is counted while it is played."""
     out = plan.without
-    manner = plan.manner
+    manner, wide = plan.manner, plan.wide.without(out)
     designs = {
         name: replace(design, specs=tuple(one for one in design.specs if f"node:{name}/{one.name}" not in out))
         for name, design in plan.designs.items()
@@ -198,5 +232,11 @@ def _reduced(plan: Plan) -> Plan:
             cancels=0.0 if CANCELS in out else manner.cancels,
             early=0.0 if EARLY in out else manner.early,
             floods=0.0 if FLOODS in out else manner.floods,
+            start_many=wide.start_many,
+            delays=wide.delays,
+            shared_keys=wide.shared_keys,
+            second_cancels=wide.second_cancels,
+            sizes=wide.sizes,
         ),
+        wide=wide,
     )

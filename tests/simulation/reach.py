@@ -12,6 +12,7 @@ from tests.simulation.plan import EVENTS, RATES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from tests.simulation.story import Story
     from tests.simulation.world import Ended
 
 UNREACHABLE = {
@@ -40,6 +41,7 @@ _ENTRIES = {
     "child": ("completed", "failed", "skipped", "retrying"),
     "compensate": ("completed", "failed", "retrying"),
 }
+_NAMED = ("call ", "client: ", "decision ", "fault ", "verdict ")
 _DECISIONS = ("record", "record quietly", "park", "spawn", "wait", "compensate", "complete", "fail", "give back")
 _CLIENT = (
     "resume accepted",
@@ -60,7 +62,9 @@ def reached_by(ended: Ended) -> Counter[str]:
     for (before, after), count in ended.transitions.items():
         found[f"transition {before or 'nothing'} to {after}"] += count
     for name, count in ended.seen.items():
-        found[name if name.startswith(("call ", "client: ", "decision ", "verdict ")) else f"entry {name}"] += count
+        found[
+            name if name.startswith(("call ", "client: ", "decision ", "fault ", "verdict ")) else f"entry {name}"
+        ] += count
     kinds = set()
     for name, count in ended.met.items():
         if count:
@@ -70,7 +74,32 @@ def reached_by(ended: Ended) -> Counter[str]:
         found[f"pair {one} + {other}"] += 1
     found.update(f"node {type(spec).__name__}" for design in ended.story.designs.values() for spec in design.specs)
     found.update(f"run {run.status}" for run in ended.story.snapshots.values())
+    found["more than five roots"] += sum(run.parent_run_id is None for run in ended.story.snapshots.values()) > 5
+    found["tree deeper than two"] += _depth(ended.story) > 2
     return found
+
+
+WIDE = (
+    "fault batch of many",
+    "fault large value",
+    "fault full claim",
+    "fault slow load",
+    "fault clocks apart",
+    "fault other definitions",
+    "fault full disk, refused",
+    "fault deleted run, newest",
+    "fault busy parent",
+    "verdict busy",
+    "client: delayed starts",
+    "client: starts of many at once",
+    "client: starts under another's key",
+    "client: second cancels",
+    "entry GivenUpError",
+    "entry Retry",
+    "tree deeper than two",
+    "more than five roots",
+)
+"""What histories of the second generation must reach besides."""
 
 
 def wanted() -> set[str]:
@@ -95,9 +124,25 @@ def wanted() -> set[str]:
     }
 
 
+def _depth(story: Story) -> int:
+    """How many levels of children the deepest tree has."""
+    deepest = 0
+    for run in story.snapshots.values():
+        levels, above = 0, run.parent_run_id
+        while above is not None and above in story.snapshots:
+            levels, above = levels + 1, story.snapshots[above].parent_run_id
+        deepest = max(deepest, levels)
+    return deepest
+
+
 def missing(reached: Mapping[str, int]) -> list[str]:
     """What should have been reached, and was not."""
     return sorted(name for name in wanted() if not reached.get(name))
+
+
+def missing_of_wide(reached: Mapping[str, int]) -> list[str]:
+    """What histories of the second generation should have reached besides, and did not."""
+    return sorted(name for name in WIDE if not reached.get(name))
 
 
 def table(reached: Mapping[str, int]) -> Iterable[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.simulation.plan import plan_of
+from tests.simulation.wide import NARROW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +34,8 @@ def regressions() -> list[Regression]:
 def plan_digest(seed: int, without: Iterable[str] = ()) -> str:
     """A short name for what the generator makes of this seed."""
     plan = plan_of(seed, without)
-    parts = [repr(getattr(plan, name)) for name in plan.__dataclass_fields__ if name != "without"]
+    names = [name for name in plan.__dataclass_fields__ if name != "without"]
+    parts = [repr(getattr(plan, name)) for name in names if name != "wide" or plan.wide != NARROW]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=6).hexdigest()
 
 

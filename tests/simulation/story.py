@@ -75,6 +75,10 @@ class Story:
     late: set[str] = field(default_factory=set)
     struck: set[tuple[str, str, str, int | None]] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
+    deleted: set[str] = field(default_factory=set)
+    """The runs that were deleted by hand."""
+    not_before: dict[str, float] = field(default_factory=dict)
+    """The instants of the loop's clock before which runs that were started with a delay may not begin."""
 
     def children(self, run_id: str) -> list[str]:
         """The run's children, oldest first."""

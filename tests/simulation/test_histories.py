@@ -22,9 +22,10 @@ from tests.simulation.batch import play_batch
 from tests.simulation.digests import FILE, trace_digest
 from tests.simulation.loop import LivelockError, VirtualLoop, end_all, pause
 from tests.simulation.plan import plan_of
-from tests.simulation.reach import missing
+from tests.simulation.reach import missing, missing_of_wide
 from tests.simulation.regressions import Regression, command, plan_digest, regressions
 from tests.simulation.shrink import failings, shrunk
+from tests.simulation.wide import FIRST
 from tests.simulation.world import play
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 SHARES = 16
 SHARE = 625
+WIDE_SHARES = 8
+WIDE_SHARE = 100
 DIGESTS = tomllib.loads(FILE.read_text(encoding="utf-8"))["digests"]
 
 
@@ -48,14 +51,28 @@ def test_i1_to_i10_hold_after_every_transaction_of_ten_thousand_histories(
         assert missing(reached) == []
 
 
-def _together(folder: Path, share: int, reached: Mapping[str, int]) -> Counter[str] | None:
+@pytest.mark.parametrize("share", range(WIDE_SHARES))
+def test_i1_to_i10_hold_among_crowds_large_values_other_definitions_and_full_disks(
+    share: int, tmp_path_factory: pytest.TempPathFactory, testrun_uid: str
+) -> None:
+    """The second generation: `make simulate FIRST=1000000 SEEDS=20000` plays more of it."""
+    batch = play_batch(FIRST + share * WIDE_SHARE, WIDE_SHARE)
+
+    assert {command(seed): found[:5] for seed, found in batch.failed.items()} == {}
+    folder = tmp_path_factory.getbasetemp().parent / f"reached-wide-{testrun_uid}"
+    reached = _together(folder, share, batch.reached, WIDE_SHARES)
+    if reached is not None:
+        assert missing_of_wide(reached) == []
+
+
+def _together(folder: Path, share: int, reached: Mapping[str, int], shares: int = SHARES) -> Counter[str] | None:
     """What all shares reached, for whoever is the last: they run in any order, in as many processes as there are."""
     folder.mkdir(exist_ok=True)
     written = folder / f"{share}.new"
     written.write_text(json.dumps(reached), encoding="utf-8")
     written.rename(folder / f"{share}.json")
     files = sorted(folder.glob("*.json"))
-    if len(files) < SHARES:
+    if len(files) < shares:
         return None
     whole: Counter[str] = Counter()
     for file in files:

@@ -93,13 +93,15 @@ class _Repeated:
 class VirtualRuntime:
     """The engine's runtime over a virtual loop."""
 
-    def __init__(self, chance: random.Random, name: str, host: Host) -> None:
+    def __init__(self, chance: random.Random, name: str, host: Host, apart: float = 0.0) -> None:
+        """`apart`: by how many seconds this host's clocks differ from the store's."""
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         self.loop = loop
         self._chance = chance
         self._name = name
         self._host = host
+        self._apart = apart
 
     @property
     def process(self) -> str:
@@ -108,11 +110,11 @@ class VirtualRuntime:
 
     def wall(self) -> int:
         """The instant, in microseconds since 1970."""
-        return EPOCH_MICROS + int(self.loop.time() * 1_000_000) + self._host.skew
+        return EPOCH_MICROS + int((self.loop.time() + self._apart) * 1_000_000) + self._host.skew
 
     def monotonic(self) -> float:
-        """Seconds since the loop was made."""
-        return self.loop.time()
+        """Seconds of a clock that never steps, and begins somewhere."""
+        return self.loop.time() + abs(self._apart)
 
     def draw(self) -> float:
         """A number from 0 to 1."""

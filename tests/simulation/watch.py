@@ -14,7 +14,7 @@ from stepwell.core.transitions import TRANSITIONS
 from stepwell.store.codec import decode_failure
 from tests.simulation.check import STRUCK
 from tests.simulation.course import Track
-from tests.simulation.story import kind_of
+from tests.simulation.story import kind_of, outcome_name
 
 if TYPE_CHECKING:
     import sqlite3
@@ -47,7 +47,7 @@ SELECT id, workflow, key, status, position, worker, token, seq, mail, crashes, d
     parent_node FROM stepwell_runs WHERE ref = ?
 """
 _ROWS = """
-SELECT rowid, ref, seq, node, item, phase, n, kind, attempt, status, detail, error, worker
+SELECT rowid, ref, seq, node, item, phase, n, kind, attempt, status, detail, error, worker, retry_at
 FROM stepwell_journal WHERE rowid > ? ORDER BY rowid
 """
 _MAIL = "SELECT n, kind, name, taken FROM stepwell_mailbox WHERE ref = ? ORDER BY n"
@@ -69,6 +69,7 @@ class Row(NamedTuple):
     detail: bytes | None
     error: bytes | None
     worker: str
+    retry_at: int | None
 
 
 class Standing(NamedTuple):
@@ -102,6 +103,8 @@ class Watched:
     now: Standing = _UNBORN
     mailbox: dict[int, tuple[str, str, int]] = field(default_factory=dict)
     children: dict[str, str] = field(default_factory=dict)
+    earliest: dict[str, int] = field(default_factory=dict)
+    """The store's instants before which the next attempt, or the next iteration, may not begin."""
 
 
 class Watch:
@@ -125,6 +128,16 @@ class Watch:
         self._keys: dict[tuple[str, str], str] = {}
         self._changes = connection.total_changes
         self._last_row = 0
+        self._gone: set[int] = set()
+        self.wall: Callable[[], int] | None = None
+        """The store's instant, where clocks do not jump."""
+
+    def forget(self, ref: int) -> None:
+        """The run's row is about to be deleted by hand: what is left of it is nobody's."""
+        self._gone.add(ref)
+        watched = self._runs.pop(ref, None)
+        if watched is not None and watched.now.key is not None:
+            del self._keys[watched.now.workflow, watched.now.key]
 
     def look(self) -> None:
         """Holds what the last transaction changed against what stood there before."""
@@ -154,6 +167,10 @@ class Watch:
         wrong = watched.track.objection(phase, step, iteration, attempt)
         if wrong is not None:
             self._say(wrong[0], run_id, wrong[1])
+        place = f"{kind_of(phase)}:{step}:{'' if iteration is None else iteration}"
+        if self.wall is not None and self.wall() < watched.earliest.get(place, 0):
+            early = (watched.earliest[place] - self.wall()) / 1_000_000
+            self._say("timer", run_id, f"attempt {attempt} of {place} began {early:.6f} s too early")
         if watched.now.crashes >= self._max_crashes and phase in {"do", "undo"} and watched.now.status not in ENDED:
             self._say("crashes", run_id, f"{phase} of {step} began though {watched.now.crashes} workers died during it")
 
@@ -166,7 +183,12 @@ class Watch:
             self._last_row = one.rowid
         looked: list[Watched] = []
         for ref in touched:
-            if ref > 0:
+            if ref in self._gone:
+                if rows.pop(ref, []) or connection.execute(_RUN, (ref,)).fetchone():
+                    self._say("I3", "", f"something was written for run {ref}, which was deleted")
+            elif ref == _DELETED and self._gone:
+                continue
+            elif ref > 0:
                 looked.append(self._look_at_run(ref, rows.pop(ref, [])))
             elif ref == _LEFT:
                 self._look_at_workers()
@@ -192,6 +214,8 @@ class Watch:
             self._check_change(before, now, rows)
         for row in rows:
             self._check_row(watched, before, row)
+            self._check_timer(before, row)
+            self._keep_earliest(watched, row)
         if now.seq != watched.track.seq:
             self._say("I2", now.run_id, f"its row counts {now.seq} entries, its journal has {watched.track.seq}")
         if now.status not in ENDED and now.position != watched.track.at:
@@ -199,7 +223,7 @@ class Watch:
         if now.mail != before.mail or rows:
             self._check_mail(ref, watched, now, rows)
         if self.on_look is not None:
-            self.on_look((now, [(*row[:-2], row.error and _type_of(row), row.worker) for row in rows]))
+            self.on_look((now, [(*row[:-3], row.error and _type_of(row), row.worker) for row in rows]))
         return watched
 
     def _add(self, ref: int, now: Standing) -> Watched:
@@ -252,8 +276,28 @@ class Watch:
         wrong = watched.track.add(row.seq, row.node, row.item, row.phase, row.n, row.kind, row.status, row.detail)
         if wrong is not None:
             self._say(wrong[0], before.run_id, wrong[1])
+        if row.error is not None and _type_of(row) in {"GivenUpError", "Retry"}:
+            self.seen[_type_of(row)] += 1
         if row.error is not None and row.n == 0:
             self._check_strike(before, row, _type_of(row))
+
+    def _check_timer(self, before: Standing, row: Row) -> None:
+        """What waited for an instant did not end before it, by the store's clock."""
+        ends = row.kind in {"sleep", "signal"} and row.n == 0 and row.status != "skipped"
+        if self.wall is None or not ends or before.wake_at is None or before.worker is None:
+            return
+        timed_out = row.error is not None and _type_of(row) == "SignalTimeout"
+        if (row.kind == "sleep" or timed_out) and self.wall() < before.wake_at:
+            early = (before.wake_at - self.wall()) / 1_000_000
+            self._say("timer", before.run_id, f"{row.node} ended {early:.6f} s too early")
+
+    def _keep_earliest(self, watched: Watched, row: Row) -> None:
+        name = outcome_name(row.node, row.item, row.phase, row.kind)
+        if row.retry_at is not None:
+            watched.earliest[name] = row.retry_at
+        if row.item.startswith("#") and row.phase == "do" and (row.detail or b"").startswith(b"next "):
+            following = outcome_name(row.node, f"#{int(row.item[1:]) + 1}", row.phase, row.kind)
+            watched.earliest[following] = int((row.detail or b"").split(b" ", 2)[1])
 
     def _check_strike(self, before: Standing, row: Row, kind: str) -> None:
         """A failure that no act tells: only after so many crashes, or a refusal."""

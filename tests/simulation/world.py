@@ -7,13 +7,14 @@ import contextlib
 import logging
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from stepwell import Durable, StoreUnavailableError
 from stepwell.errors import JournalError
 from tests.simulation.check import violations
 from tests.simulation.client import Client, tell
+from tests.simulation.designs import StepSpec, Unit
 from tests.simulation.faults import BrokenDriverError, FaultyStore, Shared, Weather
 from tests.simulation.handlers import Builder
 from tests.simulation.leaving import Leaving
@@ -23,11 +24,12 @@ from tests.simulation.plan import COMPENSATORS, plan_of
 from tests.simulation.story import Line, Story, digest, ending
 from tests.simulation.virtual import Host, VirtualRuntime
 from tests.simulation.watch import Watch
+from tests.simulation.wide import LOADS_SLOWLY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from stepwell import Context
+    from stepwell import Context, Workflow
     from stepwell.store.protocol import Store
     from tests.simulation.plan import Plan
 
@@ -87,9 +89,13 @@ class World:
         self.chance = random.Random(f"world {seed}")
         self.host = Host()
         self.weather = Weather(random.Random(f"weather {seed}"), plan.rates, plan.without, slow_for=0.8)
+        if plan.wide.slow_loads:
+            self.weather.slow_for = LOADS_SLOWLY
         self.story = Story(plan.designs)
-        builder = Builder(self, plan.unit, self.stalls_plainly)
-        self.workflows = [builder.workflow(design) for design in plan.designs.values()]
+        self.builder = Builder(self, plan.unit, self.stalls_plainly, plan.wide.sizes)
+        self.workflows = [self.builder.workflow(design) for design in plan.designs.values()]
+        self.strangers: set[str] = set()
+        """The processes that come with other definitions."""
         self.processes: list[Process] = []
         self.living: list[asyncio.Task[None]] = []
         self.stops: dict[str, asyncio.Event] = {}
@@ -105,7 +111,12 @@ class World:
 
     def runtime(self, name: str) -> VirtualRuntime:
         """A runtime of its own for a process."""
-        return VirtualRuntime(random.Random(f"{name} {self.plan.seed}"), name, self.host)
+        chance = random.Random(f"{name} {self.plan.seed}")
+        apart = 0.0
+        if self.plan.wide.clocks_apart and name != "store":
+            apart = random.Random(f"clock {name} {self.plan.seed}").uniform(-7200, 7200)
+            self.weather.met["clocks apart"] += 1
+        return VirtualRuntime(chance, name, self.host, apart)
 
     def now(self) -> float:
         """The wall clock's instant in seconds, as far as it can be compared: where clocks jump, it cannot."""
@@ -114,7 +125,8 @@ class World:
     def app(self, process: Process | None, name: str) -> Durable:
         """An app over the one store, as a process of its own sees it."""
         store, plan = FaultyStore(self.shared, process), self.plan
-        return _App(store, self.workflows, lease=plan.lease, max_crashes=plan.max_crashes, runtime=self.runtime(name))
+        workflows = self._others() if name in self.strangers else self.workflows
+        return _App(store, workflows, lease=plan.lease, max_crashes=plan.max_crashes, runtime=self.runtime(name))
 
     def begins(self, ctx: Context, phase: str) -> str:
         """A probe's word: keeps the line, and looks whether the call may begin; a poisonous one ends its process."""
@@ -128,6 +140,10 @@ class World:
         line = Line("begin", self._who(), self.now(), *facts, tries, journaled, saw, ctx.resume_data)
         self.story.lines.append(line)
         self._told(line)
+        if process is not None and process.name in self.strangers:
+            self.faults.append(f"I4: {process.name}, whose definitions differ, began {ctx.step} [run {ctx.run_id}]")
+        if asyncio.get_running_loop().time() < self.story.not_before.get(ctx.run_id, 0.0) and not self.jumps:
+            self.faults.append(f"timer: {ctx.step} began before the delay of its start was over [run {ctx.run_id}]")
         if phase == "do":
             self.open[process, ctx.run_id] += 1
             self.watch.seen["decision wait"] += self.open[process, ctx.run_id] > 1
@@ -179,7 +195,7 @@ class World:
         stop = self.stops[process.name] = asyncio.Event()
         app = self.app(process, process.name)
         await app.__aenter__()
-        concurrency = self.chance.randint(1, 3)
+        concurrency = self.chance.randint(1, self.plan.wide.concurrency)
         leaving = Leaving(
             random.Random(f"leaving {process.name} {self.plan.seed}"), self.weather, self.plan.lease, self.faults
         )
@@ -201,7 +217,7 @@ class World:
         plan, chance = self.plan, self.chance
         kinds, weights = list(plan.events), list(plan.events.values())
         while True:
-            running = [process for process in self.processes if process.alive]
+            running = [one for one in self.processes if one.alive and one.name not in self.strangers]
             running += [self._begin_process() for _ in range(plan.workers - len(running))]
             await asyncio.sleep(chance.expovariate(1 / plan.event_seconds))
             if not self.weather.stormy or not any(weights):
@@ -215,6 +231,12 @@ class World:
         if self.plan.turns and self.weather.stormy:
             drawn = 1 + int(self.chance.expovariate(1 / self.plan.turns))
             left = drawn if self.weather.counts("kill at any await", "planned") else -1
+        if self.weather.stormy and self.plan.wide.strangers and self.chance.random() < self.plan.wide.strangers:
+            stranger = Process(f"process-{len(self.processes)}")
+            self.strangers.add(stranger.name)
+            self.processes.append(stranger)
+            self.living.append(stranger.begin(self.live(stranger)))
+            self.weather.met["other definitions"] += 1
         process = Process(f"process-{len(self.processes)}", left)
         self.processes.append(process)
         self.living.append(process.begin(self.live(process)))
@@ -240,6 +262,10 @@ class World:
             case "stop":
                 if victim.name in self.stops:
                     self.stops[victim.name].set()
+            case "full disk":
+                self.weather.full_until = loop.time() + self.chance.uniform(0.1, 2.0)
+            case "deleted run":
+                self._delete_a_run()
             case _:
                 with contextlib.suppress(*_EXPLAINED):
                     await client.recover()
@@ -249,6 +275,25 @@ class World:
         if ids:
             await FaultyStore(self.shared, None).steal(ids[-1])
 
+    def _others(self) -> list[Workflow]:
+        """The same workflows with one node more: other definitions of the same names."""
+        unit = Unit("more", plain=False, compensated=False)
+        more = StepSpec("more", unit, suspends=0, conditional=False, retries=1, stalls=False)
+        return [self.builder.workflow(replace(one, specs=(*one.specs, more))) for one in self.plan.designs.values()]
+
+    def _delete_a_run(self) -> None:
+        """Deletes the row of the newest run, if it is no child, as a person does who forgets what belongs to it."""
+        connection = self.shared.connection
+        newest = "SELECT ref, id, parent_id FROM stepwell_runs ORDER BY ref DESC LIMIT 1"
+        found = connection.execute(newest).fetchone()
+        if found is None or found[2] is not None:
+            return
+        self.story.deleted.add(found[1])
+        self.watch.forget(found[0])
+        connection.execute("DELETE FROM stepwell_runs WHERE ref = ?", (found[0],))
+        self.weather.met["deleted run, newest"] += 1
+        self.watch.look()
+
     async def play(self) -> Ended:
         """The history, from its first run to the end of its last one."""
         loop, plan = asyncio.get_running_loop(), self.plan
@@ -256,6 +301,7 @@ class World:
         store, turns = await empty_store(self.runtime("store"))
         self.shared = Shared(store, self.weather, locks_tell=plan.locks_tell)
         self.watch = Watch(self.shared.connection, plan.designs, plan.max_crashes, self.shared.refused)
+        self.watch.wall = None if self.jumps else store._clock.wall
         self.watch.on_look = self._told if self.trace is not None else None
         turns.on_commit = self.watch.look
         loop.call_later(plan.storm_seconds, self._clear_up)
@@ -307,6 +353,7 @@ class World:
 
     def _clear_up(self) -> None:
         self.weather.stormy = False
+        self.weather.full_until = 0.0
         for process in self.processes:
             if process.alive:
                 process.left = -1

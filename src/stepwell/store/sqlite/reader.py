@@ -162,7 +162,8 @@ def _history(connection: sqlite3.Connection, wanted: Wanted) -> History:
 
 
 def _found(connection: sqlite3.Connection, ref: int, name: MessageName | None, after: int) -> Found:
-    (mail,) = connection.execute(Q["mail_count"], (ref,)).fetchone()
+    # a run that was deleted since it was claimed has no row: the commit that names it is answered "lost"
+    (mail,) = connection.execute(Q["mail_count"], (ref,)).fetchone() or (0,)
     if name is None:
         return Found(None, mail, None)
     stored = connection.execute(Q["find_message"], {"ref": ref, **name._asdict(), "after": after}).fetchone()

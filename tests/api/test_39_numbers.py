@@ -188,6 +188,7 @@ async def test_the_longest_waits_there_are_can_be_read_on_every_store(tmp_path: 
 
                 async def all_wait(app: Durable = app, started: list[StartResult] = started) -> bool:
                     snapshots = [await app.status(each.run_id) for each in started]
+                    assert [each.damaged for each in snapshots] == [None] * len(snapshots)
                     return all(each.wake_at is not None and each.wake_at.year > 3_000 for each in snapshots)
 
                 await eventually(all_wait, within=PATIENCE)

@@ -41,7 +41,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Callable
 
 def app_at(url: str) -> Durable:
     """An app of two workflows."""
-    return Durable(url, [durable(name).step("one", lambda ctx: ctx.input) for name in ("first", "second")], lease=2)
+    return Durable(url, [durable(name).step(name, lambda ctx: ctx.input) for name in ("first", "second")], lease=2)
 
 
 async def test_what_is_started_after_the_tables_were_emptied_can_be_read_and_ends(
@@ -54,7 +54,7 @@ async def test_what_is_started_after_the_tables_were_emptied_can_be_read_and_end
         for name in ("second", "first"):
             run_id = (await app.start(name, name, key="again")).run_id
             assert (await app.status(run_id)).workflow_name == name
-            assert await app.result(run_id, timeout=PATIENCE) == {"one": name}
+            assert await app.result(run_id, timeout=PATIENCE) == {name: name}
 
 
 async def test_a_number_that_is_another_workflows_now_is_not_used(
@@ -68,6 +68,8 @@ async def test_a_number_that_is_another_workflows_now_is_not_used(
             await other.start("other")
         run_id = (await app.start("second")).run_id
         assert (await app.status(run_id)).workflow_name == "second"
+        async with app.worker():
+            assert await app.result(run_id, timeout=PATIENCE) == {"second": None}
 
 
 async def test_a_schema_that_was_dropped_and_made_anew_is_worked_on() -> None:
@@ -82,4 +84,4 @@ async def test_a_schema_that_was_dropped_and_made_anew_is_worked_on() -> None:
         async with Durable(url, [durable("other").step("one", lambda ctx: 1)]) as other:
             await other.start("other")  # takes the number that the app knows as another workflow's
         run_id = (await app.start("first", 2)).run_id
-        assert await app.result(run_id, timeout=PATIENCE) == {"one": 2}
+        assert await app.result(run_id, timeout=PATIENCE) == {"first": 2}

@@ -7,9 +7,12 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from stepwell import Durable, durable
+import pytest
+
+from stepwell import Durable, StoreUnavailableError, durable
 from stepwell.store.postgres.store import PostgresStore
 from stepwell.store.sqlite.reader import SqliteReader
+from stepwell.store.sqlite.store import SqliteStore
 from tests.postgres import fresh_url
 from tests.waiting import eventually
 
@@ -67,6 +70,24 @@ async def test_an_app_that_looks_at_no_run_has_no_thread_for_it(tmp_path: Path) 
         assert readers() == before
         await app.list()
         assert readers() == before + 1
+
+
+async def test_a_look_that_begins_while_its_store_is_closed_opens_nothing(tmp_path: Path) -> None:
+    """As of a call that was under way: its first query may have been answered before the app was left."""
+    over = threading.Event()
+    before = readers()
+    app = Durable(f"sqlite:///{tmp_path}/store.db", [durable("flow").step("one", lambda ctx: 1)])
+    await app.__aenter__()
+    store = app._store
+    assert isinstance(store, SqliteStore)
+    loading = asyncio.ensure_future(store._reading.run(lambda _connection: over.wait(PATIENCE)))
+    closing = asyncio.ensure_future(store.close())
+    await asyncio.sleep(0)
+    with pytest.raises(StoreUnavailableError):
+        await store.reader.lane("any")
+    over.set()
+    await asyncio.wait({loading, closing})
+    await eventually(lambda: readers() == before, within=PATIENCE)
 
 
 async def test_those_who_look_leave_most_connections_to_the_workers_of_a_server() -> None:

@@ -93,7 +93,7 @@ class SqliteStore:
                 await writer.close()
                 raise
             # those who look at runs do not make workers wait, who load runs through a reader of their own
-            self._looking = OpenedLate(writer.beside)
+            self._looking = OpenedLate(self._location, writer.beside)
         else:
             self._writer = self._reading = self._looking = InCaller(self._location, self._in_memory())
         self._reader = SqliteReader(self._reading, self._looking, self._clock.wall, shared=self.shared)

@@ -216,18 +216,23 @@ class InThread:
 class OpenedLate:
     """Operations on a connection of its own, opened by the first of them: who asks nothing pays for no thread."""
 
-    def __init__(self, opened: Callable[[], InThread]) -> None:
+    def __init__(self, location: Location, opened: Callable[[], InThread]) -> None:
+        self._location = location
         self._opened = opened
         self._turns: InThread | None = None
+        self._is_closed = False
 
     def run(self, operation: Operation[T], *, blames_rows: bool = False) -> asyncio.Future[T]:
         """The operation's result, once its transaction has been committed."""
         if self._turns is None:
+            if self._is_closed:  # by a call that was under way when the store was closed: nobody would close it again
+                raise StoreUnavailableError(self._location.url, LEFT)
             self._turns = self._opened()
         return self._turns.run(operation, blames_rows=blames_rows)
 
     async def close(self) -> None:
-        """Ends after what was asked before."""
+        """Ends after what was asked before; from now on nothing is opened."""
+        self._is_closed = True
         if self._turns is not None:
             await self._turns.close()
 

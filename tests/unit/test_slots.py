@@ -47,3 +47,21 @@ async def test_a_slot_that_is_given_at_the_moment_of_a_cancel_is_passed_on() -> 
         await waiting
     slots.give_back()
     assert slots.take_free()
+
+
+async def test_slots_are_given_in_the_order_in_which_they_were_asked_for() -> None:
+    """Else the first of many that wait would wait for as long as others come."""
+    slots, order = Slots(1), list[int]()
+
+    async def take(number: int) -> None:
+        await slots.take()
+        order.append(number)
+        slots.give_back()
+
+    assert slots.take_free()
+    waiting = [asyncio.create_task(take(number)) for number in range(3)]
+    await asyncio.sleep(0)
+    slots.give_back()
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.gather(*waiting)
+    assert order == [0, 1, 2]

@@ -11,6 +11,7 @@ from stepwell.engine.runtime import SystemRuntime
 from stepwell.engine.slots import ClosedError
 from stepwell.engine.threads import Threads
 from tests.api.runs import InMemory
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,33 @@ async def test_i3_a_call_that_was_given_up_before_a_thread_took_it_is_never_made
         let.set()
         threads.close()
     assert made == ["last"]
+
+
+async def test_two_calls_at_once_have_two_threads_although_one_was_idle() -> None:
+    threads, both = Threads(SystemRuntime(), 2), threading.Barrier(2)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await threads.start(int).future
+            await eventually(lambda: threads._idle == 1)
+            for ticket in [threads.start(lambda: both.wait(PATIENCE)) for _ in range(2)]:
+                assert (await ticket.future).error is None
+    finally:
+        threads.close()
+
+
+async def test_threads_whose_stuck_calls_have_ended_are_free_again() -> None:
+    """Else a worker whose threads were all stuck once would never claim again."""
+    threads, let = Threads(SystemRuntime(), 1), threading.Event()
+    try:
+        stuck = threads.start(let.wait)
+        await eventually(lambda: stuck.started is not None)
+        threads.abandon(stuck)
+        assert threads.is_full_of_stuck
+        let.set()
+        await eventually(lambda: not threads.is_full_of_stuck)
+    finally:
+        let.set()
+        threads.close()
 
 
 def test_a_call_that_ends_after_its_event_loop_was_closed_does_not_take_its_thread_with_it() -> None:

@@ -144,6 +144,8 @@ class Committer:
 
     def _again(self, one: _Waiting) -> None:
         if self._is_closed:
+            if not one.answer.done():
+                one.answer.set_result("lost")  # it was in no batch while it paused, so that `close` did not see it
             return
         self._waiting.append(one)
         if self._flushing is None:

@@ -1,0 +1,130 @@
+"""Notifications over a connection that hears nothing, that is given up, that ends, or that is slow to send."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from stepwell.store.postgres.bell import Bell
+from stepwell.store.postgres.location import location_of
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from stepwell.store.postgres.opening import Opener
+
+
+class Line:
+    """A connection that hears nothing, and its opener; it sends when it is let."""
+
+    def __init__(self) -> None:
+        self.location = location_of("postgresql://nobody@nowhere/nothing")
+        self.hear: Callable[..., object] | None = None
+        self.end: Callable[[object], object] | None = None
+        self.sent = 0
+        self.let = asyncio.Event()
+        self.let.set()
+
+    def to_listen(self) -> Line:
+        """Itself."""
+        return self
+
+    async def open_if_room(self, **settings: str) -> Line:
+        """Itself."""
+        return self
+
+    def add_termination_listener(self, listener: Callable[[object], object]) -> None:
+        """Keeps whom to tell of its end."""
+        self.end = listener
+
+    async def add_listener(self, channel: str, listener: Callable[..., object]) -> None:
+        """Keeps whom to tell what it hears."""
+        self.hear = listener
+
+    async def execute(self, *statement: object) -> None:
+        """Sends a notification."""
+        self.sent += 1
+        await self.let.wait()
+
+    def get_server_pid(self) -> int:
+        """By which it knows its own notifications."""
+        return 1
+
+    def is_closed(self) -> bool:
+        """Never."""
+        return False
+
+    async def close(self, **options: object) -> None:
+        """Nothing is to be closed."""
+
+    def terminate(self) -> None:
+        """Nothing is to be closed."""
+
+
+@pytest.fixture
+async def line() -> Line:
+    """A connection."""
+    return Line()
+
+
+@pytest.fixture
+async def bell(line: Line) -> AsyncIterator[Bell]:
+    """A notifier over it."""
+    bell = Bell(cast("Opener", line))
+    yield bell
+    line.let.set()
+    await bell.close()
+
+
+def hears(line: Line, pid: int) -> None:
+    """A notification of that process arrives."""
+    hear: Any = line.hear
+    hear(line, pid, "channel", "")
+
+
+async def test_i4_where_nothing_is_heard_each_wait_ends_with_a_look(line: Line, bell: Bell) -> None:
+    """LISTEN succeeds through a pooler, too, or behind a standby, and nothing ever arrives."""
+    for _ in range(4):
+        assert await bell.changed()
+    assert line.sent == 1
+
+
+async def test_i4_who_gives_its_connection_up_looks_instead_of_waiting_to_be_told(line: Line, bell: Bell) -> None:
+    assert await bell.changed()
+    hears(line, 1)
+    assert bell.give_up()
+    for _ in range(3):
+        assert await bell.changed()
+
+
+async def test_a_notification_of_another_is_news_and_one_of_our_own_is_not(line: Line, bell: Bell) -> None:
+    assert await bell.changed()
+    hears(line, 1)
+    assert not await bell.changed()
+    hears(line, 2)
+    assert await bell.changed()
+
+
+async def test_i4_the_end_of_the_connection_ends_the_wait_with_a_look(line: Line, bell: Bell) -> None:
+    """What was sent between its end and the next connection is heard by nobody."""
+    assert await bell.changed()
+    hears(line, 1)
+    end: Any = line.end
+    end(line)
+    assert await bell.changed()
+
+
+async def test_i4_what_is_asked_while_a_notification_is_sent_is_sent_after_it(line: Line, bell: Bell) -> None:
+    """The one under way may have been heard, and looked for, before what it is asked for now was committed."""
+    assert await bell.changed()
+    line.let.clear()
+    bell.ring()
+    await eventually(lambda: line.sent == 2)
+    bell.ring()
+    line.let.set()
+    await eventually(lambda: line.sent == 3)
+    await eventually(lambda: bell._ringing is None)
+    assert line.sent == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from stepwell import Durable, DurableError, durable
 from tests.api import running_fixtures
 from tests.api.running_fixtures import PATIENCE, Gate, one
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -224,6 +226,11 @@ async def test_an_app_that_is_being_left_is_neither_left_nor_entered_nor_called(
     await within_patience(leaving)
 
 
+def threads_of_stores() -> list[str]:
+    """The threads of this process that have a file open."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("stepwell-sqlite")]
+
+
 CALLS: dict[str, Callable[[Durable, str], Awaitable[Any]]] = {
     "start": lambda app, run_id: app.start("flow"),
     "start_many": lambda app, run_id: app.start_many("flow", [1, 2]),
@@ -253,3 +260,4 @@ async def test_a_call_under_way_while_its_app_is_left_ends(url: str, name: str, 
     await within_patience(app.__aexit__(None, None, None))
     await within_patience(asyncio.wait({call}))
     assert call.exception() is None or isinstance(call.exception(), DurableError)
+    await eventually(lambda: not threads_of_stores(), within=PATIENCE)

@@ -53,6 +53,22 @@ async def test_the_error_is_raised_from_the_handlers_exception() -> None:
     assert len(raised) == 2
 
 
+async def test_the_cause_is_what_failed_the_run_although_a_compensator_failed_later() -> None:
+    error = LineDownError("down")
+
+    async def charge(ctx: Context) -> None:
+        raise error
+
+    async def undo(ctx: Context) -> None:
+        raise ValueError("it cannot be undone")
+
+    order = durable("order").step("reserve", nothing, compensate=undo, max_retries=0)
+    with pytest.raises(RunFailedError) as caught:
+        await order.step("charge", charge, max_retries=0).run()
+    assert caught.value.__cause__ is error
+    assert caught.value.failed_compensations == ("reserve",)
+
+
 async def test_the_error_of_a_plain_handler_is_the_cause_as_well() -> None:
     error = LineDownError("down")
 

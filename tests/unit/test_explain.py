@@ -313,6 +313,22 @@ def test_what_would_move_it_is_a_command() -> None:
     ]
 
 
+def test_of_several_children_the_last_is_the_one_that_is_waited_for() -> None:
+    children = [Child("run-8", "run-7", "invoice", "completed"), Child("run-9", "run-7", "parcel", "running")]
+    told = why(PARKED._replace(position=1), children=children)
+
+    assert told.sentence == "It waits at ship for its child run run-9 (parcel, running)."
+    assert told.actions[0].command == "stepwell why run-9"
+
+
+def test_what_only_dead_workers_served_is_not_told_as_what_those_alive_have() -> None:
+    alive, dead = WORKER._replace(offer=Offer([2], 10, LEASE)), WORKER._replace(offer=Offer([3], 10, LEASE), dead=True)
+    served = {number: Definition(Lane("durable", "order", digit * 24), OTHER) for number, digit in ((2, "9"), (3, "8"))}
+    told = why(RUN, workers=[alive, dead], served=served)
+
+    assert "those alive have 99999999" in told.sentence
+
+
 def test_in_memory_no_worker_is_silent() -> None:
     worker = WORKER._replace(silent_for=LEASE * 100)
     situation = Situation(NOW, Page([RUN._replace(worker="ann", due_at=None)], {}), [], {}, SERVED)

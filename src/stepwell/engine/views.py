@@ -11,7 +11,7 @@ from stepwell.engine.answers import Entry, RunSnapshot, RunStatus, StartResult
 from stepwell.engine.outlines import read_again
 from stepwell.errors import Failure, JournalError, PayloadError, RunFailedError
 from stepwell.store.codec import decode, is_same
-from stepwell.workflow.durations import EPOCH, FIRST_MOMENT, LAST_MOMENT, moment
+from stepwell.workflow.durations import FIRST_MOMENT, LAST_MOMENT, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +24,7 @@ _END_OF_LOOP = b"end"
 _UNFINISHED = frozenset({"suspended", "retrying"})
 _FAILING = frozenset({"failed", "compensating"})
 _TRYING = frozenset({"running", "compensating"})
+_STATUSES: dict[str, RunStatus] = {status.value: status for status in RunStatus}
 
 
 def entries_of(run_id: str, rows: Sequence[JournalRow]) -> list[Entry]:
@@ -77,10 +78,10 @@ def name_of(row: JournalRow) -> str:
 
 def status_of(run_id: str, word: str) -> RunStatus:
     """The stored status; raises JournalError for one that this version does not know."""
-    try:
-        return RunStatus(word)
-    except ValueError:
-        raise JournalError(run_id, f"its status is {word!a}, which this version of stepwell does not know") from None
+    status = _STATUSES.get(word)
+    if status is None:
+        raise JournalError(run_id, f"its status is {word!a}, which this version of stepwell does not know")
+    return status
 
 
 def snapshot_of(stored: Snapshot) -> RunSnapshot:
@@ -226,16 +227,23 @@ def _snapshot(
     if outline and not 0 <= run.position <= len(outline):
         faults.append(f"its row says node {run.position} of {len(outline)}")
     at_a_node = 0 <= run.position < len(outline) and run.status != "completed"
+    # A page has a hundred of these: what most runs lack costs nothing here.
     status: Any = run.status
     input: Any = None
-    with _noted(faults):
+    try:
         status = status_of(run.run_id, run.status)
-    with _noted(faults):
-        input = None if run.value is None else _value_of(run.run_id, run.value, "its input")
-    created_at, updated_at, finished_at, wake_at, retry_at = (
-        None if at is None else _nearest_moment(run.run_id, at, faults)
-        for at in (run.created_at, run.updated_at, run.finished_at, run.wake_at, retry and retry.retry_at)
-    )
+    except JournalError as error:
+        faults.append(error.reason)
+    if run.value is not None:
+        with _noted(faults):
+            input = _value_of(run.run_id, run.value, "its input")
+    created_at = _nearest_moment(run.run_id, run.created_at, faults)
+    updated_at = _nearest_moment(run.run_id, run.updated_at, faults)
+    finished_at = None if run.finished_at is None else _nearest_moment(run.run_id, run.finished_at, faults)
+    wake_at = None if run.wake_at is None else _nearest_moment(run.run_id, run.wake_at, faults)
+    retry_at = None
+    if retry is not None and retry.retry_at is not None:
+        retry_at = _nearest_moment(run.run_id, retry.retry_at, faults)
     error = error_in(rows)
     return RunSnapshot(
         run.run_id,
@@ -253,8 +261,8 @@ def _snapshot(
         run.parent_id,
         children,
         compensated_in(rows),
-        created_at or EPOCH,
-        updated_at or EPOCH,
+        created_at,
+        updated_at,
         finished_at,
         faults[0] if faults else None,
         _attempt(run, rows, retry),

@@ -64,7 +64,7 @@ INDEXES = {
     "ring": "runs_pkey",
     "sweep_orphans": "runs_worker runs_pkey",
     "sweep_stranded": "runs_status runs_parent mailbox_unread runs_pkey",
-    "telling_rows": "journal_pkey",
+    "telling_rows": "journal_telling",
 }
 """The indexes by which a query reads the tables that grow; those of pages are added below."""
 PAGE_FILTERS = {"status": "failed", "workflow": "flow1", "key": "key70", "parent_id": None, "before": None}
@@ -101,11 +101,10 @@ PAGES = {
     "add_runs": 40 * 14,  # a new run is entered into eight indexes
     "change": 40 * 5,  # as is one that is claimed, parked or ended
     "claim": 40 * 6,
-    "extend": 25 * 6,
+    "extend": 26 * 6,  # with the catalog's pages of the indexes of a journal
     "free_crashed": 40 * 6,
     "journal_parts": 6 * 3 * 6,  # some nodes of some runs
     "list_runs": 5 * 100,  # a page of runs, anywhere in the table, each with its outline
-    "telling_rows": 5 * 100,
     "held_by_worker": 2 * RUNS // 100,  # all runs that are leased
     "sweep_orphans": 2 * RUNS // 100,  # all runs that are leased; asked by hand alone, as is the next
     "sweep_stranded": 5 * RUNS // 10,  # all runs that are parked, their children and mail

@@ -13,6 +13,7 @@ from stepwell import Durable
 from stepwell.store.pages import lookup_of
 from stepwell.store.protocol import Filter
 from stepwell.store.sqlite.reader import page_sql
+from stepwell.store.sqlite.sql import Q
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -59,3 +60,8 @@ async def test_every_filter_and_pair_is_answered_by_its_index_newest_first(opene
         for name in lookup_of(wanted).by & set(names):
             assert f"{'id' if name == 'before' else name}{'<' if name == 'before' else '='}?" in runs, (names, plan)
         assert "key" in names or not any("B-TREE" in line for line in others), (names, plan)
+
+
+async def test_what_tells_of_failures_is_read_without_the_rest_of_a_journal(opened: sqlite3.Connection) -> None:
+    plan = opened.execute(f"EXPLAIN QUERY PLAN {Q['telling_rows']}", ("[1, 2]",)).fetchall()
+    assert "USING INDEX stepwell_journal_telling (ref=?)" in plan[0][-1], plan

@@ -330,7 +330,7 @@ ORDER BY {order} DESC LIMIT :limit
 -- The rows of runs that tell their failures and what was undone.
 SELECT ref, seq, node, item, phase, n, kind, attempt, status, NULL, NULL, error, retry_at, started_at, finished_at,
     worker
-FROM stepwell_journal
+FROM stepwell_journal INDEXED BY stepwell_journal_telling
 WHERE ref IN (SELECT value FROM json_each(?)) AND n = 0 AND (status = 'failed' OR phase = 'undo')
 ORDER BY ref, seq
 

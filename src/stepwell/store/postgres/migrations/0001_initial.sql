@@ -81,6 +81,8 @@ CREATE TABLE stepwell.journal (
 );
 
 CREATE INDEX journal_retrying ON stepwell.journal (run_id, seq) WHERE status = 'retrying';
+CREATE INDEX journal_telling ON stepwell.journal (run_id, seq)
+    WHERE n = 0 AND (status = 'failed' OR phase = 'undo');
 
 CREATE TABLE stepwell.mailbox (
     run_id uuid NOT NULL,

@@ -85,6 +85,8 @@ CREATE TABLE stepwell_journal (
 
 CREATE UNIQUE INDEX stepwell_journal_key ON stepwell_journal (ref, node, item, phase, n);
 CREATE INDEX stepwell_journal_retrying ON stepwell_journal (ref, seq) WHERE status = 'retrying';
+CREATE INDEX stepwell_journal_telling ON stepwell_journal (ref, seq)
+    WHERE n = 0 AND (status = 'failed' OR phase = 'undo');
 
 CREATE TABLE stepwell_mailbox (
     ref INTEGER NOT NULL,

@@ -232,8 +232,8 @@ def _snapshot(
     input: Any = None
     try:
         status = status_of(run.run_id, run.status)
-    except JournalError as error:
-        faults.append(error.reason)
+    except JournalError as unknown:
+        faults.append(unknown.reason)
     if run.value is not None:
         with _noted(faults):
             input = _value_of(run.run_id, run.value, "its input")

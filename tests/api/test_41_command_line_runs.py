@@ -349,6 +349,14 @@ def test_a_run_is_found_by_the_beginning_of_its_id(shop: Shop) -> None:
         assert json_of(shop, "cancel", beginning)["run_id"] == run_id
 
 
+def test_a_whole_id_is_found_in_capitals_and_without_dashes_too(shop: Shop) -> None:
+    run_id = shop.start("order")
+
+    for written in (run_id.upper(), run_id.replace("-", ""), f" {run_id.replace('-', '').upper()}"):
+        assert json_of(shop, "status", written)["run_id"] == run_id
+    assert shop("--url", shop.url, "why", f"{run_id}0").code == 3
+
+
 def test_a_beginning_that_several_ids_have_is_told_with_some_of_them(shop: Shop) -> None:
     ids = [run.run_id for run in shop.ask(lambda app: app.start_many("order", [1, 2, 3]))]
     answer = at(shop, "status", ids[0][:8], "--json")

@@ -303,6 +303,26 @@ def test_since_and_until_are_by_the_stores_clock() -> None:
     assert (why(RUN).since, why(RUN).until) == (moment(NOW - 20 * SECOND), None)
 
 
+def test_what_is_due_at_once_is_due_since_its_row_was_written() -> None:
+    at_once = RUN._replace(due_at=-(1 << 62) + 7)
+
+    for told in (why(at_once), why(at_once, workers=[]), why(at_once._replace(crashes=3))):
+        assert told.since == moment(RUN.updated_at)
+
+
+def test_an_iteration_is_named_by_its_number() -> None:
+    told = why(ASLEEP, retries={"run-7": RETRY._replace(item="#000000012")})
+
+    assert told.sentence.startswith("ship #12: attempt 2 failed with ")
+    assert told.brief == "attempt 2 of ship #12 failed"
+
+
+def test_what_is_being_undone_is_told_from_what_is_tried_again() -> None:
+    told = why(ASLEEP._replace(status="compensating"), retries={"run-7": RETRY._replace(phase="undo")})
+
+    assert told.brief == "attempt 2 of undoing ship failed"
+
+
 def test_what_would_move_it_is_a_command() -> None:
     told = why(PARKED._replace(awaiting="go"))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stepwell.engine.lease import Heartbeat
 from stepwell.engine.runtime import SystemRuntime
@@ -44,6 +45,25 @@ def started(heart: Heart, hear: Callable[[dict[str, int] | None], None]) -> Hear
     beat = Heartbeat(SystemRuntime(), heart, LEASE_SECONDS, lambda leased, _: hear(leased), lambda: PATIENCE)
     beat.start()
     return beat
+
+
+async def test_a_beat_is_logged_for_debugging_with_the_worker_whose_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "stepwell.worker")
+    heard = list[dict[str, int] | None]()
+    beat = Heartbeat(
+        SystemRuntime(),
+        Heart(),
+        LEASE_SECONDS,
+        lambda leased, _: heard.append(leased),
+        lambda: PATIENCE,
+        worker_id="worker-7",
+    )
+    beat.start()
+    await eventually(lambda: heard)
+    await beat.stop()
+    record: Any = next(record for record in caplog.records if getattr(record, "event", None) == "beat")
+    assert (record.levelno, record.worker_id) == (logging.DEBUG, "worker-7")
+    assert "Worker worker-7 " in record.getMessage()
 
 
 async def test_i4_a_beat_that_fails_for_an_unknown_reason_is_logged_and_the_next_one_is_made(

@@ -36,8 +36,10 @@ async def find_run(app: Durable, given: str) -> str:
     """The full id of the run meant; raises RunNotFoundError, or CommandError when several begin so."""
     text = given.strip().lower()
     digits = text.replace("-", "")
-    if len(digits) >= DIGITS or len(digits) < FEWEST_DIGITS or not _BEGINNING.fullmatch(text):
+    if len(digits) > DIGITS or len(digits) < FEWEST_DIGITS or not _BEGINNING.fullmatch(text):
         return given
+    if len(digits) == DIGITS:
+        return _dashed(digits)
     beginning = _dashed(digits)
     # Ids are ordered as their runs were started, so the newest ones that begin so are the first before the last such.
     last = _dashed(digits.ljust(DIGITS, "f"))

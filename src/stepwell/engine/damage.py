@@ -42,7 +42,7 @@ def check_message(lease: Lease, mail: Mail | None) -> None:
     if mail is None:
         return
     if (mail.value is None) is (mail.error is None) or (mail.value is not None and not is_sound(mail.value)):
-        raise JournalError(lease.run_id, f"letter {mail.n} of its mailbox cannot be read")
+        raise JournalError(lease.run_id, f"message {mail.n} of its mailbox cannot be read")
 
 
 def check_length(lease: Lease, seq: int) -> None:

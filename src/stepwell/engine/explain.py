@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from stepwell.core.model import ENDED
+from stepwell.core.model import ENDED, iteration_of
 from stepwell.engine.explanations import Action, Explanation, Part, Reason
 from stepwell.engine.outlines import difference, read_outline
 from stepwell.engine.views import listed
+from stepwell.store.protocol import AT_ONCE
 from stepwell.workflow.durations import moment
 
 if TYPE_CHECKING:
@@ -148,18 +149,20 @@ def _due(run: RunRow, around: Surroundings) -> Explanation:
     if not serving:
         reason, told = _unserved(run, around)
         brief = "no worker" if reason is Reason.DUE_NO_WORKER else "no worker has its definition"
-        return _explained(reason, ["It is due. ", *told], brief, run.due_at, None, _start_worker(run), _cancel(run))
+        return _explained(
+            reason, ["It is due. ", *told], brief, _due_since(run), None, _start_worker(run), _cancel(run)
+        )
     if run.crashes >= _SUSPECT_FROM:
         left = max(around.max_crashes - run.crashes, 0)
         told = [f"{run.crashes} workers died while they held it, with nothing of it journaled in between. It is due; "]
         told.append(f"few such runs are claimed at a time. After {left} more deaths its node fails for good.")
         brief = f"suspect: {run.crashes} workers died"
-        return _explained(Reason.SUSPECT, told, brief, run.due_at, None, _cancel(run))
+        return _explained(Reason.SUSPECT, told, brief, _due_since(run), None, _cancel(run))
     held = sum(around.held.get(worker.worker_id, 0) for worker in serving)
     room = sum(2 * worker.offer.concurrency for worker in serving)
     told = ["It is due, and waits for its turn at worker ", *_listed([worker.worker_id for worker in serving])]
     told.append(f", holding {held:,} of at most {room:,} runs.")
-    return _explained(Reason.WORKERS_FULL, told, "waits for its turn", run.due_at, None, _cancel(run))
+    return _explained(Reason.WORKERS_FULL, told, "waits for its turn", _due_since(run), None, _cancel(run))
 
 
 def _unserved(run: RunRow, around: Surroundings) -> tuple[Reason, _Pieces]:
@@ -206,7 +209,8 @@ def _waiting(run: RunRow, seen: RunSnapshot, retry: JournalRow | None, children:
     if retry is not None and retry.error is not None:
         what: _Pieces = ["The compensator of ", Name(_of(retry))] if retry.phase == "undo" else [Name(_of(retry))]
         told = [*what, f": attempt {retry.attempt} failed with {_said(retry.error)}; next try at {_clock(run.due_at)}."]
-        brief = f"attempt {retry.attempt} of {_of(retry)} failed"
+        undoes = "undoing " if retry.phase == "undo" else ""
+        brief = f"attempt {retry.attempt} of {undoes}{_of(retry)} failed"
         return _explained(Reason.RETRYING, told, brief, retry.finished_at, run.due_at, _journal(run), _cancel(run))
     if run.wake_at is None:
         told = [f"A worker could not go on with it, and put it off until {_clock(run.due_at)}; its log says why."]
@@ -252,9 +256,16 @@ def _worker(worker: WorkerRow) -> _Pieces:
 
 
 def _of(row: JournalRow) -> str:
-    if row.item.startswith("#"):
-        return f"{row.node} {row.item}"
-    return row.item or row.node
+    try:
+        iteration = iteration_of(row.item)
+    except ValueError:  # changed by hand
+        iteration = None
+    return row.item or row.node if iteration is None else f"{row.node} #{iteration}"
+
+
+def _due_since(run: RunRow) -> int | None:
+    """Since when it is due; what is due at once has a turn instead of an instant, given when its row was written."""
+    return run.due_at if run.due_at is None or run.due_at > AT_ONCE else run.updated_at
 
 
 def _listed(names: Sequence[str]) -> _Pieces:

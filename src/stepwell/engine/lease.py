@@ -41,9 +41,12 @@ class Heartbeat:
         lease_seconds: float,
         on_beat: Callable[[dict[str, int] | None, float], None],
         longest_timeout: Callable[[], float],
+        *,
+        worker_id: str = "",
     ) -> None:
         self._runtime = runtime
         self._heart = heart
+        self._worker_id = worker_id
         self._every = min(lease_seconds / BEATS_A_LEASE, _LONGEST_PAUSE_SECONDS)
         self._blocked_after = lease_seconds / 2
         self._on_beat = on_beat
@@ -91,7 +94,9 @@ class Heartbeat:
             _log.warning("The heartbeat finds no store: %s", error)
             return
         self.succeeded_at = self._runtime.monotonic()
-        _log.debug("Beat in %.3f s.", self.succeeded_at - began)
+        took = self.succeeded_at - began
+        facts = {"event": "beat", "worker_id": self._worker_id, "seconds": took}
+        _log.debug("Worker %s told the store in %.3f s that it is alive.", self._worker_id, took, extra=facts)
         self._tell(lambda: self._on_beat(leased, began))
 
     def _is_loop_running(self) -> bool:

@@ -109,7 +109,9 @@ class Tenure:
         heart = await self._store.enlist(self.worker_id, host, offer)
         if self._store.shared:
             seconds = self._settings.lease_seconds
-            self.heartbeat = Heartbeat(self.runtime, heart, seconds, self._reconcile, self._longest_timeout)
+            self.heartbeat = Heartbeat(
+                self.runtime, heart, seconds, self._reconcile, self._longest_timeout, worker_id=self.worker_id
+            )
             self.heartbeat.start()
 
     async def serve(self, lanes: Sequence[int]) -> None:
@@ -330,7 +332,7 @@ class Tenure:
         try:
             await self._store.retire(self.worker_id)
         except StoreUnavailableError as error:
-            _log.warning("Worker %s cannot give its runs back; others will bury it: %s", self.worker_id, error)
+            _log.warning("Worker %s cannot give its runs back; others will declare it dead: %s", self.worker_id, error)
 
     async def _ended_within(self, seconds: float) -> None:
         tasks = {task for _, task in self._held.values()}
@@ -365,7 +367,11 @@ class Tenure:
         if self._is_over:
             return  # a beat that was under way when the worker stopped
         if leased is None:
-            _log.error("Worker %s was buried; it drops its %d runs and begins anew.", self.worker_id, self.held)
+            _log.error(
+                "Worker %s was declared dead; it drops its %d runs and goes on under a new id.",
+                self.worker_id,
+                self.held,
+            )
             self._on_buried()
             return
         self._drop_lost(leased, began)

@@ -1,0 +1,74 @@
+"""Claims over several lanes, and beside what others hold; sweeps beside mail that was used or is of another kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conformance.keeper import (
+    EVERY,
+    Keeper,
+    advance,
+    awaiting,
+    end_of_child,
+    ended,
+    grown,
+    row,
+)
+from tests.moving_clock import SECOND
+
+if TYPE_CHECKING:
+    from stepwell.store.protocol import Store
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+async def test_i4_an_empty_claim_tells_the_next_timer_of_all_its_lanes(
+    keeper: Keeper, store: Store, order: tuple[int, ...]
+) -> None:
+    """Whoever sleeps for longer than to the earliest of them lets it wait."""
+    lanes = []
+    for seconds in (40, 20, 30):
+        await keeper.start(workflow=f"every {seconds} s", delay=seconds * SECOND)
+        lanes.append(await keeper.lane(f"every {seconds} s"))
+    claimed = await store.claim(await keeper.worker(), [lanes[at] for at in order], EVERY, EVERY)
+    assert (claimed.leases, claimed.next_due_in) == ([], 20 * SECOND)
+
+
+async def test_what_others_hold_is_nothing_to_come_back_for(keeper: Keeper, store: Store) -> None:
+    """Else each idle worker would ask every 50 ms for as long as another one drives a run."""
+    await keeper.leased()
+    claimed = await store.claim(await keeper.worker("bob"), [await keeper.lane()], EVERY, EVERY)
+    assert (claimed.leases, claimed.next_due_in) == ([], None)
+
+
+async def test_i4_a_sweep_leaves_a_run_that_waits_again_for_a_signal_of_a_name_it_has_used(
+    keeper: Keeper, store: Store
+) -> None:
+    lease = await keeper.leased()
+    await keeper.signal(lease.run_id, "go")
+    await keeper.commit(advance(lease, row(lease), consumed=(1,), seen=1))
+    await keeper.commit(awaiting(grown(lease), "go", seen=1))
+    assert await store.sweep() == 0
+    assert (await keeper.stored(lease.run_id)).status == "suspended"
+
+
+async def test_i4_a_sweep_leaves_a_run_that_waits_for_a_signal_called_like_a_child_that_ended(
+    keeper: Keeper, store: Store
+) -> None:
+    parent = await keeper.leased()
+    child = await keeper.leased(parent_id=parent.run_id, parent_node="go")
+    await keeper.commit(ended(child, post=end_of_child(parent, "go")))
+    await keeper.commit(awaiting(parent, "go", seen=1))
+    assert await store.sweep() == 0
+    assert (await keeper.stored(parent.run_id)).status == "suspended"
+
+
+async def test_i6_a_signal_called_like_a_child_is_not_its_end(keeper: Keeper, store: Store) -> None:
+    """And wakes no parent that waits for the child."""
+    parent = await keeper.leased()
+    child = await keeper.new(workflow="invoice", parent_id=parent.run_id, parent_node="go")
+    await keeper.commit(advance(parent, release=True, status="suspended", parked_at=1, spawned=(child,)))
+    await keeper.signal(parent.run_id, "go")
+    assert await keeper.claim("bob") == []
+    assert (await keeper.stored(parent.run_id)).status == "suspended"

@@ -45,6 +45,7 @@ async def empty_store(clock: Clock) -> tuple[SqliteStore, WatchedTurns]:
     connection.execute("BEGIN")
     for table in _TABLES:
         connection.execute(f"DELETE FROM stepwell_{table}")
+    connection.execute("UPDATE stepwell_turns SET last = ?", (-(1 << 62),))
     connection.execute("DELETE FROM touched")
     connection.execute("DELETE FROM sqlite_sequence")  # or a run's number would tell of the histories before
     connection.execute("COMMIT")

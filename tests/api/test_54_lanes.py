@@ -63,7 +63,7 @@ async def test_i9_whoever_waits_for_a_run_of_the_same_process_is_told_of_its_can
     """Nothing else would: of a store in memory no changes are looked for."""
     async with Durable("sqlite://", [durable("flow").wait_for_signal("wait", "go")]) as app:
         started = await app.start("flow")
-        waiting = asyncio.create_task(app.result(started.run_id, timeout=2))
+        waiting = asyncio.create_task(app.result(started.run_id, timeout=10))
         await eventually(lambda: app._waiters._waiting)
         for _ in range(10):
             await asyncio.sleep(0)

@@ -1,10 +1,12 @@
-"""The end of a child on PostgreSQL, while somebody else's transaction holds the row of its parent."""
+"""Batches on PostgreSQL with the end of a child, while somebody else's transaction holds rows of its tree."""
 
 from __future__ import annotations
 
+import asyncio
+
 from stepwell.engine.runtime import SystemRuntime
 from stepwell.store.protocol import Definition, Lane, NewRun
-from tests.conformance.keeper import end_of_child, ended, parked, row
+from tests.conformance.keeper import end_of_child, ended, parked, row, step
 from tests.plans import telling
 
 
@@ -28,3 +30,21 @@ async def test_i8_the_end_of_a_child_whose_parent_is_held_is_busy_and_reaches_it
         heart.close()
         found = await plain.fetch(f'SELECT kind, name FROM "{schema}".mailbox WHERE run_id = $1', parent_id)
         assert [tuple(each) for each in found] == [("child", "child")]
+
+
+async def test_i9_a_batch_waits_for_no_row_that_a_cancel_holds() -> None:
+    """A cancel locks a tree in the order of ids, a batch in that of its plan: each would wait for the other."""
+    async with telling() as (store, _, plain):
+        (lane,) = await store.define([Definition(Lane("durable", "flow", "v1"), b"[]")])
+        new = [NewRun(SystemRuntime().new_id(), lane, "flow", b"1") for _ in range(3)]
+        await store.start([new[0], new[1]._replace(parent_id=new[0].run_id, parent_node="child"), new[2]])
+        heart = await store.enlist("ann", "here")
+        parent, child, other = (await store.claim("ann", [lane], 3, 0)).leases
+        batch = [ended(child, post=end_of_child(parent)), step(other)]
+        async with plain.transaction():
+            locks = f'SELECT 1 FROM "{store._location.schema}".runs WHERE id = ANY($1::uuid[]) FOR NO KEY UPDATE'
+            await plain.execute(locks, [parent.run_id, child.run_id])
+            async with asyncio.timeout(5):
+                assert await store.commit("ann", batch) == ["busy", "ok"]
+        assert await store.commit("ann", [batch[0]]) == ["ok"]
+        heart.close()

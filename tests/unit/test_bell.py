@@ -71,8 +71,10 @@ async def line() -> Line:
 
 
 @pytest.fixture
-async def bell(line: Line) -> AsyncIterator[Bell]:
-    """A notifier over it."""
+async def bell(line: Line, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bell]:
+    """A notifier over it, which waits for a moment, and looks without being told never while it hears."""
+    monkeypatch.setattr("stepwell.store.postgres.bell._WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("stepwell.store.postgres.bell._TRUST_SECONDS", 1e9)
     bell = Bell(cast("Opener", line))
     yield bell
     line.let.set()

@@ -71,7 +71,7 @@ async def test_i4_what_was_busy_is_committed_again_though_nobody_else_commits() 
     answer = committer.commit(of("held"))
     await eventually(lambda: store.batches)
     store.held = set()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         assert await answer == "ok"
     await committer.close(1)
 
@@ -85,5 +85,5 @@ async def test_i4_what_is_busy_when_the_committer_is_closed_is_lost_and_answered
     assert await other == "ok"
     assert not held.done()
     await committer.close(0)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         assert await held == "lost"

@@ -65,7 +65,7 @@ async def test_i4_a_change_that_comes_during_a_look_is_looked_for_after_it() -> 
     store, events = Watched(), Events()
     as_store = cast("Store", store)
     waiters = Waiters(as_store, events, Wakeup(as_store, SystemRuntime(), Events()))
-    waiting = asyncio.create_task(waiters.ended("run", 2))
+    waiting = asyncio.create_task(waiters.ended("run", 20))
     await eventually(lambda: len(store.gates) == 1)
     events.changed()
     await eventually(lambda: len(store.gates) == 2)

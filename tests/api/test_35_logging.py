@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Abort, Backoff, Durable, RunFailedError, durable
+from stepwell.store.logs import logger
 from stepwell.store.sqlite.store import SqliteStore
 from tests.api import running_fixtures
 from tests.api.running_fixtures import PATIENCE, one
@@ -189,3 +190,51 @@ async def test_what_was_not_committed_is_not_logged(
 
     assert lost == [True]
     assert [record.attempt for record in records(caplog, "attempt_failed")] == [1, 2]
+
+
+class DownHandler(logging.Handler):
+    """As one that sends records over a connection that is lost."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise ConnectionError("the log is down")
+
+
+class DownFilter(logging.Filter):
+    """The same, of a filter."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        raise ConnectionError("the log is down")
+
+
+@pytest.mark.parametrize("down", [DownHandler, DownFilter])
+async def test_what_a_log_handler_or_filter_raises_is_felt_by_no_run(url: str, down: type[Any]) -> None:
+    log = logging.getLogger("stepwell")
+    handler = down() if down is DownHandler else logging.NullHandler()
+    if down is DownFilter:
+        handler.addFilter(down())
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+    try:
+        undone = durable("undone").step("reserve", one, compensate=give_up).step("charge", give_up)
+        flow = durable("flow").step("charge", fail_twice, retry_backoff=SOON)
+        async with Durable(url, [flow, undone]) as app, app.worker():
+            started, other = await app.start("flow"), await app.start("undone")
+            assert await app.result(started.run_id, timeout=PATIENCE) == {"charge": 3}
+            with pytest.raises(RunFailedError):
+                await app.result(other.run_id, timeout=PATIENCE)
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+def test_a_record_names_the_line_that_logged_it(caplog: pytest.LogCaptureFixture) -> None:
+    try:
+        int("why")
+    except ValueError:
+        logger("stepwell.worker").exception("It failed.")
+
+    (record,) = caplog.records
+    assert (record.filename, record.funcName) == ("test_35_logging.py", "test_a_record_names_the_line_that_logged_it")
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ValueError

@@ -75,15 +75,16 @@ async def test_an_observer_hears_of_a_run_from_its_start_to_its_end(url: str) ->
     assert sum(each.rows for each in ear.of("committed")) == 4
 
 
+@pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, SystemExit, GeneratorExit, StopIteration])
 async def test_an_observer_that_raises_is_logged_once_and_hears_nothing_more(
-    url: str, caplog: pytest.LogCaptureFixture
+    url: str, caplog: pytest.LogCaptureFixture, error: type[BaseException]
 ) -> None:
     class Broken(Observer):
         heard = 0
 
         def attempt_ended(self, event: AttemptEnded) -> None:
             Broken.heard += 1
-            raise asyncio.CancelledError
+            raise error
 
         def run_ended(self, event: RunEnded) -> None:
             Broken.heard += 1

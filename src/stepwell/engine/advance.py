@@ -6,7 +6,6 @@ outcome before it. The state runs ahead of the store by the rows that are pendin
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from stepwell.core import compensate
@@ -38,6 +37,7 @@ from stepwell.engine.suspects import SUSPECT_FROM
 from stepwell.engine.telling import Telling
 from stepwell.engine.toolbox import Toolbox
 from stepwell.errors import JournalError
+from stepwell.store.logs import logger
 from stepwell.store.protocol import AT_ONCE, Advance, History, Lease, NewRun, Post, Verdict, Wanted
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from stepwell.engine.host import Host
     from stepwell.workflow.nodes import Plan
 
-_log = logging.getLogger("stepwell.run")
+_log = logger("stepwell.run")
 _REFUSED_MICROS = 60_000_000
 _APPLIED = frozenset({"ok", "done"})
 

@@ -9,7 +9,6 @@ a process is gone, nobody waits.
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import threading
 import traceback
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from stepwell.engine.observer import Observers, WorkerDead
 from stepwell.errors import StoreUnavailableError
+from stepwell.store.logs import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stepwell.engine.runtime import Runtime
     from stepwell.store.protocol import Heart, Store, WorkerRow
 
-_log = logging.getLogger("stepwell.worker")
+_log = logger("stepwell.worker")
 BEATS_A_LEASE = 3.3
 _LONGEST_PAUSE_SECONDS = 3_600.0
 """However long the lease is, a beat is not further from the next: no thread can wait for a century."""

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from stepwell.engine.observer import Observer
+from stepwell.store.logs import SafeLogger, logger
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     )
     from stepwell.errors import Failure
 
-_run = logging.getLogger("stepwell.run")
-_worker = logging.getLogger("stepwell.worker")
+_run = logger("stepwell.run")
+_worker = logger("stepwell.worker")
 _LONGEST_ERROR = 500
 _MOST_NAMED = 5
 
@@ -173,7 +174,7 @@ class LoggingObserver(AttemptLog):
 
 
 def _log(
-    logger: logging.Logger,
+    log: SafeLogger,
     level: int,
     text: str,
     facts: dict[str, Any],
@@ -182,14 +183,14 @@ def _log(
     exception: BaseException | None = None,
 ) -> None:
     """Logs one record; the traceback is the journaled text, which is bounded and asks nothing of the exception."""
-    if not logger.isEnabledFor(level):
+    if not log.isEnabledFor(level):
         return
-    record = logger.makeRecord(logger.name, level, __file__, 0, "%s", (text,), None, extra=facts)
+    record = log.logger.makeRecord(log.logger.name, level, __file__, 0, "%s", (text,), None, extra=facts)
     if failure is not None and failure.traceback:
         record.exc_text = failure.traceback.rstrip()
         if exception is not None:
             record.exc_info = (type(exception), exception, exception.__traceback__)
-    logger.handle(record)
+    log.handle(record)
 
 
 def _named(event: AttemptEnded) -> str:

@@ -8,11 +8,12 @@ life of the app, and never felt by a run. Rule 4: an event that nobody listens t
 from __future__ import annotations
 
 import inspect
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stepwell.engine.user_code import is_interrupt
 from stepwell.errors import DefinitionError
+from stepwell.store.logs import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from stepwell.errors import Failure
 
-_log = logging.getLogger("stepwell.worker")
+_log = logger("stepwell.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +219,9 @@ class Observers:
                 continue
             try:
                 method(event)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException:  # noqa: BLE001  an observer is a user's, and no run may feel what it raises
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise  # of the interpreter; all else is the observer's own, and no run may feel it
                 self._dropped.append(observer)
                 self._all = [one for one in self._all if one is not observer]
                 self._find()

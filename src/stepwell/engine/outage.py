@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, TypeVar
 
 from stepwell.errors import StoreUnavailableError
+from stepwell.store.logs import logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stepwell.engine.runtime import Runtime
 
 T = TypeVar("T")
-_log = logging.getLogger("stepwell.store")
+_log = logger("stepwell.store")
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from stepwell.engine.outage import persevere
 from stepwell.engine.suspects import Suspects, SuspectsRoom
 from stepwell.errors import JournalError, StoreUnavailableError
 from stepwell.store.background import begin
+from stepwell.store.logs import logger
 from stepwell.store.protocol import Offer, Wanted
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from stepwell.engine.settings import Settings
     from stepwell.store.protocol import Advance, Claimed, Found, History, Lease, Store
 
-_log = logging.getLogger("stepwell.worker")
-_run_log = logging.getLogger("stepwell.run")
+_log = logger("stepwell.worker")
+_run_log = logger("stepwell.run")
 
 _UNREADABLE_MICROS = 60_000_000
 _STUMBLED_MICROS = 5_000_000

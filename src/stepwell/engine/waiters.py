@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 from stepwell.errors import DurableError, RunNotFoundError, StoreUnavailableError
 from stepwell.store.background import begin
+from stepwell.store.logs import logger
 
 if TYPE_CHECKING:
     from stepwell.core.model import Status
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stepwell.engine.wakeup import Wakeup
     from stepwell.store.protocol import Store
 
-_log = logging.getLogger("stepwell.worker")
+_log = logger("stepwell.worker")
 _LEFT = "The app was left while result() waited for run {run_id}; the run goes on wherever a worker has it."
 
 

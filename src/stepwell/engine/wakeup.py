@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 from stepwell.errors import StoreUnavailableError
 from stepwell.store.background import begin
+from stepwell.store.logs import logger
 
 if TYPE_CHECKING:
     from stepwell.engine.events import Events
     from stepwell.engine.runtime import Runtime
     from stepwell.store.protocol import Store
 
-_log = logging.getLogger("stepwell.worker")
+_log = logger("stepwell.worker")
 _BUSY_SECONDS = 0.015
 """From the beginning of one look to that of the next, so that a look which waits for news misses none."""
 _IDLE_SECONDS = 0.1

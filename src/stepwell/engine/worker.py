@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
@@ -17,6 +16,7 @@ from stepwell.engine.slots import Slots
 from stepwell.engine.tenure import Tenure
 from stepwell.errors import DurableError, StoreUnavailableError
 from stepwell.store.background import begin
+from stepwell.store.logs import logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from stepwell.store.protocol import Claimed, Store
 
 T = TypeVar("T")
-_log = logging.getLogger("stepwell.worker")
+_log = logger("stepwell.worker")
 _LONGEST_WAIT = 5.0
 _JUDGE_EVERY = 0.5
 _JUDGE_AT_LEAST_EVERY = 2.0

@@ -8,19 +8,19 @@ through a pooler, looking is all there is: often while this process writes, and 
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
 
 from asyncpg.exceptions import ProgramLimitExceededError
 
 from stepwell.errors import StoreUnavailableError
 from stepwell.store.background import begin
+from stepwell.store.logs import logger
 from stepwell.store.postgres import opening
 from stepwell.store.postgres.connection import turn
 from stepwell.store.postgres.opening import DRIVER_ERRORS, Connection, CrowdedError, Opener, disconnect, unavailable
 from stepwell.store.protocol import LEFT
 
-_log = logging.getLogger("stepwell.store")
+_log = logger("stepwell.store")
 _GAP_SECONDS = 0.01
 """Between two hints: who hears one looks at all that happened."""
 _WAIT_SECONDS = 1.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -11,13 +10,14 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from stepwell.errors import StoreUnavailableError
+from stepwell.store.logs import logger
 from stepwell.store.postgres.resolving import Host, ResolvingLoop
 
 if TYPE_CHECKING:
     from stepwell.store.postgres.location import Location
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-_log = logging.getLogger("stepwell.store")
+_log = logger("stepwell.store")
 _STATEMENTS = 100
 """How many prepared statements a connection keeps; there are not as many queries."""
 CONNECT_SECONDS = 10.0

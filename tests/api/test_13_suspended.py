@@ -226,6 +226,7 @@ async def test_a_step_that_suspended_and_then_failed_is_not_undone(sqlite: OnSql
     assert kept.compensated == ["before"]
     assert undo.calls == []
     assert kept.rows("agent") == [("step", "suspended", 1), ("step", "failed", 1)]
+    assert (kept.snapshot.results, kept.snapshot.damaged) == ({"before": None}, None)
 
 
 async def test_a_step_that_completed_after_suspending_is_undone_once_with_its_result(sqlite: OnSqlite) -> None:

@@ -10,6 +10,7 @@ import pytest
 from stepwell import Durable, RunCanceledError, durable
 from tests.api import running_fixtures
 from tests.api.running_fixtures import PATIENCE, file_url
+from tests.faulty import make_faulty
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -70,3 +71,19 @@ async def test_i9_whoever_waits_for_a_run_of_the_same_process_is_told_of_its_can
         await app.cancel(started.run_id)
         with pytest.raises(RunCanceledError):
             await waiting
+
+
+async def test_i4_what_is_started_while_a_claim_is_answered_is_claimed_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claim did not see it; a worker that forgets that it was told would see it when it looks again by itself."""
+
+    async def done(ctx: Context) -> str:
+        return "done"
+
+    monkeypatch.setattr("stepwell.engine.worker._LONGEST_WAIT", 1e6)
+    app = Durable("sqlite://", [durable("flow").step("work", done)])
+    claim = make_faulty(app).stop_after("claim")
+    async with app, app.worker():
+        await claim.reached()
+        started = await app.start("flow")
+        claim.release()
+        assert await app.result(started.run_id, timeout=PATIENCE) == {"work": "done"}

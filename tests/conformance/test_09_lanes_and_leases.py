@@ -1,4 +1,4 @@
-"""Claims over several lanes, and beside what others hold; sweeps beside mail that was used or is of another kind."""
+"""Claims over several lanes, beside what others hold, and of the worst; sweeps beside mail of no concern."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.conformance.keeper import (
     end_of_child,
     ended,
     grown,
+    ids,
     row,
 )
 from tests.moving_clock import SECOND
@@ -72,3 +73,29 @@ async def test_i6_a_signal_called_like_a_child_is_not_its_end(keeper: Keeper, st
     await keeper.signal(parent.run_id, "go")
     assert await keeper.claim("bob") == []
     assert (await keeper.stored(parent.run_id)).status == "suspended"
+
+
+async def test_i8_a_parent_that_ends_in_one_batch_with_its_child_gets_no_mail(keeper: Keeper) -> None:
+    parent = await keeper.leased()
+    child = await keeper.leased(parent_id=parent.run_id, parent_node="child")
+    assert await keeper.commit(ended(child, post=end_of_child(parent)), ended(parent)) == ["ok", "ok"]
+    assert await keeper.letters(parent) == []
+    assert (await keeper.stored(parent.run_id)).status == "completed"
+
+
+async def test_of_runs_that_crashed_three_workers_or_more_the_one_with_the_fewest_comes_first(keeper: Keeper) -> None:
+    """Though it is due later: the one that crashed most is most likely the one to blame."""
+
+    async def crashes(run_id: str, times: int) -> None:
+        for number in range(times):
+            name = f"{run_id} {number}"
+            found = await keeper.claim(name, suspects=0 if number < 2 else 1)
+            assert ids(found) == [run_id]
+            await keeper.crash(name)
+
+    worse, better = await keeper.start(), await keeper.new()
+    await crashes(worse, 4)
+    await keeper.store.start([better])
+    await crashes(better.run_id, 3)
+    (first,) = await keeper.claim("ann", suspects=1)
+    assert (first.run_id, first.crashes) == (better.run_id, 3)

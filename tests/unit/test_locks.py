@@ -67,3 +67,20 @@ def test_a_folder_that_is_not_writable_is_named(tmp_path: Path, monkeypatch: pyt
     assert "can only be read" in str(unavailable(location, error))
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert f"the folder {tmp_path} is not writable" in str(unavailable(location, error))
+
+
+async def test_of_a_worker_that_left_or_was_declared_dead_no_lock_file_stays(tmp_path: Path) -> None:
+    """A file for each worker that ever was would fill the folder."""
+    own, other = (SqliteStore(file_url(tmp_path), SystemRuntime()) for _ in range(2))
+    await own.migrate()
+    for store in (own, other):
+        await store.open()
+    hearts = [await own.enlist("left", "here"), await other.enlist("dead", "here")]
+    assert len([name for name in names_in(tmp_path) if "worker" in name]) == (2 if locks.SUPPORTED else 0)
+    await own.retire("left")
+    assert await own.bury("dead", None) == 0
+    assert not [name for name in names_in(tmp_path) if "worker" in name]
+    for heart in hearts:
+        heart.close()
+    for store in (own, other):
+        await store.close()

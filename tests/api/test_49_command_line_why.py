@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -48,6 +50,20 @@ RUN = RunSnapshot(
     definition="0123456789abcdef01234567",
     waits_for="retry",
 )
+CARELESS = """
+from stepwell import Abort, Backoff, Durable, durable
+
+def charge(ctx):
+    raise Abort("declined") if ctx.attempt > 1 else OSError("no line")
+
+def release(ctx):
+    raise Abort("gone")
+
+careless = durable("careless")
+careless.step("reserve", lambda ctx: 1, compensate=release).step("pack", lambda ctx: 1, compensate=lambda ctx: None)
+careless.step("charge", charge, retry_backoff=Backoff(initial=0.01))
+app = Durable("sqlite:///careless.db", [careless])
+"""
 SENTENCE = "charge: attempt 2 failed with OSError: no line; next try at 2026-05-04 12:00:04 UTC."
 WHY = Explanation(Reason.RETRYING, SENTENCE, NOW, RUN.retry_at, (Part(SENTENCE),), "attempt 2 of charge failed", ())
 
@@ -90,6 +106,24 @@ def test_a_list_has_keys_and_versions_where_any_differ() -> None:
     undone = replace(keyed, definition="9" * 24, status=RunStatus.COMPENSATING)
     both = runs_table([RUN, undone], 80, NOW)
     assert all(line.cell_len <= 80 for line in both)
+
+
+def test_a_list_says_which_compensators_failed() -> None:
+    failed = replace(RUN, status=RunStatus.FAILED, error=RUN.last_error, retry_at=None, wake_at=None, waits_for=None)
+
+    assert runs_table([failed], 200, NOW)[1].plain.endswith("not undone: mail; charge: OSError: no line")
+
+
+def test_run_says_in_its_last_line_what_was_not_undone(tmp_path: Path) -> None:
+    (tmp_path / "careless.py").write_text(CARELESS, encoding="utf-8")
+    command = [sys.executable, "-m", "stepwell.cli", "--app", "careless:app", "run", "careless"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].endswith(
+        " failed at charge: Abort: declined (attempt 2). Undone: pack."
+        " Not undone, since their compensators failed: reserve."
+    )
 
 
 def test_why_says_a_sentence_and_the_commands_that_would_move_it() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from stepwell import RunStatus
+from stepwell import RunFailedError, RunStatus
 from stepwell.cli.loading import app_with_workflows, opened
 from stepwell.cli.logs import log_options, logging_to_stderr
 from stepwell.cli.output import console, machine_quiet, print_json, print_lines, remark, say
@@ -153,8 +153,14 @@ def _show_results(ended: RunSnapshot) -> None:
 def _how_it_ended(ended: RunSnapshot) -> tuple[str, str]:
     if ended.status == RunStatus.CANCELED or ended.error is None:
         return "run_canceled", f"Run {ended.run_id} was canceled."
-    undone = f" Undone: {', '.join(ended.compensated)}." if ended.compensated else ""
-    return "run_failed", f"Run {ended.run_id} failed at {str(ended.error).rstrip('.')}.{undone}"
+    failed = RunFailedError(
+        ended.run_id,
+        ended.error,
+        ended.compensated,
+        attempt=ended.attempt,
+        failed_compensations=ended.failed_compensations,
+    )
+    return failed.code, str(failed)
 
 
 @click.command(

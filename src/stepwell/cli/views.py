@@ -168,7 +168,10 @@ def whereabouts(run: RunSnapshot, at: datetime, *, in_full: bool = False) -> str
     if run.status == RunStatus.COMPLETED:
         return "" if not in_full else f"all {run.total_steps} nodes" if run.total_steps != 1 else "its one node"
     if run.status == RunStatus.FAILED and run.error is not None:
-        return failure(run.error) if not in_full else f"at {run.error.node}"
+        if in_full:
+            return f"at {run.error.node}"
+        left = f"not undone: {', '.join(run.failed_compensations)}; " if run.failed_compensations else ""
+        return left + failure(run.error)
     if run.status == RunStatus.PENDING:
         return _waits(run, at)
     node = run.current_node or "the end"

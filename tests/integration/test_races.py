@@ -142,15 +142,22 @@ async def test_i9_a_child_that_is_spawned_while_its_tree_is_canceled_never_is_or
     faulty = make_faulty(app)
     child = {"root": "middle", "middle": "leaf"}[spawner]
 
+    spawned = asyncio.Event()
+
     def spawns(worker_id: str, advances: Sequence[Advance]) -> bool:
-        return any(new.workflow == child for one in advances for new in one.spawned)
+        if any(new.workflow == child for one in advances for new in one.spawned):
+            spawned.set()
+        return spawned.is_set()
 
     async with app:
         stop = (faulty.stop_before if when == "before" else faulty.stop_after)("commit", spawns)
+        # else the child may be claimed, and its handler called, before the cancel
+        claim = faulty.stop_before("claim", lambda *_: spawned.is_set())
         root = await app.start("root")
         async with app.worker():
             await stop.reached()
             await app.cancel(root.run_id)
+            claim.release()
             assert await stop.released() == ["lost" if when == "before" else "ok"]
         runs = await app.list()
         assert {run.status for run in runs} == {"canceled"}

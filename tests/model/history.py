@@ -8,14 +8,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from tests.model.calls import WORKERS, Call, Calls
-from tests.model.model import ENDED, Model
-from tests.model.stores import Stores
+from tests.model.model import ENDED, FIRST_TURN, Model
+from tests.model.stores import Kept, Stores
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from tests.model.calls import Draw
-    from tests.model.stores import Kept
 
 
 class History:
@@ -65,6 +64,7 @@ class History:
                 self.make(call)
                 self.reached[answer[0]] += 1
         self.reached[f"{one} with {other}"] += 1
+        self._take_turns()
         self.look()
 
     def make(self, call: Call) -> Any:
@@ -91,6 +91,15 @@ class History:
         assert seen["workers"] == set(self.model.workers.items())
         assert all(run.worker is None for run in runs.values() if run.status in ENDED)
 
+    def _take_turns(self) -> None:
+        """Goes on with the turns that the store gave: which of two calls at once had the first is its to say."""
+        turns = self.stores.ask(Kept.turns)
+        due = {run_id for run_id, run in self.model.runs.items() if run.worker is None and (run.due_at or 1) <= 0}
+        assert set(turns) == due
+        for run_id, turn in turns.items():
+            self.model.runs[run_id].due_at = turn
+        self.model.turns = max([self.model.turns, *(turn + FIRST_TURN for turn in turns.values())])
+
     def _explain(self, told: list[tuple[Call, Any]]) -> None:
         """Goes on with the first order of the calls, each with or without what the other held."""
         touched = [call.touches | set(dict(answer[1]) if call.passing_over else ()) for call, answer in told]
@@ -99,7 +108,7 @@ class History:
                 tried = self.model.copy()
                 others = [frozenset[str]().union(*touched[:at], *touched[at + 1 :]) for at in range(len(told))]
                 if all(_gives(tried, told[at][0], others[at] if meets[at] else ()) == told[at][1] for at in order):
-                    self.model.runs, self.model.workers = tried.runs, tried.workers
+                    self.model.runs, self.model.workers, self.model.turns = tried.runs, tried.workers, tried.turns
                     return
         raise AssertionError(f"no order of the two calls gives {[answer for _, answer in told]}")
 

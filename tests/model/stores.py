@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.model import MessageName
+from stepwell.store.postgres.sql import pairs
+from stepwell.store.postgres.store import PostgresStore
 from stepwell.store.protocol import Definition, Filter, Lane, Wanted
 from stepwell.store.sqlite.store import SqliteStore
 from tests.mailboxes import unread_of
@@ -91,6 +93,12 @@ class Kept:
             "leased": {worker: dict(await self.store.reader.leased(worker)) for worker in workers},
             "workers": {(row.worker_id, row.beat) for row in await self.store.workers() if row.host},
         }
+
+    async def turns(self) -> dict[str, int]:
+        """The turns of the runs that are due at once; of two calls at once either may have been given the first."""
+        assert isinstance(self.store, PostgresStore)
+        due = f'SELECT id::text, due_at FROM "{self.store._location.schema}".runs WHERE worker IS NULL AND due_at <= 0'
+        return pairs(await self.store._connections.fetch(due))
 
     async def _unread(self, lease: Lease) -> list[Mail]:
         return await unread_of(self.store, lease, MESSAGES)

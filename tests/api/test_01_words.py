@@ -25,6 +25,9 @@ PUBLIC = {
     *("Entry", "Failure", "SchemaStatus"),
     *("DurableError", "DefinitionError", "WorkflowNotRegisteredError", "RunNotFoundError", "RunFailedError"),
     *("RunCanceledError", "PayloadError", "StoreUnavailableError", "SchemaError"),
+    *("Observer", "RunStarted", "RunEnded", "AttemptStarted", "AttemptEnded", "RunParked", "RunsClaimed"),
+    *("BatchCommitted", "WorkerDead", "LeaseLost"),
+    *("Explanation", "Reason", "Part", "Action"),
 }
 
 

@@ -34,6 +34,10 @@ FINE_WITHOUT = {
     "has_lane": "part of add_runs",
     "is_enlisted": "part of claim",
     "find_due": "part of claim",
+    "find_suspects": "part of claim",
+    "next_turn": "a sequence",
+    "input_sizes": "part of claim",
+    "find_message": "asked for one run at a time; find_messages for many",
     "lease": "part of claim",
     "leased": "part of claim",
     "leased_run": "part of claim",
@@ -45,7 +49,13 @@ FINE_WITHOUT = {
     "dismiss_silent": "part of free_crashed",
 }
 """Queries of SQLite's that PostgreSQL has no need of, and why."""
-OF_ITS_OWN = {"claim": "one round trip instead of six", "lock_family": "several may cancel at once"}
+OF_ITS_OWN = {
+    "claim": "one round trip instead of six",
+    "lock_family": "several may cancel at once",
+    "find_messages": "one round trip for many runs",
+    "list_runs_by_id": "a page by its ids",
+    "now": "the server's clock, not the caller's",
+}
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
 
 _LIFE: contextvars.ContextVar[Life | None] = contextvars.ContextVar("stepwell_testing_life", default=None)
+_LOGGERS = ("stepwell.run", "stepwell.worker", "stepwell.store")
 _ROUNDS = 20
 _ROUND_SECONDS = 0.5
 
@@ -67,12 +69,13 @@ class Life:
     async def clear_away(self) -> None:
         """Ends what the dead left behind; a handler that swallows every cancellation is left to itself."""
         self.is_over, self._cleared = True, True
-        for _ in range(_ROUNDS):
-            for one in tuple(self._belongings):
-                one.cancel()
-            if not self._belongings:
-                return
-            await asyncio.wait(tuple(self._belongings), timeout=_ROUND_SECONDS)
+        with _silence_of_the_cleared():
+            for _ in range(_ROUNDS):
+                for one in tuple(self._belongings):
+                    one.cancel()
+                if not self._belongings:
+                    return
+                await asyncio.wait(tuple(self._belongings), timeout=_ROUND_SECONDS)
 
     def owns(self, one: asyncio.Task[Any], work: Coroutine[Any, Any, Any]) -> None:
         """Remembers what began in it; the work of one that was cancelled before its first step is closed unbegun."""
@@ -89,6 +92,24 @@ class Life:
     def goes_on(self) -> bool:
         """Whether what belongs to it may take a step."""
         return self._cleared or not self.is_over
+
+
+@contextmanager
+def _silence_of_the_cleared() -> Iterator[None]:
+    """Drops what a life that is cleared away would log of its cancellation: a process that was killed logs nothing."""
+
+    def is_said(_record: logging.LogRecord) -> bool:
+        life = _LIFE.get()
+        return life is None or not life._cleared
+
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    for one in loggers:
+        one.addFilter(is_said)
+    try:
+        yield
+    finally:
+        for one in loggers:
+            one.removeFilter(is_said)
 
 
 async def _held(life: Life, work: Coroutine[Any, Any, Any]) -> Any:

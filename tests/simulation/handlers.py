@@ -323,8 +323,11 @@ def _fail(act: Act, attempt: int, unit: float) -> None:
 
 
 def _cancel_itself() -> None:
-    own = asyncio.current_task()
-    if own is None:  # in a thread
+    try:
+        own = asyncio.current_task()
+    except RuntimeError:  # in a real thread
+        own = None
+    if own is None:
         raise asyncio.CancelledError("this attempt fails")
     own.cancel()
 

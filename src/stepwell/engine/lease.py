@@ -78,7 +78,7 @@ class Heartbeat:
             if self._is_loop_running():
                 self._beat()
         except Exception:  # noqa: BLE001  a worker that beats no more, and says nothing, would be buried alive
-            _log.exception("The heartbeat failed; trying again.")
+            _log.exception("Worker %s: the heartbeat failed; trying again.", self._worker_id)
 
     def _close(self) -> None:
         try:
@@ -91,7 +91,7 @@ class Heartbeat:
         try:
             leased = self._heart.beat()
         except StoreUnavailableError as error:
-            _log.warning("The heartbeat finds no store: %s", error)
+            _log.warning("Worker %s cannot tell the store that it is alive; trying again: %s", self._worker_id, error)
             return
         self.succeeded_at = self._runtime.monotonic()
         took = self.succeeded_at - began

@@ -242,11 +242,11 @@ class Worker:
                 claimed = await self._claim(room)
                 await tenure.take(claimed, asked_at)
             except StoreUnavailableError as error:
-                _log.warning("Cannot claim: %s", error)
+                _log.warning("Worker %s cannot claim runs; trying again: %s", self.worker_id, error)
                 await self._runtime.sleep(_AWAY_SECONDS)
                 continue
             except Exception:  # noqa: BLE001  a worker that claims no more, and says nothing, would strand its lanes
-                _log.exception("Claiming failed; trying again.")
+                _log.exception("Worker %s failed to claim runs; trying again.", self.worker_id)
                 await self._runtime.sleep(_AWAY_SECONDS)
                 continue
             if not claimed.alive:
@@ -292,9 +292,9 @@ class Worker:
                     judge_at = min(judge_at, self._runtime.monotonic() + max(self._judge.soonest, _JUDGE_GAP))
                 await self._tenure.look_for_lost()
             except StoreUnavailableError as error:
-                _log.warning("Cannot look after the other workers: %s", error)
-            except Exception:  # noqa: BLE001  as above: the dead must not stay unburied
-                _log.exception("Looking after the other workers failed; trying again.")
+                _log.warning("Worker %s cannot look after the others; trying again: %s", self.worker_id, error)
+            except Exception:  # noqa: BLE001  as above: the runs of the dead would stay theirs
+                _log.exception("Worker %s failed to look after the others; trying again.", self.worker_id)
             await self._runtime.sleep(min(often, max(judge_at - self._runtime.monotonic(), 0.0)))
 
     def _new_tenure(self) -> Tenure:
@@ -343,7 +343,7 @@ class Worker:
             try:
                 await self._enlist(new)
             except StoreUnavailableError as error:
-                _log.warning("Cannot enlist again: %s", error)
+                _log.warning("Worker %s cannot enlist under a new id; trying again: %s", self.worker_id, error)
                 await self._runtime.sleep(_AWAY_SECONDS)
             else:
                 self._tenure = new

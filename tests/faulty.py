@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stepwell.errors import StoreUnavailableError
-from stepwell.store.protocol import NO_OFFER
+from stepwell.store.protocol import LOAD_BYTES, NO_OFFER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -236,9 +236,9 @@ class FaultyStore:
         answer: Claimed = await self._through("claim", worker_id, lanes, limit, suspects, **room)
         return answer
 
-    async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
+    async def load(self, wanted: Sequence[Wanted], most_bytes: int = LOAD_BYTES) -> Mapping[str, History]:
         """As the protocol says, or a fault."""
-        answer: Mapping[str, History] = await self._through("load", wanted)
+        answer: Mapping[str, History] = await self._through("load", wanted, most_bytes)
         return answer
 
     async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:

@@ -369,3 +369,14 @@ async def test_a_run_that_crashed_three_times_comes_as_the_only_suspect_and_afte
     assert (await keeper.store.claim(worker_id, lanes, EVERY, 3, worst=False)).leases == []
     (lease,) = await keeper.claim("bob", suspects=3)
     assert (lease.run_id, lease.crashes) == (first, 3)
+
+
+async def test_a_load_gives_the_first_runs_whose_journals_fit_and_one_at_least(keeper: Keeper, store: Store) -> None:
+    for _ in range(4):
+        await keeper.start()
+    leases = await keeper.claim()
+    await keeper.commit(*(advance(lease, row(lease, value=b'"%b"' % (b"x" * 998))) for lease in leases))
+    wanted = [Wanted(lease) for lease in leases]
+    assert list(await store.load(wanted, 2_500)) == ids(leases[:2])
+    assert list(await store.load(wanted[2:], 10)) == ids(leases[2:3])
+    assert list(await store.load(wanted)) == ids(leases)

@@ -50,6 +50,7 @@ INDEXES = {
     "has_mail_key": "mailbox_key",
     "held": "runs_worker",
     "held_by_worker": "runs_worker",
+    "journal_sizes": "journal_pkey",
     "journal_of": "journal_pkey",
     "journal_parts": "journal_pkey",
     "list_runs_by_id": "runs_pkey",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwell import StoreUnavailableError
+from stepwell.store.protocol import LOAD_BYTES
 from stepwell.store.sqlite.connection import in_transaction
 from stepwell.store.sqlite.sql import Q
 from tests.simulation.loop import pause
@@ -180,13 +181,13 @@ class FaultyStore:
         """Passes on."""
         return await self.call("claim", lambda: self._claim(worker_id, lanes, limit, suspects, **room), writes=False)
 
-    async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
+    async def load(self, wanted: Sequence[Wanted], most_bytes: int = LOAD_BYTES) -> Mapping[str, History]:
         """Passes on."""
         try:
             if self._weather.slow_for == LOADS_SLOWLY and self._weather.strikes("slow"):
                 self._weather.met["slow load"] += 1
                 await pause(LOADS_SLOWLY * (0.5 + self._weather.chance.random()))
-            return await self.call("load", lambda: self._store.load(wanted), writes=False)
+            return await self.call("load", lambda: self._store.load(wanted, most_bytes), writes=False)
         except BrokenDriverError:
             self._all.broken |= {one.lease.run_id for one in wanted}
             raise

@@ -76,6 +76,8 @@ class Drive:
         """Whether workers died of it, more than one, and nothing was journaled since."""
         self.is_stopped = False
         """Whether its worker cancelled it; a cancel without this mark is other code's."""
+        self.size = len(lease.value) + (0 if history is None else history.size)
+        """The bytes with which it came."""
         self._refused = False
         self.state = self._state_from(history)
 

@@ -16,6 +16,7 @@ from stepwell.engine.committer import Committer
 from stepwell.engine.lease import Heartbeat
 from stepwell.engine.observer import LeaseLost, RunsClaimed
 from stepwell.engine.outage import persevere
+from stepwell.engine.settings import MOST_HELD_BYTES
 from stepwell.engine.suspects import Suspects, SuspectsRoom
 from stepwell.errors import JournalError, StoreUnavailableError
 from stepwell.store.background import begin
@@ -90,6 +91,11 @@ class Tenure:
         return len(self._held)
 
     @property
+    def held_bytes(self) -> int:
+        """The bytes of inputs and journals with which the runs that it holds came."""
+        return sum(drive.size for drive, _ in self._held.values())
+
+    @property
     def suspects_room(self) -> SuspectsRoom:
         """How many runs that crashed workers it may take, so that a poison step fails alone."""
         return self._suspects.room(drive.crashes for drive, _ in self._held.values() if drive.is_suspect)
@@ -134,26 +140,36 @@ class Tenure:
         arriving = {lease.run_id: lease.token for lease in leases}
         self._arriving |= arriving
         try:
-            histories = await self._store.load([self._wanted(lease) for lease in old]) if old else {}
+            for lease in leases:
+                if lease not in old:
+                    await self._drive_on(lease, None, clock)
+            while old:
+                histories = await self._store.load([self._wanted(lease) for lease in old])
+                for lease in old[: len(histories)]:
+                    await self._drive_on(lease, histories[lease.run_id], clock)
+                old = old[len(histories) :]
+                if old and self.held_bytes >= MOST_HELD_BYTES:
+                    await self._give_back({lease.run_id: lease.token for lease in old})
+                    break
         finally:
             self._arriving = dict(self._arriving.items() - arriving.items())
-        for lease in leases:
-            history = histories.get(lease.run_id)
+
+    async def _drive_on(self, lease: Lease, history: History | None, clock: StoreClock) -> None:
+        """Drives a claimed run whose past is here."""
+        try:
             try:
-                try:
-                    drive = self._drive_of(lease, history, clock)
-                except JournalError:
-                    # A file's reader whose locks were dropped by a `close` in this process may have seen pages of two
-                    # moments. Only what is read twice is damage.
-                    history = await self.reload(self._wanted(lease))
-                    drive = self._drive_of(lease, history, clock)
-            except JournalError as error:
-                await self._write_off(lease, history, error, claimed.now)
-                continue
-            except Exception:  # noqa: BLE001  one run's fault must not stop the others
-                _run_log.exception("Run %s cannot be continued; trying again in a minute.", lease.run_id)
-                await self._give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
-                continue
+                drive = self._drive_of(lease, history, clock)
+            except JournalError:
+                # A file's reader whose locks were dropped by a `close` in this process may have seen pages of two
+                # moments. Only what is read twice is damage.
+                history = await self.reload(self._wanted(lease))
+                drive = self._drive_of(lease, history, clock)
+        except JournalError as error:
+            await self._write_off(lease, history, error, clock.now())
+        except Exception:  # noqa: BLE001  one run's fault must not stop the others
+            _run_log.exception("Run %s cannot be continued; trying again in a minute.", lease.run_id)
+            await self._give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
+        else:
             task = begin(self._drive, drive, name=f"stepwell-run-{lease.run_id}")
             self._held[lease.run_id] = (drive, task)
             task.add_done_callback(partial(self._let_go, drive))

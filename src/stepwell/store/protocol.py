@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 0
 """As `Advance.due_at`: the run is due whatever any clock says, behind those that are so already."""
+LOAD_BYTES = 4 * 2**20
+"""A load gives runs until their journals would be more than this together; one run at least."""
 CLAIM_BYTES = 4 * 2**20
 """A claim gives runs until their inputs would be more than this together; one run at least."""
 Verdict: TypeAlias = Literal["ok", "done", "lost", "mail", "busy"]
@@ -122,6 +124,11 @@ class History(NamedTuple):
     found: Found
     last_of: tuple[str, ...] = ()
     """The nodes of which the rows before their last outcome were not asked for."""
+
+    @property
+    def size(self) -> int:
+        """The bytes of the values in it."""
+        return sum(len(row.value or b"") + len(row.detail or b"") for row in self.rows)
 
 
 class Post(NamedTuple):
@@ -347,8 +354,8 @@ class Store(Protocol):
         crashed more may come as the only suspect of the claim, and only if the `worst` may come at all.
         """
 
-    async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
-        """The past of claimed runs; mail is counted before the mailbox is read."""
+    async def load(self, wanted: Sequence[Wanted], most_bytes: int = LOAD_BYTES) -> Mapping[str, History]:
+        """The past of the first of these claimed runs, as many as the bytes allow, one at least; mail first."""
 
     async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
         """The first unread message of a name behind a number; mail is counted before the mailbox is read."""

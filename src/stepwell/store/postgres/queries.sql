@@ -184,6 +184,15 @@ SELECT run_id::text, seq, node, item, phase, n, kind, attempt, status, value, de
     finished_at, worker
 FROM stepwell.journal WHERE run_id = ANY($1::uuid[]) ORDER BY run_id, seq
 
+-- name: journal_sizes
+-- The bytes of runs' journals, in the order asked; no large value is read for it.
+SELECT coalesce((
+    SELECT sum(coalesce(octet_length(j.value), 0) + coalesce(octet_length(j.detail), 0)
+        + coalesce(octet_length(j.error), 0))
+    FROM stepwell.journal AS j WHERE j.run_id = wanted.id
+), 0)::bigint
+FROM unnest($1::uuid[]) WITH ORDINALITY AS wanted (id, at) ORDER BY wanted.at
+
 -- name: journal_parts
 -- Rows of some nodes of runs, in order: of some all, of the others those from the last outcome on, found by their
 -- items, which are named in order: the last outcome itself, and the attempts after it.

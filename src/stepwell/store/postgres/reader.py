@@ -128,8 +128,9 @@ class PostgresReader:
             return int(lane)
         return None
 
-    async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
-        """The past of claimed runs; their mail is counted before their mailboxes are read."""
+    async def load(self, wanted: Sequence[Wanted], most_bytes: int) -> Mapping[str, History]:
+        """The past of the first of these claimed runs, as many as the bytes allow, in an answer of its own."""
+        wanted = await self._first_of(wanted, most_bytes)
         names = {one.lease.run_id: one.message for one in wanted}
         last_of = {one.lease.run_id: () if one.rows is None else one.rows.last for one in wanted}
         whole = [one.lease.run_id for one in wanted if one.rows is None]
@@ -149,6 +150,17 @@ class PostgresReader:
             return {run_id: History(rows.get(run_id, []), found[run_id], last) for run_id, last in last_of.items()}
 
         return await self._connections.run(read)
+
+    async def _first_of(self, wanted: Sequence[Wanted], most_bytes: int) -> Sequence[Wanted]:
+        if len(wanted) == 1:
+            return wanted
+        sizes = await self._connections.fetch(self._queries["journal_sizes"], [one.lease.run_id for one in wanted])
+        total = 0
+        for at, (size,) in enumerate(sizes):
+            total += int(size)
+            if at and total > most_bytes:
+                return wanted[:at]
+        return wanted
 
     async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
         """The first unread message of a name behind a number; mail is counted before the mailbox is read."""

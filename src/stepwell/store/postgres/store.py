@@ -22,6 +22,7 @@ from stepwell.store.postgres.reader import PostgresReader
 from stepwell.store.postgres.sql import NOW, columns, is_id, queries
 from stepwell.store.protocol import (
     CLAIM_BYTES,
+    LOAD_BYTES,
     NO_OFFER,
     Advance,
     Claimed,
@@ -159,9 +160,9 @@ class PostgresStore:
             return Claimed(leases, now, 0, cut=found[0]["cut"])
         return Claimed([], now, None if next_due is None else next_due - now, alive)
 
-    async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
-        """The past of claimed runs."""
-        return await self._reader.load(wanted)
+    async def load(self, wanted: Sequence[Wanted], most_bytes: int = LOAD_BYTES) -> Mapping[str, History]:
+        """The past of the first of these claimed runs, as many as the bytes allow."""
+        return await self._reader.load(wanted, most_bytes)
 
     async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
         """The first unread message of a name behind a number."""

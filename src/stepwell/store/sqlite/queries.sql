@@ -122,6 +122,11 @@ SELECT ref, seq, node, item, phase, n, kind, attempt, status, value, detail, err
     worker
 FROM stepwell_journal WHERE ref = ? ORDER BY seq
 
+-- name: journal_size
+-- The bytes of a run's journal; no large value is read for it.
+SELECT coalesce(sum(coalesce(length(value), 0) + coalesce(length(detail), 0) + coalesce(length(error), 0)), 0)
+FROM stepwell_journal WHERE ref = ?
+
 -- name: journal_parts
 -- Rows of some nodes of a run, in order: of some all, of the others those from the last outcome on, found by their
 -- items, which are named in order: the last outcome itself, and the attempts after it.

@@ -115,11 +115,21 @@ class SqliteReader:
         found = await self._looking.run(lambda connection: connection.execute(Q["lane_of"], (run_id,)).fetchone())
         return None if found is None else int(found[0])
 
-    async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
-        """The past of claimed runs."""
+    async def load(self, wanted: Sequence[Wanted], most_bytes: int) -> Mapping[str, History]:
+        """The past of the first of these claimed runs, as many as the bytes allow."""
 
         def read(connection: sqlite3.Connection) -> dict[str, History]:
-            return {one.lease.run_id: _history(connection, one) for one in wanted}
+            found: dict[str, History] = {}
+            total = 0
+            for one in wanted:
+                if found:
+                    total += connection.execute(Q["journal_size"], (one.lease.ref,)).fetchone()[0]
+                    if total > most_bytes:
+                        break
+                history = found[one.lease.run_id] = _history(connection, one)
+                if len(found) == 1:
+                    total = history.size
+            return found
 
         return await self._turns.run(read)
 

@@ -11,6 +11,7 @@ from stepwell.core.model import ENDED, MessageName, Status
 from stepwell.errors import Failure, StoreUnavailableError
 from stepwell.store.protocol import (
     CLAIM_BYTES,
+    LOAD_BYTES,
     NO_OFFER,
     Advance,
     Claimed,
@@ -194,9 +195,9 @@ class SqliteStore:
 
         return await self._writer.run(write)
 
-    async def load(self, wanted: Sequence[Wanted]) -> Mapping[str, History]:
-        """The past of claimed runs."""
-        return await self._reader.load(wanted)
+    async def load(self, wanted: Sequence[Wanted], most_bytes: int = LOAD_BYTES) -> Mapping[str, History]:
+        """The past of the first of these claimed runs, as many as the bytes allow."""
+        return await self._reader.load(wanted, most_bytes)
 
     async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
         """The first unread message of a name behind a number."""

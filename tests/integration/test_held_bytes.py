@@ -1,0 +1,52 @@
+"""Runs with large journals that are woken together: they are loaded piece by piece, and few are held at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stepwell import Context, Durable, durable
+from stepwell.engine import tenure, worker
+from tests.gates import PATIENCE
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUNS = 20
+BYTES = 1_000_000
+MOST = 3_000_000
+PIECE = 4 * 2**20
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+async def test_a_worker_holds_a_bounded_number_of_bytes_whatever_is_due(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (tenure, worker):
+        monkeypatch.setattr(module, "MOST_HELD_BYTES", MOST)
+    seen: list[int] = []
+
+    async def large(ctx: Context) -> str:
+        return "x" * BYTES
+
+    async def after(ctx: Context) -> int:
+        seen.append(working._tenure.held_bytes)
+        return len(ctx.results["large"])
+
+    workflow = durable("large").step("large", large).wait_for_signal("wait", "go").step("after", after)
+    url = "sqlite://" if kind == "memory" else f"sqlite:///{tmp_path / 'store.db'}"
+    async with Durable(url, workflows=[workflow]) as app:
+        runs = await app.start_many(workflow, range(RUNS))
+
+        async def all_are(status: str) -> bool:
+            return len(await app.list(status=status)) == RUNS
+
+        async with app.worker() as working:
+            await eventually(lambda: all_are("suspended"), within=PATIENCE)
+        for run in runs:
+            await app.signal(run.run_id, "go")
+        async with app.worker() as working:
+            await eventually(lambda: all_are("completed"), within=PATIENCE)
+    assert max(seen) <= MOST + PIECE + BYTES

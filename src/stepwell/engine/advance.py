@@ -77,7 +77,7 @@ class Drive:
         self.is_stopped = False
         """Whether its worker cancelled it; a cancel without this mark is other code's."""
         self.size = len(lease.value) + (0 if history is None else history.size)
-        """The bytes with which it came."""
+        """The bytes of the values that it holds."""
         self._refused = False
         self.state = self._state_from(history)
 
@@ -375,6 +375,9 @@ class Drive:
         self.is_committing = False
         if verdict in _APPLIED:
             self._stored_seq += len(advance.rows)
+            added = sum([len(row.value) for row in advance.rows if row.value is not None])
+            self.size += added
+            self._host.memory.grow(added)
             if self.is_suspect and advance.rows:
                 self.is_suspect = False
                 self._host.acquitted()

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from stepwell.core.model import MessageName
+    from stepwell.engine.memory import Memory
     from stepwell.engine.observer import Observers
     from stepwell.engine.perform import Performer
     from stepwell.engine.runtime import Runtime
@@ -20,6 +21,7 @@ class Host(Protocol):
     runtime: Runtime
     performer: Performer
     observers: Observers
+    memory: Memory
     worker_id: str
     max_value_bytes: int
     max_crashes: int

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from stepwell.engine.advance import Drive
 from stepwell.engine.clock import StoreClock
 from stepwell.engine.logging_observer import AttemptLog
+from stepwell.engine.memory import Memory
 from stepwell.engine.observer import Observers
 from stepwell.engine.perform import Performer
 from stepwell.engine.runtime import Runtime, SystemRuntime
@@ -68,6 +69,7 @@ class _InlineHost:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        self.memory = Memory()
         self.observers = Observers(of_failures=[AttemptLog()])
         self._threads = runtime.threads(_THREADS)
         self.performer = Performer(Slots(_CONCURRENCY), self._threads, _STEP_TIMEOUT_MICROS)

@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 from stepwell.engine.logging_observer import LoggingObserver
 from stepwell.engine.observer import Observers
 
-MOST_HELD_BYTES = 256 * 2**20
-"""With more than this a worker takes no further run; what one run, or one claim, brings may come on top."""
-
 
 def _logging() -> Observers:
     return Observers(of_failures=[LoggingObserver()])

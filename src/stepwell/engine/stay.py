@@ -1,5 +1,7 @@
 """How long a run stays with its worker while others wait for room: a second, counted from its first call.
 
+Where the runs of a worker have grown too large together, it lets go before its next call, whoever waits.
+
 A run that was claimed makes one call at least. If the second counted from the claim, a claim that takes longer, as one
 of large inputs over a slow link does, would lead to no call at all, and the next one would be no faster.
 """
@@ -31,4 +33,4 @@ class Stay:
         if first is None:
             self._first_call_at = self._clock.now()
             return False
-        return self._host.others_wait and self._clock.now() - first > _MOST_MICROS
+        return self._host.memory.is_crowded or (self._host.others_wait and self._clock.now() - first > _MOST_MICROS)

@@ -10,11 +10,15 @@ at a time.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from stepwell.store.protocol import Lease
+
+_log = logging.getLogger("stepwell.run")
 SUSPECT_FROM = 2
 """So many workers must have died for a run to be a suspect; fewer deaths may have been anybody's."""
 
@@ -44,3 +48,17 @@ class Suspects:
         if any(each > SUSPECT_FROM for each in crashes):
             return SuspectsRoom(0, worst=False)
         return SuspectsRoom(max(self._width - len(crashes), 0), worst=not crashes)
+
+
+def warn_of_suspects(leases: Iterable[Lease], max_crashes: int) -> None:
+    """Logs which of these runs were held by workers that died, and how many more may."""
+    for lease in leases:
+        if lease.crashes >= SUSPECT_FROM:
+            _log.warning(
+                "Run %s: %d workers died while they held it, with nothing of it journaled in between; "
+                "after %d more its node fails for good (CrashLimit).",
+                lease.run_id,
+                lease.crashes,
+                max(max_crashes - lease.crashes, 0),
+                extra={"event": "suspect", "run_id": lease.run_id, "crashes": lease.crashes},
+            )

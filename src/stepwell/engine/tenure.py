@@ -14,10 +14,10 @@ from stepwell.engine.advance import Drive
 from stepwell.engine.clock import StoreClock
 from stepwell.engine.committer import Committer
 from stepwell.engine.lease import Heartbeat
+from stepwell.engine.memory import Memory
 from stepwell.engine.observer import LeaseLost, RunsClaimed
 from stepwell.engine.outage import persevere
-from stepwell.engine.settings import MOST_HELD_BYTES
-from stepwell.engine.suspects import Suspects, SuspectsRoom
+from stepwell.engine.suspects import Suspects, SuspectsRoom, warn_of_suspects
 from stepwell.errors import JournalError, StoreUnavailableError
 from stepwell.store.background import begin
 from stepwell.store.logs import logger
@@ -65,6 +65,7 @@ class Tenure:
         self.max_crashes = settings.max_crashes
         self.is_stopping = False
         self.others_wait = False
+        self.memory = Memory()
         self._store = store
         self._settings = settings
         self._lanes = lanes
@@ -89,11 +90,6 @@ class Tenure:
     def held(self) -> int:
         """How many runs it holds."""
         return len(self._held)
-
-    @property
-    def held_bytes(self) -> int:
-        """The bytes of inputs and journals with which the runs that it holds came."""
-        return sum(drive.size for drive, _ in self._held.values())
 
     @property
     def suspects_room(self) -> SuspectsRoom:
@@ -136,19 +132,21 @@ class Tenure:
         fresh = (lease for lease in claimed.leases if lease not in again)
         leases = [lease for lease in fresh if self._returned.get(lease.run_id) != lease.token]
         self._tell_claimed(leases, asked_at)
-        old = [lease for lease in leases if lease.seq or lease.mail or lease.token > 1]
+        old: list[Lease] = []
+        new: list[Lease] = []
+        for lease in leases:
+            (old if lease.seq or lease.mail or lease.token > 1 else new).append(lease)
         arriving = {lease.run_id: lease.token for lease in leases}
         self._arriving |= arriving
         try:
-            for lease in leases:
-                if lease not in old:
-                    await self._drive_on(lease, None, clock)
+            for lease in new:
+                await self._drive_on(lease, None, clock)
             while old:
                 histories = await self._store.load([self._wanted(lease) for lease in old])
                 for lease in old[: len(histories)]:
                     await self._drive_on(lease, histories[lease.run_id], clock)
                 old = old[len(histories) :]
-                if old and self.held_bytes >= MOST_HELD_BYTES:
+                if old and not self.memory.room:
                     await self._give_back({lease.run_id: lease.token for lease in old})
                     break
         finally:
@@ -172,6 +170,7 @@ class Tenure:
         else:
             task = begin(self._drive, drive, name=f"stepwell-run-{lease.run_id}")
             self._held[lease.run_id] = (drive, task)
+            self.memory.take(drive.size)
             task.add_done_callback(partial(self._let_go, drive))
 
     def _drive_of(self, lease: Lease, history: History | None, clock: StoreClock) -> Drive:
@@ -182,17 +181,7 @@ class Tenure:
         return drive
 
     def _tell_claimed(self, leases: list[Lease], asked_at: float) -> None:
-        for lease in leases:
-            if lease.crashes > 1:
-                left = max(self.max_crashes - lease.crashes, 0)
-                _run_log.warning(
-                    "Run %s: %d workers died while they held it, with nothing of it journaled in between; "
-                    "after %d more its node fails for good (CrashLimit).",
-                    lease.run_id,
-                    lease.crashes,
-                    left,
-                    extra={"event": "suspect", "run_id": lease.run_id, "crashes": lease.crashes},
-                )
+        warn_of_suspects(leases, self.max_crashes)
         if leases and self.observers.claimed:
             took = timedelta(seconds=self.runtime.monotonic() - asked_at)
             event = RunsClaimed(self.worker_id, tuple(lease.run_id for lease in leases), took)
@@ -331,6 +320,7 @@ class Tenure:
 
     def _let_go(self, drive: Drive, _ended: asyncio.Task[None]) -> None:
         """Forgets a drive that has ended, or was cancelled before it began; a later one of its run stays."""
+        self.memory.drop(drive.size)
         held = self._held.get(drive.run_id)
         if held is not None and held[0] is drive:
             del self._held[drive.run_id]

@@ -12,7 +12,6 @@ from stepwell.engine.events import Alarm, Events
 from stepwell.engine.lease import Judge
 from stepwell.engine.leaving import QUICK_SECONDS, through_cancels
 from stepwell.engine.perform import Performer
-from stepwell.engine.settings import MOST_HELD_BYTES
 from stepwell.engine.slots import Slots
 from stepwell.engine.tenure import Tenure
 from stepwell.errors import DurableError, StoreUnavailableError
@@ -267,11 +266,7 @@ class Worker:
             return 0
         if self._full and free * 4 < most and self._tenure.held > 0:
             return 0
-        held, size = self._tenure.held, self._tenure.held_bytes
-        if held and size >= MOST_HELD_BYTES:
-            return 0
-        alike = (MOST_HELD_BYTES - size) * held // size if size else free  # as many as fit, if they are like those held
-        return min(free, _MOST_A_CLAIM, max(alike, 1))
+        return min(free, _MOST_A_CLAIM, self._tenure.memory.room)
 
     async def _claim(self, room: int) -> Claimed:
         lanes = await self._lanes.of_queues(self._queues)

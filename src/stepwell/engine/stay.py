@@ -33,4 +33,6 @@ class Stay:
         if first is None:
             self._first_call_at = self._clock.now()
             return False
-        return self._host.memory.is_crowded or (self._host.others_wait and self._clock.now() - first > _MOST_MICROS)
+        if self._host.memory.is_crowded:
+            return True
+        return self._host.others_wait and self._clock.now() - first > _MOST_MICROS

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stepwell.store.protocol import Offer
 from tests.conformance.keeper import (
     EVERY,
     Keeper,
@@ -15,6 +16,7 @@ from tests.conformance.keeper import (
     ended,
     grown,
     ids,
+    parked,
     row,
 )
 from tests.moving_clock import SECOND
@@ -99,3 +101,33 @@ async def test_of_runs_that_crashed_three_workers_or_more_the_one_with_the_fewes
     await crashes(better.run_id, 3)
     (first,) = await keeper.claim("ann", suspects=1)
     assert (first.run_id, first.crashes) == (better.run_id, 3)
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+async def test_i4_a_sweep_wakes_a_parent_whose_child_has_ended_in_any_way(
+    keeper: Keeper, store: Store, status: str
+) -> None:
+    parent = await keeper.leased()
+    child = await keeper.leased(parent_id=parent.run_id, parent_node="child")
+    await keeper.commit(parked(parent))
+    assert await store.sweep() == 0
+    await keeper.commit(ended(child, status=status))
+    assert await store.sweep() == 1
+    assert ids(await keeper.claim("bob")) == [parent.run_id]
+
+
+async def test_of_children_those_that_live_are_told_and_of_definitions_those_that_a_worker_serves(
+    keeper: Keeper, store: Store
+) -> None:
+    parent = await keeper.leased()
+    over = [await keeper.leased(parent_id=parent.run_id, parent_node=f"node{at}") for at in range(3)]
+    await keeper.commit(ended(over[0]), ended(over[1], status="failed"))
+    await store.cancel(over[2].run_id)
+    living = await keeper.start(parent_id=parent.run_id, parent_node="living")
+    served, left = await keeper.lane("served"), await keeper.lane("left")
+    for name, lane in (("serving", served), ("gone", left)):
+        keeper.hearts[name] = await store.enlist(name, "here", Offer((lane,), 1, 1))
+    await store.retire("gone")
+    found = await store.reader.situation([parent.run_id])
+    assert [child.run_id for child in found.children] == [living]
+    assert list(found.served) == [served]

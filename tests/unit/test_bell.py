@@ -130,3 +130,11 @@ async def test_i4_what_is_asked_while_a_notification_is_sent_is_sent_after_it(li
     await eventually(lambda: line.sent == 3)
     await eventually(lambda: bell._ringing is None)
     assert line.sent == 3
+
+
+async def test_i4_what_was_asked_before_the_end_is_sent(line: Line, bell: Bell) -> None:
+    """Whoever commits and leaves at once has still had the others told."""
+    assert await bell.changed()
+    bell.ring()
+    await bell.close()
+    assert line.sent == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from stepwell.engine.events import Events
+from stepwell.engine.events import Alarm, Events
 from stepwell.engine.runtime import SystemRuntime
 from stepwell.engine.waiters import Waiters
 from stepwell.engine.wakeup import Wakeup
@@ -110,3 +110,12 @@ async def test_looks_are_seldom_while_there_is_no_news_and_often_again_after_som
     assert runtime.asked[-1] == seldom
     wakeup.end()
     await wakeup.ended()
+
+
+async def test_an_alarm_tells_whether_it_rang_or_the_time_was_over() -> None:
+    alarm = Alarm()
+    assert not await alarm.wait(0)
+    alarm.ring()
+    assert await alarm.wait(20)
+    alarm.clear()
+    assert not await alarm.wait(0)

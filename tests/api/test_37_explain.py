@@ -113,6 +113,11 @@ async def test_what_a_run_waits_for_is_told(url: str) -> None:
         over = (await app.start("parent")).run_id
         rest = await until(app, asleep, Reason.SLEEPING)
         signal = await until(app, waiting, Reason.AWAITING_SIGNAL)
+
+        async def is_child_parked() -> bool:  # its status stands in its parent's sentence
+            return [each.status for each in (await app.status(over)).children or ()] == ["suspended"]
+
+        await eventually(is_child_parked, within=PATIENCE)
         child = await until(app, over, Reason.AWAITING_CHILD)
         words = {}
         for run_id in (asleep, waiting, over):

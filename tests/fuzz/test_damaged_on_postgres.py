@@ -23,7 +23,7 @@ DAMAGE = {
     "an input that is no JSON": (f"UPDATE inputs SET value = '\\xff' WHERE {RUN}", "its input"),
     "an input that is gone": (f"DELETE FROM inputs WHERE {RUN}", "its input"),
     "a failure that never was": ("UPDATE runs SET status = 'compensating' WHERE id = '{id}'", "no row tells"),
-    "a letter that is no JSON": (f"UPDATE mailbox SET value = '\\x', name = 'go' WHERE {RUN}", "letter 1"),
+    "a letter that is no JSON": (f"UPDATE mailbox SET value = '\\x', name = 'go' WHERE {RUN}", "message 1"),
 }
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
+import stepwell.store.postgres
 from stepwell import DefinitionError, Durable, StoreUnavailableError, durable
 from stepwell.engine.runtime import SystemRuntime
 from stepwell.store.migrate import queries_of
@@ -102,6 +103,8 @@ def test_without_its_driver_a_store_on_a_server_says_what_to_install(monkeypatch
     for name in [name for name in sys.modules if name.startswith("stepwell.store.postgres")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "asyncpg", None)
+    # the import that fails leaves a new package on its parent, without the modules that other tests reach through it
+    monkeypatch.setattr(stepwell.store, "postgres", stepwell.store.postgres)
     with pytest.raises(DefinitionError, match=re.escape("pip install stepwell[postgres]")):
         Durable("postgresql://localhost/shop")
 

@@ -39,6 +39,7 @@ FINE_WITHOUT = {
     "next_turn": "a sequence",
     "input_sizes": "part of claim",
     "find_message": "asked for one run at a time; find_messages for many",
+    "journal_size": "as find_message, and journal_sizes",
     "lease": "part of claim",
     "leased": "part of claim",
     "leased_run": "part of claim",
@@ -54,6 +55,7 @@ OF_ITS_OWN = {
     "claim": "one round trip instead of six",
     "lock_family": "several may cancel at once",
     "find_messages": "one round trip for many runs",
+    "journal_sizes": "one round trip for many runs",
     "list_runs_by_id": "a page by its ids",
     "now": "the server's clock, not the caller's",
 }

@@ -89,7 +89,7 @@ async def test_i3_what_a_buried_worker_commits_is_lost(keeper: Keeper, store: St
 async def test_a_second_burial_finds_nobody_and_blames_nobody(keeper: Keeper, store: Store) -> None:
     lease = await keeper.leased()
     burials = await asyncio.gather(store.bury("ann", None), store.bury("ann", None))
-    assert list(burials) == [1, None]
+    assert set(burials) == {1, None}  # on a server either of them may be the first
     assert await store.bury("ann", LEASE) is None
     assert await store.bury("nobody", None) is None
     (again,) = await keeper.claim("bob")

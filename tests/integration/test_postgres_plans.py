@@ -102,7 +102,7 @@ PAGES = {
     "add_runs": 40 * 14,  # a new run is entered into eight indexes
     "change": 40 * 5,  # as is one that is claimed, parked or ended
     "claim": 40 * 6,
-    "extend": 26 * 6,  # with the catalog's pages of the indexes of a journal
+    "extend": 28 * 6,  # with the catalog's pages of the journal's indexes, of which one or two more or less are read
     "free_crashed": 40 * 6,
     "journal_parts": 6 * 3 * 6,  # some nodes of some runs
     "list_runs": 5 * 100,  # a page of runs, anywhere in the table, each with its outline

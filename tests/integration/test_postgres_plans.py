@@ -104,6 +104,7 @@ PAGES = {
     "claim": 40 * 6,
     "extend": 28 * 6,  # with the catalog's pages of the journal's indexes, of which one or two more or less are read
     "free_crashed": 40 * 6,
+    "has_schema": 400,  # the catalog, with the tables of every schema that the other tests made
     "journal_parts": 6 * 3 * 6,  # some nodes of some runs
     "list_runs": 5 * 100,  # a page of runs, anywhere in the table, each with its outline
     "held_by_worker": 2 * RUNS // 100,  # all runs that are leased

@@ -80,13 +80,13 @@ async def play(folder: Path, place: Place, given: argparse.Namespace) -> tuple[F
         found.client, found.toll = client.done.counts, crew.toll
         if crew.toll.faults:
             print(crew.complaints[-4000:], file=sys.stderr)
-    await _judge(found, story, crew, place, folder)
+    await _failure_detector(found, story, crew, place, folder)
     found.violations += blamed(story, given.poisons)
     found.seconds = time.monotonic() - began
     return found, story
 
 
-async def _judge(found: Found, story: Story, crew: Crew, place: Place, folder: Path) -> None:
+async def _failure_detector(found: Found, story: Story, crew: Crew, place: Place, folder: Path) -> None:
     """Hold the story against the model, and measure."""
     story.lines = read_log(folder)
     last = {line.who: line.at for line in story.lines}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         Definition,
         Delivered,
         Found,
-        Heart,
+        HeartbeatConnection,
         History,
         Lease,
         NewRun,
@@ -110,22 +110,22 @@ class _Loss:
         raise StoreUnavailableError("faulty", "the answer was lost" if self.applied_first else "it is away")
 
 
-class FaultyHeart:
-    """A worker's heart that finds no store while its store is cut off."""
+class FaultyHeartbeat:
+    """A heartbeat connection that finds no store while its store is cut off."""
 
-    def __init__(self, heart: Heart, store: FaultyStore) -> None:
-        self._heart = heart
+    def __init__(self, heartbeat_connection: HeartbeatConnection, store: FaultyStore) -> None:
+        self._heartbeat_connection = heartbeat_connection
         self._store = store
 
     def beat(self) -> dict[str, int] | None:
-        """The beat of the heart within, unless its store is cut off."""
+        """The beat of the connection within, unless its store is cut off."""
         if self._store.hearts_are_cut_off:
             raise StoreUnavailableError("faulty", "it is away")
-        return self._heart.beat()
+        return self._heartbeat_connection.beat()
 
     def close(self) -> None:
-        """Closes the heart within."""
-        self._heart.close()
+        """Closes the connection within."""
+        self._heartbeat_connection.close()
 
 
 class FaultyStore:
@@ -265,9 +265,9 @@ class FaultyStore:
         answer: list[str] | None = await self._through("cancel", run_id)
         return answer
 
-    async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> Heart:
+    async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> HeartbeatConnection:
         """As the protocol says, or a fault."""
-        return FaultyHeart(await self._through("enlist", worker_id, host, offer), self)
+        return FaultyHeartbeat(await self._through("enlist", worker_id, host, offer), self)
 
     async def serve(self, worker_id: str, lanes: Sequence[int]) -> None:
         """As the protocol says, or a fault."""
@@ -286,9 +286,9 @@ class FaultyStore:
         answer: list[WorkerRow] = await self._through("workers")
         return answer
 
-    async def bury(self, worker_id: str, silent_for: int | None) -> int | None:
+    async def expire(self, worker_id: str, silent_for: int | None) -> int | None:
         """As the protocol says, or a fault."""
-        answer: int | None = await self._through("bury", worker_id, silent_for)
+        answer: int | None = await self._through("expire", worker_id, silent_for)
         return answer
 
     async def sweep(self) -> int:

@@ -113,8 +113,8 @@ async def keeper_of(url: str) -> AsyncIterator[Keeper]:
     try:
         yield keeper
     finally:
-        for heart in keeper.hearts.values():
-            heart.close()
+        for heartbeat_connection in keeper.heartbeat_connections.values():
+            heartbeat_connection.close()
         await store.close()
 
 

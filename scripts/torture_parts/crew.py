@@ -58,7 +58,7 @@ class Crew:
     """So many workers, as long as it is entered; one that goes is replaced at once.
 
     As many spare processes have opened the store already, and none is killed before the last one's place is taken: so
-    that however slow the machine is, somebody lives long enough to be fit to judge the others.
+    that however slow the machine is, somebody lives long enough to be fit to expire_dead the others.
     """
 
     def __init__(self, folder: Path, options: Options, size: int, chance: random.Random) -> None:

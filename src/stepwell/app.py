@@ -14,21 +14,21 @@ from stepwell.engine.arguments import (
     checked_positive_duration,
     checked_run_id,
 )
-from stepwell.engine.events import Events
-from stepwell.engine.inline import MAX_VALUE_BYTES, InlineRunner
-from stepwell.engine.lanes import Lanes
+from stepwell.engine.driving.inline import MAX_VALUE_BYTES, InlineRunner
+from stepwell.engine.driving.telling import tell_canceled
+from stepwell.engine.fleet.app_session import AppSession, not_entered
+from stepwell.engine.fleet.events import Events
+from stepwell.engine.fleet.lanes import Lanes
+from stepwell.engine.fleet.waiters import Waiters
+from stepwell.engine.fleet.wakeup import Wakeup
+from stepwell.engine.fleet.worker import Worker
 from stepwell.engine.logging_observer import LoggingObserver
 from stepwell.engine.observer import Observer, Observers
 from stepwell.engine.outlines import expected_signals
 from stepwell.engine.recovery import explained, free_stranded, results_of
 from stepwell.engine.runtime import Runtime, SystemRuntime
-from stepwell.engine.session import AppSession, not_entered
 from stepwell.engine.settings import Settings
-from stepwell.engine.telling import tell_canceled
 from stepwell.engine.views import entries_of, listed, snapshot_of, start_result, status_of
-from stepwell.engine.waiters import Waiters
-from stepwell.engine.wakeup import Wakeup
-from stepwell.engine.worker import Worker
 from stepwell.errors import DefinitionError, DurableError, JournalError, RunNotFoundError
 from stepwell.store.codec import encode
 from stepwell.store.protocol import Filter, NewRun, Store

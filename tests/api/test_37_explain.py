@@ -204,7 +204,7 @@ async def test_a_run_whose_worker_is_gone_says_so(shared: str) -> None:
     async with Durable(shared, [durable("flow").step("work", gate.handler)]) as app, app.worker() as worker:
         run_id = (await app.start("flow")).run_id
         await gate.entered()
-        await app._open_store().bury(worker.worker_id, None)
+        await app._open_store().expire(worker.worker_id, None)
         await _hold(app, run_id, "bob")
         told = await app.explain(run_id)
         gate.let()

@@ -79,7 +79,7 @@ async def test_i4_what_is_started_while_a_claim_is_answered_is_claimed_next(monk
     async def done(ctx: Context) -> str:
         return "done"
 
-    monkeypatch.setattr("stepwell.engine.worker._LONGEST_WAIT", 1e6)
+    monkeypatch.setattr("stepwell.engine.fleet.worker._LONGEST_WAIT", 1e6)
     app = Durable("sqlite://", [durable("flow").step("work", done)])
     claim = make_faulty(app).stop_after("claim")
     async with app, app.worker():

@@ -51,6 +51,6 @@ async def _open(name: str, folder: Path, clock: MovingClock) -> AsyncIterator[Ke
     try:
         yield keeper
     finally:
-        for heart in keeper.hearts.values():
-            heart.close()
+        for heartbeat_connection in keeper.heartbeat_connections.values():
+            heartbeat_connection.close()
         await store.close()

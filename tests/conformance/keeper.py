@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from stepwell.store.protocol import Heart, Lease, RunRow, Snapshot, Store, Verdict
+    from stepwell.store.protocol import HeartbeatConnection, Lease, RunRow, Snapshot, Store, Verdict
     from tests.moving_clock import MovingClock
 
 EVERY = 1_000
@@ -121,7 +121,7 @@ class Keeper:
         self.clock = clock
         self.refusals = kind.refusals
         self._kind = kind
-        self.hearts: dict[str, Heart] = {}
+        self.heartbeat_connections: dict[str, HeartbeatConnection] = {}
 
     def beside(self, clock: MovingClock) -> Store:
         """The same store as another process sees it, not open."""
@@ -144,14 +144,14 @@ class Keeper:
 
     async def worker(self, worker_id: str = "ann", host: str = "here") -> str:
         """An enlisted worker's id."""
-        self.hearts[worker_id] = await self.store.enlist(worker_id, host)
+        self.heartbeat_connections[worker_id] = await self.store.enlist(worker_id, host)
         return worker_id
 
     async def claim(
         self, worker_id: str = "ann", *, limit: int = EVERY, suspects: int = EVERY, workflow: str = "order"
     ) -> list[Lease]:
         """The leases of one claim, by a worker that is enlisted if need be."""
-        if worker_id not in self.hearts:
+        if worker_id not in self.heartbeat_connections:
             await self.worker(worker_id)
         lanes = [await self.lane(workflow)]
         return (await self.store.claim(worker_id, lanes, limit, suspects)).leases
@@ -170,8 +170,8 @@ class Keeper:
     async def crash(self, *worker_ids: str) -> None:
         """Workers die and are buried at once."""
         for worker_id in worker_ids:
-            await self.store.bury(worker_id, None)
-            self.hearts.pop(worker_id).close()
+            await self.store.expire(worker_id, None)
+            self.heartbeat_connections.pop(worker_id).close()
 
     async def snapshot(self, run_id: str) -> Snapshot:
         """A stored run with its journal and children."""

@@ -107,10 +107,10 @@ async def test_i4_a_worker_that_is_not_enlisted_claims_nothing_and_is_told(keepe
     assert ids(await keeper.claim("ann")) == [run_id]
 
 
-async def test_i4_a_buried_worker_claims_nothing_and_is_told(keeper: Keeper, store: Store) -> None:
+async def test_i4_a_declared_dead_worker_claims_nothing_and_is_told(keeper: Keeper, store: Store) -> None:
     run_id = await keeper.start()
     await keeper.worker("ann")
-    await store.bury("ann", None)
+    await store.expire("ann", None)
     claimed = await store.claim("ann", [await keeper.lane()], EVERY, EVERY)
     assert (claimed.leases, claimed.alive) == ([], False)
     assert ids(await keeper.claim("bob")) == [run_id]

@@ -180,7 +180,7 @@ async def test_cancels_of_overlapping_trees_at_once_cancel_each_run_once(keeper:
 async def test_i3_a_worker_that_holds_a_canceled_run_is_not_asked_to_give_it_back(keeper: Keeper, store: Store) -> None:
     lease, other = await keeper.leased(), await keeper.leased()
     await store.cancel(lease.run_id)
-    assert keeper.hearts["ann"].beat() == {other.run_id: other.token}
+    assert keeper.heartbeat_connections["ann"].beat() == {other.run_id: other.token}
     await store.retire("ann")
     assert (await keeper.stored(lease.run_id)).status == "canceled"
     assert await keeper.commit(step(grown(lease))) == ["lost"]

@@ -41,35 +41,35 @@ async def test_a_worker_is_silent_since_its_last_beat(shared_keeper: Keeper) -> 
     await shared_keeper.worker("ann")
     shared_keeper.clock.go_on(7)
     assert (await registered(shared_keeper.store))["ann"].silent_for == 7 * SECOND
-    shared_keeper.hearts["ann"].beat()
+    shared_keeper.heartbeat_connections["ann"].beat()
     shared_keeper.clock.go_on(2)
     assert (await registered(shared_keeper.store))["ann"].silent_for == 2 * SECOND
 
 
 async def test_a_beat_tells_what_is_leased_to_the_worker_and_under_which_tokens(keeper: Keeper) -> None:
     await keeper.worker("ann")
-    assert keeper.hearts["ann"].beat() == {}
+    assert keeper.heartbeat_connections["ann"].beat() == {}
     one, other = await keeper.leased(), await keeper.leased()
     await keeper.leased("bob")
-    assert keeper.hearts["ann"].beat() == {one.run_id: one.token, other.run_id: other.token}
+    assert keeper.heartbeat_connections["ann"].beat() == {one.run_id: one.token, other.run_id: other.token}
     await keeper.commit(ended(one))
-    assert keeper.hearts["ann"].beat() == {other.run_id: other.token}
+    assert keeper.heartbeat_connections["ann"].beat() == {other.run_id: other.token}
 
 
-async def test_i3_the_beat_of_a_buried_worker_tells_it_so(shared_keeper: Keeper) -> None:
+async def test_i3_the_beat_of_a_declared_dead_worker_tells_it_so(shared_keeper: Keeper) -> None:
     await shared_keeper.worker("ann")
-    await shared_keeper.store.bury("ann", None)
-    assert shared_keeper.hearts["ann"].beat() is None
+    await shared_keeper.store.expire("ann", None)
+    assert shared_keeper.heartbeat_connections["ann"].beat() is None
     assert await registered(shared_keeper.store) == {}
-    assert shared_keeper.hearts["ann"].beat() is None
+    assert shared_keeper.heartbeat_connections["ann"].beat() is None
 
 
-async def test_i4_the_runs_of_a_buried_worker_are_due_for_others_who_are_told_of_the_crash(
+async def test_i4_the_runs_of_a_declared_dead_worker_are_due_for_others_who_are_told_of_the_crash(
     keeper: Keeper, store: Store
 ) -> None:
     leases = [await keeper.leased() for _ in range(3)]
     await keeper.leased("bob")
-    assert await store.bury("ann", None) == 3
+    assert await store.expire("ann", None) == 3
     claimed = await keeper.claim("cid")
     assert sorted(ids(claimed)) == sorted(ids(leases))
     assert {lease.crashes for lease in claimed} == {1}
@@ -77,9 +77,9 @@ async def test_i4_the_runs_of_a_buried_worker_are_due_for_others_who_are_told_of
     assert list(await registered(store)) == ["bob", "cid"]
 
 
-async def test_i3_what_a_buried_worker_commits_is_lost(keeper: Keeper, store: Store) -> None:
+async def test_i3_what_a_declared_dead_worker_commits_is_lost(keeper: Keeper, store: Store) -> None:
     lease, sleeper = await keeper.leased(), await keeper.leased()
-    await store.bury("ann", None)
+    await store.expire("ann", None)
     late = advance(sleeper, release=True, due_at=NOON + 60 * SECOND)
     assert await keeper.commit(step(lease, lean=True), late) == ["lost", "lost"]
     assert sorted(ids(await keeper.claim("bob"))) == sorted(ids([lease, sleeper]))
@@ -88,21 +88,23 @@ async def test_i3_what_a_buried_worker_commits_is_lost(keeper: Keeper, store: St
 
 async def test_a_second_burial_finds_nobody_and_blames_nobody(keeper: Keeper, store: Store) -> None:
     lease = await keeper.leased()
-    burials = await asyncio.gather(store.bury("ann", None), store.bury("ann", None))
+    burials = await asyncio.gather(store.expire("ann", None), store.expire("ann", None))
     assert set(burials) == {1, None}  # on a server either of them may be the first
-    assert await store.bury("ann", LEASE) is None
-    assert await store.bury("nobody", None) is None
+    assert await store.expire("ann", LEASE) is None
+    assert await store.expire("nobody", None) is None
     (again,) = await keeper.claim("bob")
     assert (again.run_id, again.crashes) == (lease.run_id, 1)
 
 
-async def test_a_worker_is_buried_for_silence_only_if_it_was_silent_so_long(keeper: Keeper, store: Store) -> None:
+async def test_a_worker_is_declared_dead_for_silence_only_if_it_was_silent_so_long(
+    keeper: Keeper, store: Store
+) -> None:
     lease = await keeper.leased()
     keeper.clock.go_on(10)
-    assert await store.bury("ann", LEASE) is None
+    assert await store.expire("ann", LEASE) is None
     assert await keeper.commit(step(lease)) == ["ok"]
     keeper.clock.go_on(0.1)
-    assert await store.bury("ann", LEASE) == 1
+    assert await store.expire("ann", LEASE) == 1
 
 
 async def test_i3_a_beat_just_before_its_burial_saves_a_worker_and_all_its_runs(shared_keeper: Keeper) -> None:
@@ -110,8 +112,8 @@ async def test_i3_a_beat_just_before_its_burial_saves_a_worker_and_all_its_runs(
     shared_keeper.clock.go_on(60)
     (seen,) = await shared_keeper.store.workers()
     assert seen.silent_for > LEASE
-    assert shared_keeper.hearts["ann"].beat() == {lease.run_id: lease.token}
-    assert await shared_keeper.store.bury("ann", LEASE) is None
+    assert shared_keeper.heartbeat_connections["ann"].beat() == {lease.run_id: lease.token}
+    assert await shared_keeper.store.expire("ann", LEASE) is None
     assert await shared_keeper.commit(step(lease)) == ["ok"]
 
 
@@ -119,7 +121,7 @@ async def test_a_clock_that_stepped_back_makes_nobody_silent(keeper: Keeper, sto
     await keeper.worker("ann")
     keeper.clock.go_on(-3600)
     assert (await registered(store))["ann"].silent_for <= 0
-    assert await store.bury("ann", LEASE) is None
+    assert await store.expire("ann", LEASE) is None
 
 
 async def test_crashes_are_counted_as_long_as_nothing_is_journaled(keeper: Keeper) -> None:
@@ -158,7 +160,7 @@ async def test_i4_runs_whose_claim_was_never_answered_can_be_given_back_without_
 ) -> None:
     known, unknown = await keeper.leased(), await keeper.leased()
     await store.give_back("ann", {unknown.run_id: unknown.token})
-    assert keeper.hearts["ann"].beat() == {known.run_id: known.token}
+    assert keeper.heartbeat_connections["ann"].beat() == {known.run_id: known.token}
     (again,) = await keeper.claim("bob")
     assert (again.run_id, again.crashes) == (unknown.run_id, 0)
     assert again.token > unknown.token

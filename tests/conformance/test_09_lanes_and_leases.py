@@ -126,7 +126,7 @@ async def test_of_children_those_that_live_are_told_and_of_definitions_those_tha
     living = await keeper.start(parent_id=parent.run_id, parent_node="living")
     served, left = await keeper.lane("served"), await keeper.lane("left")
     for name, lane in (("serving", served), ("gone", left)):
-        keeper.hearts[name] = await store.enlist(name, "here", Offer((lane,), 1, 1))
+        keeper.heartbeat_connections[name] = await store.enlist(name, "here", Offer((lane,), 1, 1))
     await store.retire("gone")
     found = await store.reader.situation([parent.run_id])
     assert [child.run_id for child in found.children] == [living]

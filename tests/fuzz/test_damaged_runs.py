@@ -170,7 +170,7 @@ async def test_a_count_that_cannot_grow_stops_nobody_and_its_run_can_be_canceled
         async with app.worker() as worker:
             for healthy in copy.healthy:
                 assert await app.result(healthy, timeout=PATIENCE) == PLAIN
-            assert await app._store.bury(worker.worker_id, None) is not None
+            assert await app._store.expire(worker.worker_id, None) is not None
         await app.cancel(run_id)
         (status,) = [run.status for run in await app.list(limit=1000) if run.run_id == run_id]
         assert status in {"completed", "failed", "canceled"}

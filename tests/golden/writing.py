@@ -72,11 +72,11 @@ async def _doom(bench: Bench, app: Durable) -> None:
     lanes = await app._lanes.of_queues(["durable"])
     doomed = [lane for lane in lanes if app._lanes.plan(lane).name == "doomed"]
     await bench.move(bench.clock.wall() + 2 * 86_400 * SECOND)
-    for worker, is_buried in (("00000000-0000-7000-8000-000000000001", True), (DEAD, False)):
+    for worker, is_declared_dead in (("00000000-0000-7000-8000-000000000001", True), (DEAD, False)):
         await bench.call("enlist", (worker, "golden"), {})
         await bench.call("claim", (worker, doomed, 100, 1), {})
-        if is_buried:
-            await bench.call("bury", (worker, None), {})
+        if is_declared_dead:
+            await bench.call("expire", (worker, None), {})
 
 
 DEAD = "00000000-0000-7000-8000-000000000002"

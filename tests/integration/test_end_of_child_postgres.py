@@ -16,7 +16,7 @@ async def test_i8_the_end_of_a_child_whose_parent_is_held_is_busy_and_reaches_it
         (lane,) = await store.define([Definition(Lane("durable", "flow", "v1"), b"[]")])
         parent_id, child_id = (SystemRuntime().new_id() for _ in range(2))
         await store.start([NewRun(parent_id, lane, "flow", b"1")])
-        heart = await store.enlist("ann", "here")
+        heartbeat_connection = await store.enlist("ann", "here")
         (parent,) = (await store.claim("ann", [lane], 1, 0)).leases
         child = NewRun(child_id, lane, "flow", b"1", parent_id=parent_id, parent_node="child")
         assert await store.commit("ann", [parked(parent, spawned=[child])]) == ["ok"]
@@ -27,7 +27,7 @@ async def test_i8_the_end_of_a_child_whose_parent_is_held_is_busy_and_reaches_it
             await plain.execute(f'SELECT 1 FROM "{schema}".runs WHERE id = $1 FOR UPDATE', parent_id)
             assert await store.commit("ann", [end]) == ["busy"]
         assert await store.commit("ann", [end]) == ["ok"]
-        heart.close()
+        heartbeat_connection.close()
         found = await plain.fetch(f'SELECT kind, name FROM "{schema}".mailbox WHERE run_id = $1', parent_id)
         assert [tuple(each) for each in found] == [("child", "child")]
 
@@ -38,7 +38,7 @@ async def test_i9_a_batch_waits_for_no_row_that_a_cancel_holds() -> None:
         (lane,) = await store.define([Definition(Lane("durable", "flow", "v1"), b"[]")])
         new = [NewRun(SystemRuntime().new_id(), lane, "flow", b"1") for _ in range(3)]
         await store.start([new[0], new[1]._replace(parent_id=new[0].run_id, parent_node="child"), new[2]])
-        heart = await store.enlist("ann", "here")
+        heartbeat_connection = await store.enlist("ann", "here")
         parent, child, other = (await store.claim("ann", [lane], 3, 0)).leases
         batch = [ended(child, post=end_of_child(parent)), step(other)]
         async with plain.transaction():
@@ -47,4 +47,4 @@ async def test_i9_a_batch_waits_for_no_row_that_a_cancel_holds() -> None:
             async with asyncio.timeout(5):
                 assert await store.commit("ann", batch) == ["busy", "ok"]
         assert await store.commit("ann", [batch[0]]) == ["ok"]
-        heart.close()
+        heartbeat_connection.close()

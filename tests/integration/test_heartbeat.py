@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from stepwell.engine.lease import Heartbeat
+from stepwell.engine.fleet.heartbeat import Heartbeat
 from stepwell.engine.runtime import SystemRuntime
 from tests.waiting import eventually
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 0.4
 
 
-class SlowHeart:
+class SlowHeartbeat:
     """Each beat takes longer than the lease."""
 
     def __init__(self) -> None:
@@ -36,9 +36,11 @@ class SlowHeart:
 async def test_a_store_that_answers_a_beat_late_is_not_taken_for_a_blocked_event_loop(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    heart = SlowHeart()
+    heartbeat_connection = SlowHeartbeat()
     heard: list[dict[str, int] | None] = []
-    beat = Heartbeat(SystemRuntime(), heart, LEASE_SECONDS, lambda leased, _: heard.append(leased), lambda: 0.0)
+    beat = Heartbeat(
+        SystemRuntime(), heartbeat_connection, LEASE_SECONDS, lambda leased, _: heard.append(leased), lambda: 0.0
+    )
     beat.start()
     await eventually(lambda: len(heard) >= 3)
     await beat.stop()

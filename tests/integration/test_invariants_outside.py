@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stepwell import RunSnapshot, Workflow
-    from stepwell.engine.worker import Worker
+    from stepwell.engine.fleet.worker import Worker
     from stepwell.store.protocol import Advance
 
 PATIENCE = 20
@@ -148,7 +148,7 @@ async def test_i4_a_run_that_its_worker_took_up_after_a_signal_is_due_when_that_
         await at_rest(app, run_id)
         assert (await app.resume(run_id, "go", 7)).accepted
         await gate.entered()
-        assert await other._store.bury(worker.worker_id, None) == 1
+        assert await other._store.expire(worker.worker_id, None) == 1
         async with other.worker():
             assert await other.result(run_id, timeout=PATIENCE) == {"wait": 7, "work": "work"}
         gate.let.set()
@@ -170,7 +170,7 @@ async def test_i4_a_run_that_a_stopping_worker_gives_back_between_two_steps_is_d
         run_id = (await app.start("flow")).run_id
         await gate.entered()
         leave.set()
-        await eventually(lambda: workers[0]._tenure.is_stopping, within=PATIENCE)
+        await eventually(lambda: workers[0]._worker_session.is_stopping, within=PATIENCE)
         gate.let.set()
         await leaving
         assert [entry.node for entry in await app.journal(run_id)] == ["work"]
@@ -237,7 +237,7 @@ async def test_i6_a_resume_that_a_dead_worker_had_in_hand_is_used_by_the_next(tm
         stop = faulty.stop_before("commit", records_one)
         assert (await app.resume(run_id, "go", "a")).accepted
         await stop.reached()
-        assert await other._store.bury(worker.worker_id, None) == 1
+        assert await other._store.expire(worker.worker_id, None) == 1
         async with other.worker():
             assert (await at_rest(other, run_id, "two")).results == {"one": "a"}
             assert await stop.released() == ["lost"]

@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from stepwell import Context, Durable, DurableError, durable
-from stepwell.engine import session, worker
+from stepwell.engine.fleet import app_session, worker
 from tests.api import running_fixtures
 from tests.api.running_fixtures import PATIENCE, Gate
 from tests.interrupts import interrupted
@@ -31,7 +31,7 @@ MOST_AWAITS = 60
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine two seconds may be too short to give the runs back; no test is about that."""
-    for module in (session, worker):
+    for module in (app_session, worker):
         monkeypatch.setattr(module, "QUICK_SECONDS", 4 * PATIENCE)
 
 
@@ -52,7 +52,7 @@ def beats() -> list[str]:
 
 def tasks_of_a_worker() -> list[str]:
     """The tasks that only a worker has."""
-    names = ("claim", "judge", "renewal", "run-", "committer", "wakeup", "retire")
+    names = ("claim", "expire_dead", "renewal", "run-", "committer", "wakeup", "retire")
     return [
         task.get_name()
         for task in asyncio.all_tasks()

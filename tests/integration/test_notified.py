@@ -27,8 +27,8 @@ async def keeper() -> AsyncIterator[Keeper]:
     await store.open()
     keeper = Keeper(store, MovingClock(), KINDS["postgres"])
     yield keeper
-    for heart in keeper.hearts.values():
-        heart.close()
+    for heartbeat_connection in keeper.heartbeat_connections.values():
+        heartbeat_connection.close()
     await store.close()
 
 
@@ -55,7 +55,7 @@ async def test_i4_a_commit_that_concerns_others_has_them_told_and_no_other(
     lease = await keeper.leased(parent_id=parent.run_id, parent_node="child")
     new = await keeper.new(parent_id=lease.run_id, parent_node="child")
     rung: list[int] = []
-    monkeypatch.setattr("stepwell.store.postgres.bell.Bell.ring", lambda bell: rung.append(1))
+    monkeypatch.setattr("stepwell.store.postgres.notifier.Notifier.ring", lambda notifier: rung.append(1))
     assert await keeper.commit(made(lease, new, parent)) == ["ok"]
     assert bool(rung) == is_told
 
@@ -64,7 +64,7 @@ async def test_i4_a_signal_that_wakes_its_run_has_others_told(keeper: Keeper, mo
     lease = await keeper.leased()
     await keeper.commit(awaiting(lease, "go"))
     rung: list[int] = []
-    monkeypatch.setattr("stepwell.store.postgres.bell.Bell.ring", lambda bell: rung.append(1))
+    monkeypatch.setattr("stepwell.store.postgres.notifier.Notifier.ring", lambda notifier: rung.append(1))
     await keeper.signal(lease.run_id, "other")
     assert not rung
     await keeper.signal(lease.run_id, "go")

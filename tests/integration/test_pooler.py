@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepwell import Durable, RunCanceledError, StoreUnavailableError
-from stepwell.engine import worker as workers
-from stepwell.store.postgres import bell
+from stepwell.engine.fleet import worker as workers
+from stepwell.store.postgres import notifier
 from tests.pooler import KINDS, pooler
 from tests.waiting import eventually
 from tests.weather import PATIENCE, Crossing, check, cross, fetch, fresh_schema, own_server
@@ -35,9 +35,9 @@ def past_the_pooler(url: str) -> str:
     return f"{own_server().dsn}?{url.partition('?')[2]}"
 
 
-def bell_of(app: Durable) -> bell.Bell:
+def notifier_of(app: Durable) -> notifier.Notifier:
     """What notifies and is notified."""
-    found: bell.Bell = app._store._bell  # type: ignore[attr-defined]  # it is the store on PostgreSQL
+    found: notifier.Notifier = app._store._notifier  # type: ignore[attr-defined]  # it is the store on PostgreSQL
     return found
 
 
@@ -81,8 +81,8 @@ async def test_with_the_servers_own_address_an_idle_worker_is_told_at_once(
         crossing.let.set()
         await cross(app, "first")
         await other._store.reader.changed()
-        await eventually(lambda: bell_of(app)._hears and bell_of(other)._hears)
-        monkeypatch.setattr(bell, "_TRUST_SECONDS", LONG)
+        await eventually(lambda: notifier_of(app)._hears and notifier_of(other)._hears)
+        monkeypatch.setattr(notifier, "_TRUST_SECONDS", LONG)
         monkeypatch.setattr(workers, "_LONGEST_WAIT", LONG)
         await app.result(
             (await app.start("held")).run_id, timeout=PATIENCE

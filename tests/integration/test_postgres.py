@@ -152,7 +152,7 @@ async def test_what_another_process_writes_is_noticed_and_what_we_write_is_not(s
     await other.open()
     try:
         await store.reader.changed()
-        await eventually(lambda: store._bell._hears)
+        await eventually(lambda: store._notifier._hears)
         await start_one(store)
         assert not await store.reader.changed()
         noticing = asyncio.create_task(store.reader.changed())
@@ -164,8 +164,8 @@ async def test_what_another_process_writes_is_noticed_and_what_we_write_is_not(s
 
 async def test_connections_that_the_server_ended_are_made_anew_unnoticed(store: PostgresStore) -> None:
     run_id = await start_one(store)
-    heart = await store.enlist("ann", "here")
-    assert heart.beat() == {}
+    heartbeat_connection = await store.enlist("ann", "here")
+    assert heartbeat_connection.beat() == {}
     connection = await asyncpg.connect(dsn())
     ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'stepwell'"
     await connection.execute(ended)
@@ -173,13 +173,13 @@ async def test_connections_that_the_server_ended_are_made_anew_unnoticed(store: 
     await connection.execute(ended)
     assert await start_one(store) != run_id
     await connection.close()
-    assert heart.beat() == {}
-    heart.close()
+    assert heartbeat_connection.beat() == {}
+    heartbeat_connection.close()
 
 
 async def test_a_run_locked_by_somebody_is_busy_and_stops_nobody_else(store: PostgresStore) -> None:
     run_ids = [await start_one(store), await start_one(store)]
-    heart = await store.enlist("ann", "here")
+    heartbeat_connection = await store.enlist("ann", "here")
     (lane,) = await store.define([Definition(Lane("durable", "order", "v1"), b"{}")])
     held, free = (await store.claim("ann", [lane], 10, 1)).leases
     assert [held.run_id, free.run_id] == run_ids
@@ -190,15 +190,15 @@ async def test_a_run_locked_by_somebody_is_busy_and_stops_nobody_else(store: Pos
         for lean in (True, False):
             assert await store.commit("ann", [step(held, lean=lean)]) == ["busy"]
         assert await store.commit("ann", [step(held, lean=True), step(free, lean=True)]) == ["busy", "ok"]
-        assert await store.bury("ann", None) == 1
+        assert await store.expire("ann", None) == 1
     await connection.close()
     assert await store.commit("ann", [step(held)]) == ["ok"]
     (ghost,) = await store.workers()
     assert (ghost.worker_id, ghost.dead) == ("ann", True)
-    assert await store.bury("ann", None) == 1
+    assert await store.expire("ann", None) == 1
     assert await store.workers() == []
     assert await store.commit("ann", [step(held)]) == ["lost"]
-    heart.close()
+    heartbeat_connection.close()
 
 
 async def test_runs_go_on_by_themselves_after_the_server_was_restarted(server: Server) -> None:

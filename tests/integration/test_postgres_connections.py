@@ -13,7 +13,7 @@ import pytest
 
 from stepwell import DefinitionError, Durable, StoreUnavailableError, durable
 from stepwell.engine.runtime import SystemRuntime
-from stepwell.store.postgres import connection, heart, opening
+from stepwell.store.postgres import connection, heartbeat, opening
 from stepwell.store.postgres.store import PostgresStore
 from tests.postgres import Server, fresh_url
 from tests.waiting import eventually
@@ -57,7 +57,7 @@ async def test_calls_that_are_given_up_under_a_lock_pile_up_no_connections(
     """The backends of given-up calls wait on for the lock, until the server notices that nobody wants their answer."""
     monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.3)
     monkeypatch.setattr(connection, "_LONG_ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr(heart, "_ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(heartbeat, "_ANSWER_SECONDS", 0.3)
     url = fresh_schema(server.dsn)
     schema = url.rpartition("=")[2]
     admin = await asyncpg.connect(server.dsn)

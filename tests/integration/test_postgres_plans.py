@@ -143,7 +143,7 @@ async def use(store: PostgresStore, beside: Any, worker: str) -> None:
     """Every verb of the store once, on a few runs."""
     host = SystemRuntime()
     lanes = await store.define(LANES)
-    hearts = [await store.enlist(name, "here") for name in (worker, f"{worker}2")]
+    heartbeat_connections = [await store.enlist(name, "here") for name in (worker, f"{worker}2")]
     await store.serve(worker, lanes)
     parent, child, *others = (host.new_id() for _ in range(14))
     await store.start([
@@ -187,14 +187,14 @@ async def use(store: PostgresStore, beside: Any, worker: str) -> None:
     await store.give_back(worker, {six.run_id: six.token})
     assert await store.cancel(child) == [child]
     await read(store, parent, worker)
-    assert hearts[0].beat() is not None
+    assert heartbeat_connections[0].beat() is not None
     await store.workers()
-    assert await store.bury(f"{worker}2", 0) is not None
+    assert await store.expire(f"{worker}2", 0) is not None
     await store.retire(worker)
     await store.sweep()
     assert (await store.claim(worker, [max(lanes) + 1], 6, 1)).leases == []
-    for heart in hearts:
-        heart.close()
+    for heartbeat_connection in heartbeat_connections:
+        heartbeat_connection.close()
 
 
 async def read(store: PostgresStore, run_id: str, worker: str) -> None:
@@ -297,10 +297,10 @@ async def test_a_claim_reads_no_more_when_all_there_is_is_due() -> None:
         new_id = SystemRuntime().new_id
         await store.start([NewRun(new_id(), lane, "flow0", b"{}") for _ in range(5_000)])
         await plain.execute("ANALYZE")
-        heart = await store.enlist("ann", "here")
+        heartbeat_connection = await store.enlist("ann", "here")
         for _ in range(3):
             assert len((await store.claim("ann", [lane], 6, 1)).leases) == 6
-        heart.close()
+        heartbeat_connection.close()
         plans = told.plans[""]["claim"]
     assert len(plans) == 3
     for plan in plans:
@@ -314,12 +314,12 @@ async def test_the_update_of_a_step_touches_no_index() -> None:
         (lane,) = await store.define(LANES[:1])
         new_id = SystemRuntime().new_id
         await store.start([NewRun(new_id(), lane, "flow0", b"{}") for _ in range(256)])
-        heart = await store.enlist("ann", "here")
+        heartbeat_connection = await store.enlist("ann", "here")
         leases = (await store.claim("ann", [lane], 256, 1)).leases
         for length in range(10):
             steps = [step(grown(lease, length), lean=True) for lease in leases]
             assert await store.commit("ann", steps) == ["ok"] * 256
-        heart.close()
+        heartbeat_connection.close()
         await store.close()  # a connection tells what it counted when it ends
         counts = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE schemaname = $1 AND relname = 'runs'"
 

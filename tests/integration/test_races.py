@@ -99,7 +99,7 @@ async def test_i4_runs_whose_claim_was_never_answered_go_on_without_blame(
     assert "never received" in caplog.text
 
 
-async def test_i3_what_a_buried_worker_still_does_is_not_written_under_its_new_lease(tmp_path: Path) -> None:
+async def test_i3_what_a_declared_dead_worker_still_does_is_not_written_under_its_new_lease(tmp_path: Path) -> None:
     """Its batch in the socket is lost, and so is the outcome of a handler that goes on while another call began."""
     stubborn, quick = Stubborn(), Counter[str]()
 
@@ -116,7 +116,7 @@ async def test_i3_what_a_buried_worker_still_does_is_not_written_under_its_new_l
         short = await app.start("quick")
         await sent.reached()
         old_id = worker.worker_id
-        assert await other._store.bury(old_id, None) == 2
+        assert await other._store.expire(old_id, None) == 2
         await stubborn.called(2)
         assert worker.worker_id != old_id
         assert await sent.released() == ["lost"]
@@ -229,7 +229,7 @@ async def test_i5_a_parallel_with_a_failed_entry_begins_none_again_after_a_crash
             return nodes if len(nodes) == 4 else None
 
         completed = [node for node in await eventually(three_entries, within=PATIENCE) or [] if node != "fails"]
-        await other._store.bury(worker.worker_id, None)
+        await other._store.expire(worker.worker_id, None)
         with pytest.raises(RunFailedError) as caught:
             await app.result(started.run_id, timeout=PATIENCE)
         running.let(1)

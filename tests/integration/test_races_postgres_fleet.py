@@ -112,7 +112,7 @@ class Stubborn:
         return number
 
 
-async def test_i3_what_a_worker_that_was_buried_has_in_its_socket_and_in_hand_is_not_written() -> None:
+async def test_i3_what_a_worker_that_was_declared_dead_has_in_its_socket_and_in_hand_is_not_written() -> None:
     """It goes on under a new id, and claims the same run again while the handler of before is still at work."""
     url, slow, let, calls = fresh_url(), Stubborn(), asyncio.Event(), list[str]()
 
@@ -134,7 +134,7 @@ async def test_i3_what_a_worker_that_was_buried_has_in_its_socket_and_in_hand_is
         short = await app.start("quick")
         await sent.reached()
         old_id = worker.worker_id
-        assert await other._store.bury(old_id, None) == 2
+        assert await other._store.expire(old_id, None) == 2
         await eventually(lambda: len(slow.lets) == 2 and len(calls) == 2, within=PATIENCE)
         assert worker.worker_id != old_id
         await sent.released()

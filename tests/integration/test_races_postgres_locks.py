@@ -125,9 +125,9 @@ async def test_i4_a_run_that_was_locked_when_its_worker_ended_is_freed_later_and
             if ending == "retires":
                 await keeper.store.retire("ann")
             else:
-                assert await keeper.store.bury("ann", None) == 1
+                assert await keeper.store.expire("ann", None) == 1
             assert [row.dead for row in await keeper.store.workers()] == [True]
-        assert await keeper.store.bury("ann", None) == 1
+        assert await keeper.store.expire("ann", None) == 1
         assert await keeper.store.workers() == []
         blamed = {lease.run_id: lease.crashes for lease in await keeper.claim("bob")}
     assert blamed == {held.run_id: 0, other.run_id: crashes}
@@ -139,11 +139,11 @@ async def test_i3_a_burial_that_waits_for_a_beat_to_be_committed_buries_nobody(u
         await rival.execute("UPDATE stepwell.workers SET beat_at = 0")
         async with rival.connection.transaction():
             await rival.execute(statements(url)["beat"], "ann")
-            burying = asyncio.create_task(keeper.store.bury("ann", 60_000_000))
+            burying = asyncio.create_task(keeper.store.expire("ann", 60_000_000))
             await rival.until_waiting()
         assert await burying is None
         assert await rival.owners() == [("ann", lease.token, 0)]
-        assert keeper.hearts["ann"].beat() == {lease.run_id: lease.token}
+        assert keeper.heartbeat_connections["ann"].beat() == {lease.run_id: lease.token}
 
 
 async def test_i3_a_beat_that_waits_for_a_burial_to_be_committed_hears_of_it(url: str) -> None:
@@ -152,7 +152,7 @@ async def test_i3_a_beat_that_waits_for_a_burial_to_be_committed_hears_of_it(url
         await rival.execute("UPDATE stepwell.workers SET beat_at = 0")
         async with rival.connection.transaction():
             await rival.fetch(statements(url)["free_crashed"], "ann", 60_000_000)
-            beating = asyncio.create_task(asyncio.to_thread(keeper.hearts["ann"].beat))
+            beating = asyncio.create_task(asyncio.to_thread(keeper.heartbeat_connections["ann"].beat))
             claiming = asyncio.create_task(keeper.claim())
             await rival.until_waiting(2)
         assert await beating is None
@@ -164,9 +164,9 @@ async def test_i4_a_judge_that_stops_in_the_middle_of_a_burial_keeps_nobody_else
     async with Proxy(url) as proxy, keeper_of(url) as keeper, keeper_of(proxy.url(url)) as stopped:
         await keeper.leased()
         last = proxy.hold("crashes = least(")
-        burying = asyncio.create_task(stopped.store.bury("ann", None))
+        burying = asyncio.create_task(stopped.store.expire("ann", None))
         await last.reached()
-        assert await asyncio.wait_for(keeper.store.bury("ann", None), PATIENCE) == 1
+        assert await asyncio.wait_for(keeper.store.expire("ann", None), PATIENCE) == 1
         last.release()
         assert await burying is None
 

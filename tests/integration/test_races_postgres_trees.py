@@ -133,7 +133,7 @@ async def test_i4_a_parent_whose_child_is_canceled_by_another_process_fails_and_
         with pytest.raises(RunFailedError) as caught:
             await app.result(run_id, timeout=PATIENCE)
         assert await app.journal(child.run_id) == []
-        await eventually(lambda: worker._tenure.held == 0, within=PATIENCE)
+        await eventually(lambda: worker._worker_session.held == 0, within=PATIENCE)
     assert (caught.value.error.node, caught.value.error.type) == ("child", "ChildCanceled")
     assert undone == ["first"]
 

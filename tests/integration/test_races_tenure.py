@@ -29,7 +29,9 @@ async def nothing(ctx: Context) -> None:
     pass
 
 
-async def test_i3_a_claim_under_a_buried_id_that_is_answered_late_does_not_end_the_new_one(tmp_path: Path) -> None:
+async def test_i3_a_claim_under_a_declared_dead_id_that_is_answered_late_does_not_end_the_new_one(
+    tmp_path: Path,
+) -> None:
     app = Durable(file_url(tmp_path), [durable("flow").step("work", nothing)], lease=LEASE_SECONDS)
     faulty = make_faulty(app)
     async with app, Durable(file_url(tmp_path)) as other, app.worker() as worker:
@@ -37,7 +39,7 @@ async def test_i3_a_claim_under_a_buried_id_that_is_answered_late_does_not_end_t
         claim = faulty.stop_before("claim")
         started = await app.start("flow")
         await claim.reached()
-        assert await other._store.bury(old_id, None) == 0
+        assert await other._store.expire(old_id, None) == 0
         await eventually(lambda: worker.worker_id != old_id, within=PATIENCE)
         new_id = worker.worker_id
         assert (await claim.released()).alive is False
@@ -72,7 +74,7 @@ async def test_i4_a_run_that_is_due_again_before_its_park_is_answered_is_driven_
         assert await park.released() == ["ok"]
         await eventually(lambda: begun == [1], within=PATIENCE)
         await app.result((await app.start("other")).run_id, timeout=PATIENCE)
-        assert worker._tenure.held == 1
+        assert worker._worker_session.held == 1
         gate.set()
         await app.result(started.run_id, timeout=PATIENCE)
     assert begun == [1]
@@ -82,13 +84,13 @@ async def test_a_run_that_is_canceled_before_its_drive_began_takes_no_room(tmp_p
     flow = durable("flow").step("work", nothing)
     async with Durable(file_url(tmp_path), [flow]) as app, app.worker(queues=["another"]) as worker:
         started = await app.start("flow")
-        tenure = worker._tenure
+        worker_session = worker._worker_session
         lane = await app._lanes.of("durable", flow.close())
         claimed = await app._store.claim(worker.worker_id, [lane], 1, 1)
-        await tenure.take(claimed, app._runtime.monotonic())
-        assert tenure.held == 1
-        tenure.cancel([started.run_id])
-        await eventually(lambda: tenure.held == 0, within=PATIENCE)
+        await worker_session.take(claimed, app._runtime.monotonic())
+        assert worker_session.held == 1
+        worker_session.cancel([started.run_id])
+        await eventually(lambda: worker_session.held == 0, within=PATIENCE)
 
 
 async def test_a_drive_that_outlives_the_next_one_of_its_run_ends_in_peace(tmp_path: Path) -> None:

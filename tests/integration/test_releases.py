@@ -124,9 +124,9 @@ async def test_i4_a_run_whose_end_is_being_answered_is_not_dropped_and_its_end_i
         ending = faulty.stop_after("commit", ends)
         run_id = (await app.start("flow")).run_id
         await ending.reached()
-        await worker._tenure.look_for_lost()
+        await worker._worker_session.look_for_lost()
         assert await ending.released() == ["ok"]
-        await eventually(lambda: worker._tenure.held == 0, within=PATIENCE)
+        await eventually(lambda: worker._worker_session.held == 0, within=PATIENCE)
         assert told == [run_id]
 
 
@@ -146,7 +146,7 @@ async def test_i4_a_run_that_was_claimed_while_a_beat_was_on_its_way_is_not_drop
         assert leased == {}
         run_id = (await app.start("flow")).run_id
         await eventually(lambda: begun == [1], within=PATIENCE)
-        worker._tenure._reconcile(dict(leased), began)
+        worker._worker_session._reconcile(dict(leased), began)
         gate.set()
         await app.result(run_id, timeout=PATIENCE)
     assert begun == [1]
@@ -198,7 +198,7 @@ async def test_i9_a_run_that_is_canceled_elsewhere_before_its_last_step_is_store
         await recording.reached()
         await other.cancel(run_id)
         assert await recording.released() == ["lost"]
-        await eventually(lambda: worker._tenure.held == 0, within=PATIENCE)
+        await eventually(lambda: worker._worker_session.held == 0, within=PATIENCE)
         assert faulty.verdicts_on(run_id) == ["lost"]
         assert await app.journal(run_id) == []
     assert begun == []

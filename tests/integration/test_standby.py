@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepwell import Durable, RunNotFoundError, durable
-from stepwell.engine.tenure import Tenure
+from stepwell.engine.fleet.worker_session import WorkerSession
 from tests.gates import Gate
 from tests.postgres import Server
 from tests.standby import Standby
@@ -152,10 +152,10 @@ async def test_i1_a_worker_that_claims_again_what_it_holds_drives_it_once(
     The looks that would tell it that its run was lost happen to come after the claim.
     """
 
-    async def come_later(_: Tenure) -> None:
+    async def come_later(_: WorkerSession) -> None:
         pass
 
-    monkeypatch.setattr(Tenure, "look_for_lost", come_later)
+    monkeypatch.setattr(WorkerSession, "look_for_lost", come_later)
     crossing = Crossing()
     async with Durable(url, crossing.workflows(), lease=60) as app, app.worker():
         held = (await app.start("held", delay=timedelta(days=1))).run_id

@@ -13,8 +13,8 @@ import asyncpg
 import pytest
 
 from stepwell import Durable, StoreUnavailableError, durable
-from stepwell.engine import worker as workers
-from stepwell.store.postgres import bell
+from stepwell.engine.fleet import worker as workers
+from stepwell.store.postgres import notifier
 from tests.faulty import make_faulty
 from tests.postgres import Server
 from tests.waiting import eventually
@@ -40,7 +40,7 @@ LEASE = 1.0
 LONG = 600.0
 """Seconds that nobody here waits for."""
 BEATS_UNTIL_JUDGED = 5
-"""More than a whole lease, where half of one makes a judge fit."""
+"""More than a whole lease, where half of one makes a failure detector fit."""
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ async def test_backends_terminated_at_random_cost_no_run_and_no_second_call(serv
 
 
 async def test_i4_after_an_outage_of_several_leases_every_run_is_still_its_workers(server: Server) -> None:
-    """Whoever comes back first finds all others silent for longer than the lease, and must bury none of them."""
+    """Whoever comes back first finds all others silent for longer than the lease, and must expire none of them."""
     crossing, url = Crossing(), fresh_schema(server.dsn)
     async with AsyncExitStack() as stack:
         apps = [await stack.enter_async_context(_with_queue(url, crossing, f"queue-{at}")) for at in range(3)]
@@ -218,7 +218,7 @@ async def test_i4_a_due_run_that_was_locked_when_it_was_looked_for_is_looked_for
 ) -> None:
     """Whoever locks a run, as a signal does, tells nobody when it is free again; and nobody looks unasked."""
     monkeypatch.setattr(workers, "_LONGEST_WAIT", LONG)
-    monkeypatch.setattr(bell, "_TRUST_SECONDS", LONG)
+    monkeypatch.setattr(notifier, "_TRUST_SECONDS", LONG)
     crossing, url = Crossing(), fresh_schema(server.dsn)
     crossing.let.set()
     async with Durable(url, crossing.workflows()) as app, app.worker():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Durable, StoreUnavailableError
-from stepwell.store.postgres import bell, connection, heart, opening
+from stepwell.store.postgres import connection, heartbeat, notifier, opening
 from tests.proxy import Proxy
 from tests.waiting import eventually
 from tests.weather import PATIENCE, Crossing, check, cross, ended, fetch, fresh_schema, own_server
@@ -34,8 +34,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "CONNECT_SECONDS", SHORT)
     monkeypatch.setattr(connection, "ANSWER_SECONDS", SHORT)
     monkeypatch.setattr(connection, "_LONG_ANSWER_SECONDS", SHORT)
-    monkeypatch.setattr(heart, "_ANSWER_SECONDS", SHORT)
-    monkeypatch.setattr(bell, "_SEND_SECONDS", SHORT)
+    monkeypatch.setattr(heartbeat, "_ANSWER_SECONDS", SHORT)
+    monkeypatch.setattr(notifier, "_SEND_SECONDS", SHORT)
 
 
 async def test_connections_cut_again_and_again_cost_no_run_and_no_second_call(proxy: Proxy) -> None:

@@ -128,10 +128,10 @@ class Calls:
         worker = draw(WORKERS[:2])
         return Call(lambda kept: kept.beat(worker), lambda model: model.beat(worker))
 
-    def bury(self, draw: Draw) -> Call:
+    def expire(self, draw: Draw) -> Call:
         worker, silent_for = draw(WORKERS), draw([None, 0, 10_000_000])
         return Call(
-            lambda kept: kept.store.bury(worker, silent_for),
+            lambda kept: kept.store.expire(worker, silent_for),
             lambda model: model.leave(worker, silent_for=silent_for, crashed=True),
         )
 

@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
     from stepwell.core.model import Mail
-    from stepwell.store.protocol import Heart, Lease, NewRun, Store
+    from stepwell.store.protocol import HeartbeatConnection, Lease, NewRun, Store
 
 EVERY = 1_000
 MESSAGES = [*(MessageName("signal", name) for name in NAMES), MessageName("child", "child")]
 
 
 class Kept:
-    """One store, with what it gave out: leases by run and token, and the hearts of its workers."""
+    """One store, with what it gave out: leases by run and token, and the heartbeat connections of its workers."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.lanes: list[int] = []
         self.leases: dict[tuple[str, int], Lease] = {}
-        self.hearts: dict[str, Heart] = {}
+        self.heartbeat_connections: dict[str, HeartbeatConnection] = {}
 
     async def begin(self) -> None:
         """Opens a new, empty store in which the lanes are known."""
@@ -61,11 +61,11 @@ class Kept:
 
     async def enlist(self, worker: str) -> None:
         """Registers a worker."""
-        self.hearts[worker] = await self.store.enlist(worker, "here")
+        self.heartbeat_connections[worker] = await self.store.enlist(worker, "here")
 
     async def beat(self, worker: str) -> dict[str, int] | None:
         """The runs that the worker holds; None when it was buried."""
-        return self.hearts[worker].beat()
+        return self.heartbeat_connections[worker].beat()
 
     async def deliver(self, run_id: str, name: str, key: str | None, *, waiting_only: bool) -> tuple[bool, str, bool]:
         """What the model's signal gives."""
@@ -105,8 +105,8 @@ class Kept:
 
     async def end(self) -> None:
         """Disconnects."""
-        for heart in self.hearts.values():
-            heart.close()
+        for heartbeat_connection in self.heartbeat_connections.values():
+            heartbeat_connection.close()
         await self.store.close()
 
 

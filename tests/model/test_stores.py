@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HISTORIES = int(os.environ.get("STEPWELL_MODEL_HISTORIES", "12"))
 STEPS = 40
 OFTEN = [*["claim"] * 6, *["commit"] * 7, *["deliver"] * 5, *["commit_again"] * 2, *["time_passes"] * 2]
-CALLS = [*OFTEN, "start", "enlist", "cancel", "give_back", "beat", "bury", "retire"]
+CALLS = [*OFTEN, "start", "enlist", "cancel", "give_back", "beat", "expire", "retire"]
 AT_ONCE = ["claim", "claim", "commit", "commit", "deliver", "cancel", "start"]
 reached = Counter[str]()
 

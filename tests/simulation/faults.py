@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from stepwell.store.protocol import Advance, Claimed, Heart, History, Verdict, Wanted, WorkerRow
+    from stepwell.store.protocol import Advance, Claimed, HeartbeatConnection, History, Verdict, Wanted, WorkerRow
     from stepwell.store.sqlite.store import SqliteStore
     from tests.simulation.loop import Process
 
@@ -227,21 +227,21 @@ class FaultyStore:
                 self._all.refused.add(one.run_id)
                 raise sqlite3.IntegrityError("no such row can be kept")
 
-    async def enlist(self, worker_id: str, host: str, *serves: Any) -> Heart:
+    async def enlist(self, worker_id: str, host: str, *serves: Any) -> HeartbeatConnection:
         """Passes on."""
         if self._process is not None:
             self._all.owners[worker_id] = self._process
         await self.call("enlist", lambda: self._store.enlist(worker_id, host, *serves))
-        return FaultyHeart(self._all, worker_id)
+        return FaultyHeartbeat(self._all, worker_id)
 
     async def workers(self) -> list[WorkerRow]:
         """Passes on; where locks tell, the dead are known to be so."""
         rows = await self.call("workers", self._store.workers, writes=False)
         return [row._replace(dead=self._all.locks_tell and self._all.is_dead(row.worker_id)) for row in rows]
 
-    async def bury(self, worker_id: str, silent_for: int | None) -> int | None:
+    async def expire(self, worker_id: str, silent_for: int | None) -> int | None:
         """Passes on."""
-        return await self.call("bury", lambda: self._bury(worker_id, silent_for))
+        return await self.call("expire", lambda: self._expire(worker_id, silent_for))
 
     async def _claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int, **room: Any) -> Claimed:
         claimed = await self._store.claim(worker_id, lanes, limit, suspects, **room)
@@ -249,8 +249,8 @@ class FaultyStore:
         self._all.writes += bool(claimed.leases)  # a claim of nothing changes nothing, and nobody looks again for it
         return claimed
 
-    async def _bury(self, worker_id: str, silent_for: int | None) -> int | None:
-        freed = await self._store.bury(worker_id, silent_for)
+    async def _expire(self, worker_id: str, silent_for: int | None) -> int | None:
+        freed = await self._store.expire(worker_id, silent_for)
         if freed is not None and not self._all.is_dead(worker_id):
             self._all.owners[worker_id].buried_alive = True
             self._weather.met["buried alive"] += 1
@@ -258,7 +258,7 @@ class FaultyStore:
 
     async def steal(self, worker_id: str) -> None:
         """Buries a worker that is well."""
-        await self._bury(worker_id, None)
+        await self._expire(worker_id, None)
         self._all.writes += 1
 
     async def _commit_late(self, worker_id: str, advances: list[Advance]) -> None:
@@ -320,7 +320,7 @@ class FaultyReader:
         return changed
 
 
-class FaultyHeart:
+class FaultyHeartbeat:
     """A beat that may not arrive, or whose answer may be lost."""
 
     def __init__(self, shared: Shared, worker_id: str) -> None:

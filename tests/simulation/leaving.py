@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from contextlib import AbstractAsyncContextManager
 
-    from stepwell.engine.worker import Worker
+    from stepwell.engine.fleet.worker import Worker
     from tests.simulation.faults import Weather
 
 T = TypeVar("T")
@@ -47,8 +47,10 @@ class Leaving:
         if not leaving.cancelled():
             leaving.result()
         alive = [task.get_name() for task in worker._tasks if not task.done()]
-        if alive or worker._tenure.held:
-            self._faults.append(f"leaving: a stop was cancelled, and there live on {alive}, {worker._tenure.held} runs")
+        if alive or worker._worker_session.held:
+            self._faults.append(
+                f"leaving: a stop was cancelled, and there live on {alive}, {worker._worker_session.held} runs"
+            )
         await asyncio.sleep(self._chance.uniform(0, 2 * self._lease))
 
     def _strikes(self, kind: str, share: float) -> bool:

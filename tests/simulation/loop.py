@@ -15,9 +15,9 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 ROUNDS = 50
 MOST_TURNS_AT_ONCE = 20_000
-"""Turns between two moments, before a history counts as spinning; of 2,700 none made more than 600."""
+"""Turns of the loop between two moments, before a history counts as spinning; of 2,700 none made more than 600."""
 MOST_TURNS = 200_000
-"""Turns in all, before a history counts as having no end; of 2,700 none made more than 20,000."""
+"""Turns of the loop in all, before a history counts as having no end; of 2,700 none made more than 20,000."""
 CURRENT: contextvars.ContextVar[Process | None] = contextvars.ContextVar("simulated_process", default=None)
 
 

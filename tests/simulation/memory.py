@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from stepwell.store.sqlite.reader import SqliteReader
 from stepwell.store.sqlite.store import SqliteStore
-from stepwell.store.sqlite.turns import InCaller
+from stepwell.store.sqlite.transaction_queue import InCaller
 from tests.simulation.watch import TRIGGERS
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-    from stepwell.store.sqlite.turns import Clock, Operation
+    from stepwell.store.sqlite.transaction_queue import Clock, Operation
 
 T = TypeVar("T")
 _KEPT: list[sqlite3.Connection] = []
@@ -21,7 +21,7 @@ _KEPT: list[sqlite3.Connection] = []
 _TABLES = ("definitions", "runs", "inputs", "journal", "mailbox", "workers")
 
 
-class WatchedTurns(InCaller):
+class WatchedQueue(InCaller):
     """The store's transactions, one at a time, each followed by a look."""
 
     on_commit: Callable[[], None] | None = None
@@ -34,7 +34,7 @@ class WatchedTurns(InCaller):
         return given
 
 
-async def empty_store(clock: Clock) -> tuple[SqliteStore, WatchedTurns]:
+async def empty_store(clock: Clock) -> tuple[SqliteStore, WatchedQueue]:
     """A store without runs, and what makes its transactions."""
     store = SqliteStore("sqlite://", clock)
     if not _KEPT:
@@ -49,7 +49,7 @@ async def empty_store(clock: Clock) -> tuple[SqliteStore, WatchedTurns]:
     connection.execute("DELETE FROM touched")
     connection.execute("DELETE FROM sqlite_sequence")  # or a run's number would tell of the histories before
     connection.execute("COMMIT")
-    turns = WatchedTurns(store._location, connection)
+    turns = WatchedQueue(store._location, connection)
     store._writer = store._reading = store._looking = turns
     store._reader = SqliteReader(turns, turns, clock.wall, shared=False)
     return store, turns

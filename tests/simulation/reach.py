@@ -21,14 +21,14 @@ UNREACHABLE = {
 """Steps of the table that no single transaction takes."""
 SPECIAL = ("buried alive", "stuck thread", "poison", "entering is cancelled", "stop is cancelled")
 FAULTS = (*RATES, *EVENTS, *SPECIAL)
-_CALLS = ("claim", "commit", "load", "deliver", "cancel", "start", "define", "enlist", "retire", "workers", "bury")
+_CALLS = ("claim", "commit", "load", "deliver", "cancel", "start", "define", "enlist", "retire", "workers", "expire")
 _ANY_CALL = (*_CALLS, "leased", "page", "journal", "snapshot")
 _WHERE = {
     "away": (*_ANY_CALL, "changed", "beat"),
     "forgets": (*_ANY_CALL, "beat"),
     "slow": _ANY_CALL,
-    "kills before": ("claim", "commit", "load", "define", "enlist", "retire", "workers", "bury", "leased"),
-    "kills after": ("claim", "commit", "load", "define", "enlist", "retire", "workers", "bury", "leased"),
+    "kills before": ("claim", "commit", "load", "define", "enlist", "retire", "workers", "expire", "leased"),
+    "kills after": ("claim", "commit", "load", "define", "enlist", "retire", "workers", "expire", "leased"),
     "breaks": ("claim", "load", "workers", "leased"),
     "refuses": ("do", "undo"),
     "poison": ("do", "undo"),

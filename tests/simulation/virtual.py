@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stepwell.engine.threads import Threads, Ticket
+from stepwell.engine.driving.threads import Threads, Ticket
 from tests.simulation.loop import CURRENT, Process, Turn, VirtualLoop, pause
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from stepwell.engine.user_code import Returned
+    from stepwell.engine.driving.user_code import Returned
 
 EPOCH_MICROS = 1_700_000_000_000_000
 LONGEST_THREAD_SECONDS = 0.01

@@ -321,14 +321,14 @@ class World:
         if recovered:
             self.faults.append(f"I4: recover() found {recovered} runs that nothing would have moved")
         turns.on_commit = None
-        ended = self._judge(client, loop.time())
+        ended = self._failure_detector(client, loop.time())
         loop.set_exception_handler(None)
         self.over = True
         await end_all(self.processes)
         await asyncio.gather(*self.shared.late)
         return ended
 
-    def _judge(self, client: Client, seconds: float) -> Ended:
+    def _failure_detector(self, client: Client, seconds: float) -> Ended:
         story, watch, met = self.story, self.watch, self.weather.met
         story.stopped |= {one.name for one in self.processes if not one.alive}
         story.late |= {one.name for one in self.processes if one.buried_alive}

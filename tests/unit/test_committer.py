@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from stepwell.engine.committer import Committer, RefusedError
+from stepwell.engine.driving.committer import Committer, RefusedError
 from stepwell.engine.runtime import SystemRuntime
 from stepwell.store.protocol import Advance
 

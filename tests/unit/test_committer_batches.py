@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from stepwell.core.model import JournalRow
-from stepwell.engine.committer import Committer
+from stepwell.engine.driving.committer import Committer
 from stepwell.engine.runtime import SystemRuntime
 from stepwell.store.protocol import Advance
 from tests.waiting import eventually

@@ -75,12 +75,12 @@ async def test_of_a_worker_that_left_or_was_declared_dead_no_lock_file_stays(tmp
     await own.migrate()
     for store in (own, other):
         await store.open()
-    hearts = [await own.enlist("left", "here"), await other.enlist("dead", "here")]
+    heartbeat_connections = [await own.enlist("left", "here"), await other.enlist("dead", "here")]
     assert len([name for name in names_in(tmp_path) if "worker" in name]) == (2 if locks.SUPPORTED else 0)
     await own.retire("left")
-    assert await own.bury("dead", None) == 0
+    assert await own.expire("dead", None) == 0
     assert not [name for name in names_in(tmp_path) if "worker" in name]
-    for heart in hearts:
-        heart.close()
+    for heartbeat_connection in heartbeat_connections:
+        heartbeat_connection.close()
     for store in (own, other):
         await store.close()

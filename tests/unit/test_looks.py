@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from stepwell.engine.events import Alarm, Events
+from stepwell.engine.fleet.events import Events, WakeFlag
+from stepwell.engine.fleet.waiters import Waiters
+from stepwell.engine.fleet.wakeup import Wakeup
 from stepwell.engine.runtime import SystemRuntime
-from stepwell.engine.waiters import Waiters
-from stepwell.engine.wakeup import Wakeup
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -113,9 +113,9 @@ async def test_looks_are_seldom_while_there_is_no_news_and_often_again_after_som
 
 
 async def test_an_alarm_tells_whether_it_rang_or_the_time_was_over() -> None:
-    alarm = Alarm()
-    assert not await alarm.wait(0)
-    alarm.ring()
-    assert await alarm.wait(20)
-    alarm.clear()
-    assert not await alarm.wait(0)
+    wake_flag = WakeFlag()
+    assert not await wake_flag.wait(0)
+    wake_flag.ring()
+    assert await wake_flag.wait(20)
+    wake_flag.clear()
+    assert not await wake_flag.wait(0)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stepwell import durable
-from stepwell.engine.restore import restored
+from stepwell.engine.driving.restore import restored
 from stepwell.store.protocol import Lease
 
 

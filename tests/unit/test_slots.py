@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from stepwell.engine.slots import ClosedError, Slots
+from stepwell.engine.driving.slots import ClosedError, Slots
 
 PATIENCE = 20
 

@@ -7,9 +7,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from stepwell import durable
+from stepwell.engine.driving.slots import ClosedError
+from stepwell.engine.driving.threads import Threads
 from stepwell.engine.runtime import SystemRuntime
-from stepwell.engine.slots import ClosedError
-from stepwell.engine.threads import Threads
 from tests.api.runs import InMemory
 from tests.waiting import eventually
 

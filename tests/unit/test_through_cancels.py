@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from stepwell.engine.leaving import through_cancels
+from stepwell.engine.fleet.leaving import through_cancels
 
 
 async def test_without_a_cancel_it_gives_what_the_work_gives() -> None:

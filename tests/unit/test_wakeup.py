@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from stepwell.engine.events import Events
+from stepwell.engine.fleet.events import Events
+from stepwell.engine.fleet.wakeup import Wakeup
 from stepwell.engine.runtime import SystemRuntime
-from stepwell.engine.wakeup import Wakeup
 from tests.waiting import eventually
 
 if TYPE_CHECKING:

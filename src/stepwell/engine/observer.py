@@ -11,7 +11,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stepwell.engine.user_code import is_interrupt
+from stepwell.engine.driving.user_code import is_interrupt
 from stepwell.errors import DefinitionError
 from stepwell.store.logs import logger
 

@@ -18,7 +18,7 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 
 
-async def persevere(runtime: Runtime, who: str, call: Callable[[], Awaitable[T]]) -> T:
+async def retry_while_unavailable(runtime: Runtime, who: str, call: Callable[[], Awaitable[T]]) -> T:
     """What the call gives once the store is there, with longer and longer pauses until then."""
     pause = _FIRST_PAUSE
     while True:

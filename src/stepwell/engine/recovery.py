@@ -39,5 +39,5 @@ async def free_stranded(store: Store) -> int:
     freed = 0
     for row in await store.workers():
         if row.dead:
-            freed += await store.bury(row.worker_id, None) or 0
+            freed += await store.expire(row.worker_id, None) or 0
     return freed + await store.sweep()

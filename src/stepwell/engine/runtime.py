@@ -10,7 +10,7 @@ import time
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stepwell.engine.threads import Threads
+from stepwell.engine.driving.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

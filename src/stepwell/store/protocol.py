@@ -287,7 +287,7 @@ class Filter(NamedTuple):
     before: str | None
 
 
-class Heart(Protocol):
+class HeartbeatConnection(Protocol):
     """A worker's own connection for its beat, used by one thread."""
 
     def beat(self) -> dict[str, int] | None:
@@ -371,7 +371,7 @@ class Store(Protocol):
     async def cancel(self, run_id: str) -> list[str] | None:
         """Cancels the run and its descendants that have not ended; their ids, or None when there is no such run."""
 
-    async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> Heart:
+    async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> HeartbeatConnection:
         """Registers a worker, alive from now on, with what it serves."""
 
     async def serve(self, worker_id: str, lanes: Sequence[int]) -> None:
@@ -386,7 +386,7 @@ class Store(Protocol):
     async def workers(self) -> list[WorkerRow]:
         """Everybody who is registered."""
 
-    async def bury(self, worker_id: str, silent_for: int | None) -> int | None:
+    async def expire(self, worker_id: str, silent_for: int | None) -> int | None:
         """Removes a dead worker and frees its runs, counting the crash; `silent_for` is checked again, None: certain.
 
         The number of runs freed; None when it is alive after all, or was buried already.

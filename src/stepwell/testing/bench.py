@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MEMORY = "sqlite://"
 _READS = frozenset({"load", "find_message", "workers", "define", "enlist"})
-_WRITES = frozenset({"start", "commit", "deliver", "cancel", "give_back", "retire", "bury", "sweep"})
+_WRITES = frozenset({"start", "commit", "deliver", "cancel", "give_back", "retire", "expire", "sweep"})
 _VERBS = _READS | _WRITES | {"claim"}
 _OWN = frozenset({"migrate", "open", "close"})
 _CLOCK = '"{schema}".testing_clock'
@@ -177,7 +177,7 @@ class Bench:
         elif verb == "cancel":
             for run_id in answer or ():
                 self.held.pop(run_id, None)
-        elif verb in {"retire", "bury"}:
+        elif verb in {"retire", "expire"}:
             self.held = {run_id: worker for run_id, worker in self.held.items() if worker != given[0]}
 
     @property

@@ -112,7 +112,7 @@ class Round:
             if self._living.done():
                 self._living.result()
             if self._lives[-1].is_over:
-                await self._bury()
+                await self._expire()
                 self._begin()
             elif self._bench.is_settled:
                 snapshot = await client.status(run_id)
@@ -164,14 +164,14 @@ class Round:
             self._bench.changed.set()
             await self._stop.wait()
 
-    async def _bury(self) -> None:
+    async def _expire(self) -> None:
         """Finds the dead worker dead, once what it had sent to the store, and its plain handlers, are at their end."""
         await self._bench.quiet()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._bench.patience):
                 while not all(call.is_over for call in self._threads):  # noqa: ASYNC110  they end in threads, unheard
                     await asyncio.sleep(_LOOK_SECONDS)
-        await self._bench.call("bury", (self._worker_id, None), {})
+        await self._bench.call("expire", (self._worker_id, None), {})
 
     async def _leave(self) -> None:
         if not self._lives[-1].is_over:

@@ -519,7 +519,7 @@ WHERE r.id IN (
 
 -- name: free_crashed
 -- Buries: removes a dead worker, at whose silence it looks again under the lock of its row, and gives back the runs it
--- died during; one that another transaction holds is found the next time. In one statement, so that a judge who stops
+-- died during; one that another transaction holds is found the next time. In one statement, so that a worker that stops
 -- in the middle holds no lock.
 WITH gone AS (
     DELETE FROM stepwell.workers WHERE id = $1 AND ($2::bigint IS NULL OR beat_at < {now} - $2::bigint) RETURNING 1

@@ -26,8 +26,8 @@ from stepwell.store.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from stepwell.store.postgres.bell import Bell
     from stepwell.store.postgres.connection import Connections
+    from stepwell.store.postgres.notifier import Notifier
     from stepwell.store.postgres.opening import Connection
 
 _ID_OUT_OF_ORDER = 'r.id::text COLLATE "C"'
@@ -49,9 +49,9 @@ _ALL = 2**62
 class PostgresReader:
     """Reads runs, journals and pages."""
 
-    def __init__(self, connections: Connections, bell: Bell, queries: Mapping[str, str]) -> None:
+    def __init__(self, connections: Connections, notifier: Notifier, queries: Mapping[str, str]) -> None:
         self._connections = connections
-        self._bell = bell
+        self._notifier = notifier
         self._queries = queries
 
     async def snapshot(self, run_id: str) -> Snapshot | None:
@@ -186,7 +186,7 @@ class PostgresReader:
 
     async def changed(self) -> bool:
         """Waits a little for another process to say that it wrote; true now and then without that."""
-        return await self._bell.changed()
+        return await self._notifier.changed()
 
     async def _rows(self, connection: Connection, query: str, *given: Sequence[object]) -> dict[str, list[JournalRow]]:
         rows: dict[str, list[JournalRow]] = {}

@@ -12,11 +12,11 @@ from stepwell.errors import Failure
 from stepwell.store.codec import encode_failure
 from stepwell.store.migrate import migrations_of
 from stepwell.store.postgres import schema
-from stepwell.store.postgres.bell import Bell
 from stepwell.store.postgres.commit import commit
 from stepwell.store.postgres.connection import Connections, in_transaction
-from stepwell.store.postgres.heart import PostgresHeart
+from stepwell.store.postgres.heartbeat import PostgresHeartbeat
 from stepwell.store.postgres.location import location_of
+from stepwell.store.postgres.notifier import Notifier
 from stepwell.store.postgres.opening import Connection, Opener
 from stepwell.store.postgres.reader import PostgresReader
 from stepwell.store.postgres.sql import NOW, columns, is_id, queries
@@ -29,7 +29,7 @@ from stepwell.store.protocol import (
     Definition,
     Delivered,
     Found,
-    Heart,
+    HeartbeatConnection,
     History,
     Lease,
     NewRun,
@@ -64,7 +64,7 @@ class PostgresStore:
         self._opener = Opener(self._location, host)
         self._loop: asyncio.AbstractEventLoop
         self._connections: Connections
-        self._bell: Bell
+        self._notifier: Notifier
         self._reader: PostgresReader
 
     async def open(self) -> None:
@@ -73,9 +73,9 @@ class PostgresStore:
         if missing or version > self.latest:
             raise schema.wrong_version(self._location, version)
         self._loop = asyncio.get_running_loop()
-        self._bell = Bell(self._opener)
-        self._connections = Connections(self._opener, self._bell.give_up)
-        self._reader = PostgresReader(self._connections, self._bell, self._q)
+        self._notifier = Notifier(self._opener)
+        self._connections = Connections(self._opener, self._notifier.give_up)
+        self._reader = PostgresReader(self._connections, self._notifier, self._q)
 
     @property
     def reader(self) -> PostgresReader:
@@ -85,10 +85,10 @@ class PostgresStore:
     async def close(self) -> None:
         """Disconnects."""
         try:
-            await self._bell.close()
+            await self._notifier.close()
             await self._connections.close()
         except BaseException:
-            self._bell.terminate()
+            self._notifier.terminate()
             self._connections.terminate()
             raise
 
@@ -137,7 +137,7 @@ class PostgresStore:
             return [Started(run.run_id, "pending") if run.key is None else known[run.run_id] for run in runs]
 
         started = await self._connections.run(work)
-        self._bell.ring()
+        self._notifier.ring()
         return started
 
     async def claim(
@@ -175,7 +175,7 @@ class PostgresStore:
         )
         for one in advances:
             if one.ended or one.spawned or one.post is not None or (one.release and one.due_at is not None):
-                self._bell.ring()
+                self._notifier.ring()
                 break
         return verdicts
 
@@ -200,7 +200,7 @@ class PostgresStore:
 
         delivered = await self._connections.run(work, repeatable=key is not None, waits=True)
         if delivered is not None and delivered.woken:
-            self._bell.ring()
+            self._notifier.ring()
         return delivered
 
     async def cancel(self, run_id: str) -> list[str] | None:
@@ -215,14 +215,14 @@ class PostgresStore:
             except _GrownError:
                 continue
             if canceled:
-                self._bell.ring()
+                self._notifier.ring()
             return canceled
 
-    async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> Heart:
+    async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> HeartbeatConnection:
         """Registers a worker, alive from now on, with what it serves."""
         row = (worker_id, host, os.getpid(), list(offer.lanes), offer.concurrency, offer.lease)
         await self._connections.fetch(self._q["enlist"], *row)
-        return PostgresHeart(self._opener, self._q, worker_id, self._make_room)
+        return PostgresHeartbeat(self._opener, self._q, worker_id, self._make_room)
 
     async def serve(self, worker_id: str, lanes: Sequence[int]) -> None:
         """Notes that a registered worker serves these lanes now."""
@@ -232,31 +232,31 @@ class PostgresStore:
         """Removes a worker and frees what it still holds, without blame.
 
         Two statements: the second sees what a claim has leased that the first one waited for. Whoever dies between them
-        leaves runs of a worker that is not registered, which the next judge frees.
+        leaves runs of a worker that is not registered, which the next expire_dead frees.
         """
         await self._connections.fetch(self._q["dismiss"], worker_id)
         await self._connections.fetch(self._q["free"], worker_id)
-        self._bell.ring()
+        self._notifier.ring()
 
     async def give_back(self, worker_id: str, tokens: Mapping[str, int], delay: int = 0) -> None:
         """Frees runs leased to the worker under these tokens that it does not drive; due after `delay`, no blame."""
         named = columns([(run_id, token) for run_id, token in tokens.items() if is_id(run_id)], 2)
         await self._connections.fetch(self._q["give_back"], worker_id, *named, delay)
-        self._bell.ring()
+        self._notifier.ring()
 
     async def workers(self) -> list[WorkerRow]:
         """Everybody who is registered, and as dead, whoever holds runs without being registered."""
         found = await self._connections.fetch(self._q["list_workers"])
         return [WorkerRow._make((*each[:6], Offer._make(each[6:]))) for each in map(tuple, found)]
 
-    async def bury(self, worker_id: str, silent_for: int | None) -> int | None:
+    async def expire(self, worker_id: str, silent_for: int | None) -> int | None:
         """Removes a dead worker and frees its runs, counting the crash; None when it lives, or was buried already."""
         ((gone, freed),) = await self._connections.fetch(self._q["free_crashed"], worker_id, silent_for)
         if not gone and silent_for is None:
             # who is not registered has left or was buried: what was locked at that moment, and stayed, is not to blame
             freed = len(await self._connections.fetch(self._q["free"], worker_id))
         if freed:
-            self._bell.ring()
+            self._notifier.ring()
         return freed if gone or freed else None
 
     async def sweep(self) -> int:
@@ -265,13 +265,13 @@ class PostgresStore:
         stranded = await self._connections.fetch(self._q["sweep_stranded"])
         woken = len(orphans) + len(stranded)
         if woken:
-            self._bell.ring()
+            self._notifier.ring()
         return woken
 
     def _make_room(self) -> None:
         """Gives up a connection for a beat, which calls in its own thread: notifications are the first to go."""
         with suppress(RuntimeError):  # the loop was closed meanwhile
-            self._loop.call_soon_threadsafe(lambda: self._bell.give_up() or self._connections.give_one_up())
+            self._loop.call_soon_threadsafe(lambda: self._notifier.give_up() or self._connections.give_one_up())
 
     async def _cancel(self, connection: Connection, run_id: str) -> list[str] | None:
         family = await connection.fetchrow(self._q["find_family"], run_id)

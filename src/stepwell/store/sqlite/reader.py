@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Mapping, Sequence
 
-    from stepwell.store.sqlite.turns import Turns
+    from stepwell.store.sqlite.transaction_queue import TransactionQueue
 
 _CONDITIONS = {
     "status": "r.status = :status",
@@ -45,7 +45,9 @@ _TRYING = {"running", "compensating"}
 class SqliteReader:
     """Reads runs, journals and pages; what the edges ask for does not hold up what workers load."""
 
-    def __init__(self, turns: Turns, looking: Turns, now: Callable[[], int], *, shared: bool) -> None:
+    def __init__(
+        self, turns: TransactionQueue, looking: TransactionQueue, now: Callable[[], int], *, shared: bool
+    ) -> None:
         self._turns = turns
         self._looking = looking
         self._now = now

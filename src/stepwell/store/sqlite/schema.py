@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stepwell.store.sqlite.connection import Location
-    from stepwell.store.sqlite.turns import Clock
+    from stepwell.store.sqlite.transaction_queue import Clock
 
 _MIGRATIONS = migrations_of(Path(__file__).parent)
 LATEST = len(_MIGRATIONS)

@@ -18,7 +18,7 @@ from stepwell.store.protocol import (
     Definition,
     Delivered,
     Found,
-    Heart,
+    HeartbeatConnection,
     History,
     Lease,
     NewRun,
@@ -33,7 +33,7 @@ from stepwell.store.refusals import UnknownLaneError
 from stepwell.store.sqlite.claim import Room, claim_due
 from stepwell.store.sqlite.commit import MismatchError, add_runs, commit_judging, commit_trusting, post
 from stepwell.store.sqlite.connection import PRIVATE, connect, location_of
-from stepwell.store.sqlite.heart import FileHeart, MemoryHeart
+from stepwell.store.sqlite.heartbeat import FileHeartbeat, MemoryHeartbeat
 from stepwell.store.sqlite.locks import LockFile
 from stepwell.store.sqlite.reader import SqliteReader
 from stepwell.store.sqlite.schema import (
@@ -46,7 +46,7 @@ from stepwell.store.sqlite.schema import (
     wrong_version,
 )
 from stepwell.store.sqlite.sql import Q, as_json, from_json, next_turn
-from stepwell.store.sqlite.turns import Clock, InCaller, InThread, OpenedLate, Turns, in_thread
+from stepwell.store.sqlite.transaction_queue import Clock, InCaller, InThread, OpenedLate, TransactionQueue, in_thread
 
 if TYPE_CHECKING:
     import sqlite3
@@ -67,9 +67,9 @@ class SqliteStore:
         self.shared = self._location.path is not None
         self.latest = LATEST
         self._clock = clock
-        self._writer: Turns
-        self._reading: Turns
-        self._looking: Turns
+        self._writer: TransactionQueue
+        self._reading: TransactionQueue
+        self._looking: TransactionQueue
         self._reader: SqliteReader
         self._identity: Identity | None = None
         self._memory: sqlite3.Connection | None = None
@@ -267,13 +267,13 @@ class SqliteStore:
 
         return await self._writer.run(write)
 
-    async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> Heart:
+    async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> HeartbeatConnection:
         """Registers a worker, alive from now on, with what it serves."""
         row = {"id": worker_id, "host": host, "pid": os.getpid(), "process": self._clock.process}
         row |= {"lanes": as_json(list(offer.lanes)), "concurrency": offer.concurrency, "lease": offer.lease}
         if self._location.path is None:
             await self._writer.run(lambda connection: _enlist(connection, row, self._clock.wall()))
-            return MemoryHeart(self._in_memory(), worker_id)
+            return MemoryHeartbeat(self._in_memory(), worker_id)
         lock = LockFile(self._location.path, worker_id, self._location.permissions)
         try:
             lock.hold()
@@ -281,7 +281,7 @@ class SqliteStore:
             raise StoreUnavailableError(self.url, f"no lock file can be made beside it: {error}") from error
         self._locks[worker_id] = lock
         await self._writer.run(lambda connection: _enlist(connection, row, self._clock.wall()))
-        return FileHeart(self._location, self._clock, worker_id, self._identity)
+        return FileHeartbeat(self._location, self._clock, worker_id, self._identity)
 
     async def serve(self, worker_id: str, lanes: Sequence[int]) -> None:
         """Notes that a registered worker serves these lanes now."""
@@ -324,7 +324,7 @@ class SqliteStore:
             for worker_id, beat, host, pid, process, lanes, *rest in found
         ]
 
-    async def bury(self, worker_id: str, silent_for: int | None) -> int | None:
+    async def expire(self, worker_id: str, silent_for: int | None) -> int | None:
         """Removes a dead worker and frees its runs, counting the crash; None when it lives, or was buried already."""
 
         def write(connection: sqlite3.Connection) -> int | None:

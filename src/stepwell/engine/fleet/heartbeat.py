@@ -1,9 +1,7 @@
-"""Who is alive: a worker's own beat, from a thread of its own, and its judgement of the others.
+"""A worker's own heartbeat, from a thread and over a connection of its own; what it brought is told to the loop.
 
-A worker is alive while its row exists. It is buried by another that is fit to judge: one whose own beats succeed, and
-that saw the same beat for half a lease by its own steady clock while the store's clock says it was silent for a whole
-one. Otherwise every outage, clock step and laptop's sleep would bury the living. Where the store knows for certain that
-a process is gone, nobody waits.
+A worker is alive while its row exists. A heartbeat renews it, even while the event loop is blocked, as long as a step
+may take; the answer says which runs the store counts as leased to it, or that it was declared dead.
 """
 
 from __future__ import annotations
@@ -12,10 +10,8 @@ import asyncio
 import sys
 import threading
 import traceback
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from stepwell.engine.observer import Observers, WorkerDead
 from stepwell.errors import StoreUnavailableError
 from stepwell.store.logs import logger
 
@@ -23,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stepwell.engine.runtime import Runtime
-    from stepwell.store.protocol import Heart, Store, WorkerRow
+    from stepwell.store.protocol import HeartbeatConnection
 
 _log = logger("stepwell.worker")
 BEATS_A_LEASE = 3.3
@@ -37,7 +33,7 @@ class Heartbeat:
     def __init__(
         self,
         runtime: Runtime,
-        heart: Heart,
+        heartbeat_connection: HeartbeatConnection,
         lease_seconds: float,
         on_beat: Callable[[dict[str, int] | None, float], None],
         longest_timeout: Callable[[], float],
@@ -45,7 +41,7 @@ class Heartbeat:
         worker_id: str = "",
     ) -> None:
         self._runtime = runtime
-        self._heart = heart
+        self._heartbeat_connection = heartbeat_connection
         self._worker_id = worker_id
         self._every = min(lease_seconds / BEATS_A_LEASE, _LONGEST_PAUSE_SECONDS)
         self._blocked_after = lease_seconds / 2
@@ -82,14 +78,14 @@ class Heartbeat:
 
     def _close(self) -> None:
         try:
-            self._heart.close()
+            self._heartbeat_connection.close()
         finally:
             self._tell(self._finish)
 
     def _beat(self) -> None:
         began = self._runtime.monotonic()
         try:
-            leased = self._heart.beat()
+            leased = self._heartbeat_connection.beat()
         except StoreUnavailableError as error:
             _log.warning("Worker %s cannot tell the store that it is alive; trying again: %s", self._worker_id, error)
             return
@@ -136,51 +132,3 @@ class Heartbeat:
 
 def _not_begun() -> None:
     """There is nothing to stop yet."""
-
-
-class Judge:
-    """Watches the other workers and buries those that are dead."""
-
-    def __init__(self, runtime: Runtime, store: Store, lease_micros: int, observers: Observers | None = None) -> None:
-        self._observers = Observers() if observers is None else observers
-        self._runtime = runtime
-        self._store = store
-        self._lease = lease_micros
-        self._seen: dict[str, tuple[int, float]] = {}
-        self.soonest = 0.0
-        """In how many seconds somebody of the last judgement may be dead, if he stays silent."""
-
-    async def judge(self, own_ids: frozenset[str], fit_since: float) -> int:
-        """Buries whoever is dead; how many runs that freed. `fit_since`: since when our own beats have succeeded."""
-        rows = [row for row in await self._store.workers() if row.worker_id not in own_ids]
-        self._seen = {row.worker_id: self._sight(row) for row in rows}
-        self.soonest = self._lease / 1_000_000
-        freed = 0
-        for row in rows:
-            left = 0.0 if row.dead else self._left(row, fit_since)
-            if left <= 0:
-                freed += await self._bury(row, None if row.dead else self._lease)
-            else:
-                self.soonest = min(self.soonest, left)
-        return freed
-
-    def _left(self, row: WorkerRow, fit_since: float) -> float:
-        """How many seconds more of silence he is allowed."""
-        silent = (self._lease - row.silent_for + 1) / 1_000_000
-        return max(silent, self._lease / 2_000_000 - self._watched_for(row, fit_since))
-
-    def _sight(self, row: WorkerRow) -> tuple[int, float]:
-        before = self._seen.get(row.worker_id)
-        return before if before is not None and before[0] == row.beat else (row.beat, self._runtime.monotonic())
-
-    def _watched_for(self, row: WorkerRow, fit_since: float) -> float:
-        return self._runtime.monotonic() - max(self._seen[row.worker_id][1], fit_since)
-
-    async def _bury(self, row: WorkerRow, silent_for: int | None) -> int:
-        freed = await self._store.bury(row.worker_id, silent_for)
-        if freed is None:
-            return 0
-        if self._observers.worker_dead:
-            silent = None if silent_for is None else timedelta(microseconds=row.silent_for)
-            self._observers.tell(self._observers.worker_dead, WorkerDead(row.worker_id, row.host, silent, freed))
-        return freed

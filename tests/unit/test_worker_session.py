@@ -96,11 +96,11 @@ async def test_i9_a_damaged_run_that_is_canceled_while_it_is_being_failed_stays_
         assert {run.run_id: run.status for run in await other.list()}[damaged.run_id] == "canceled"
 
 
-async def test_a_worker_on_a_store_in_memory_that_was_buried_goes_on_under_a_new_id() -> None:
+async def test_a_worker_on_a_store_in_memory_that_was_declared_dead_goes_on_under_a_new_id() -> None:
     """It has no beat to tell it, nor one to end: its next claim is how it finds out."""
     async with Durable("sqlite://", [durable("flow").step("work", nothing)]) as app, app.worker() as worker:
         old_id = worker.worker_id
-        assert await app._store.bury(old_id, None) == 0
+        assert await app._store.expire(old_id, None) == 0
         started = await app.start("flow")
         assert await app.result(started.run_id, timeout=PATIENCE) == {"work": None}
         assert worker.worker_id != old_id

@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stepwell.engine.slots import ClosedError
-from stepwell.engine.user_code import Returned
+from stepwell.engine.driving.slots import ClosedError
+from stepwell.engine.driving.user_code import Returned
 
 if TYPE_CHECKING:
     from collections.abc import Callable

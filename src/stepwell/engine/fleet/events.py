@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Alarm:
+class WakeFlag:
     """Wakes one waiter: cleared before it looks, set by whoever changes what it looks at."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from stepwell.store.background import begin
 from stepwell.store.logs import logger
 
 if TYPE_CHECKING:
-    from stepwell.engine.events import Events
+    from stepwell.engine.fleet.events import Events
     from stepwell.engine.runtime import Runtime
     from stepwell.store.protocol import Store
 

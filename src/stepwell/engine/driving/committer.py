@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from stepwell.engine.observer import BatchCommitted, Observers
-from stepwell.engine.outage import persevere
+from stepwell.engine.outage import retry_while_unavailable
 from stepwell.store.background import begin
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Committer:
         advances = [one.advance for one in batch]
         began = self._runtime.monotonic()
         try:
-            verdicts = await persevere(
+            verdicts = await retry_while_unavailable(
                 self._runtime,
                 f"{len(batch)} runs wait with their outcomes",
                 lambda: self._store.commit(self._worker_id, advances),

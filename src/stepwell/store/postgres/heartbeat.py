@@ -35,7 +35,7 @@ _ANSWER_SECONDS = 5.0
 _CROWDED_PAUSE = 0.2
 
 
-class PostgresHeart:
+class PostgresHeartbeat:
     """Beats on request of one other thread."""
 
     def __init__(

@@ -11,8 +11,8 @@ from stepwell.store.logs import logger
 
 if TYPE_CHECKING:
     from stepwell.core.model import Status
-    from stepwell.engine.events import Events
-    from stepwell.engine.wakeup import Wakeup
+    from stepwell.engine.fleet.events import Events
+    from stepwell.engine.fleet.wakeup import Wakeup
     from stepwell.store.protocol import Store
 
 _log = logger("stepwell.worker")

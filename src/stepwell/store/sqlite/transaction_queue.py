@@ -51,7 +51,7 @@ class Clock(Protocol):
         """Starts a daemon thread."""
 
 
-class Turns(Protocol):
+class TransactionQueue(Protocol):
     """Runs operations on one connection, one after the other."""
 
     def run(self, operation: Operation[T], *, blames_rows: bool = False) -> Awaitable[T]:

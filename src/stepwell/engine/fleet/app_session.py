@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from stepwell.engine.leaving import QUICK_SECONDS, through_cancels
+from stepwell.engine.fleet.leaving import QUICK_SECONDS, through_cancels
 from stepwell.errors import DurableError
 
 if TYPE_CHECKING:
+    from stepwell.engine.fleet.waiters import Waiters
     from stepwell.engine.runtime import Runtime
-    from stepwell.engine.waiters import Waiters
     from stepwell.store.protocol import Store
 
 _USE = "Use it inside `async with Durable(…) as app:`."

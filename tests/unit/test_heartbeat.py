@@ -7,7 +7,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from stepwell.engine.lease import Heartbeat
+from stepwell.engine.fleet.heartbeat import Heartbeat
 from stepwell.engine.runtime import SystemRuntime
 from tests.waiting import eventually
 
@@ -20,7 +20,7 @@ PATIENCE = 20
 LEASE_SECONDS = 0.1
 
 
-class Heart:
+class HeartbeatConnection:
     """Fails its first beats with an error that no store is meant to raise."""
 
     def __init__(self, failures: int = 0) -> None:
@@ -32,7 +32,7 @@ class Heart:
         """Fails, or beats."""
         if self._failures:
             self._failures -= 1
-            raise ValueError("the heart stumbled")
+            raise ValueError("the heartbeat_connection stumbled")
         self.beaten.set()
         return {}
 
@@ -41,8 +41,10 @@ class Heart:
         self.closed.set()
 
 
-def started(heart: Heart, hear: Callable[[dict[str, int] | None], None]) -> Heartbeat:
-    beat = Heartbeat(SystemRuntime(), heart, LEASE_SECONDS, lambda leased, _: hear(leased), lambda: PATIENCE)
+def started(heartbeat_connection: HeartbeatConnection, hear: Callable[[dict[str, int] | None], None]) -> Heartbeat:
+    beat = Heartbeat(
+        SystemRuntime(), heartbeat_connection, LEASE_SECONDS, lambda leased, _: hear(leased), lambda: PATIENCE
+    )
     beat.start()
     return beat
 
@@ -52,7 +54,7 @@ async def test_a_beat_is_logged_for_debugging_with_the_worker_whose_it_is(caplog
     heard = list[dict[str, int] | None]()
     beat = Heartbeat(
         SystemRuntime(),
-        Heart(),
+        HeartbeatConnection(),
         LEASE_SECONDS,
         lambda leased, _: heard.append(leased),
         lambda: PATIENCE,
@@ -69,28 +71,28 @@ async def test_a_beat_is_logged_for_debugging_with_the_worker_whose_it_is(caplog
 async def test_i4_a_beat_that_fails_for_an_unknown_reason_is_logged_and_the_next_one_is_made(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Else the others would bury a worker that lives and goes on."""
+    """Else the others would expire a worker that lives and goes on."""
     heard = list[dict[str, int] | None]()
-    beat = started(Heart(failures=1), heard.append)
+    beat = started(HeartbeatConnection(failures=1), heard.append)
     await eventually(lambda: heard)
     await beat.stop()
     (complaint,) = (record for record in caplog.records if "heartbeat failed" in record.message)
-    assert "the heart stumbled" in str(complaint.exc_info)
+    assert "the heartbeat_connection stumbled" in str(complaint.exc_info)
 
 
 def test_a_beat_ends_with_the_event_loop_that_it_speaks_for() -> None:
     """Else a worker whose loop is gone would seem alive, and keep its runs for ever."""
 
     async def begin() -> None:
-        started(heart, lambda _: None)
+        started(heartbeat_connection, lambda _: None)
 
-    heart, loop = Heart(), asyncio.new_event_loop()
+    heartbeat_connection, loop = HeartbeatConnection(), asyncio.new_event_loop()
     try:
         loop.run_until_complete(begin())
-        assert heart.beaten.wait(PATIENCE)
+        assert heartbeat_connection.beaten.wait(PATIENCE)
     finally:
         loop.close()
-    assert heart.closed.wait(PATIENCE)
+    assert heartbeat_connection.closed.wait(PATIENCE)
 
 
 async def test_the_beat_goes_on_while_a_step_may_still_block_the_event_loop() -> None:
@@ -99,7 +101,7 @@ async def test_the_beat_goes_on_while_a_step_may_still_block_the_event_loop() ->
     clock = SystemRuntime()
     late = clock.monotonic() + 4 * LEASE_SECONDS
 
-    class Late(Heart):
+    class Late(HeartbeatConnection):
         def beat(self) -> dict[str, int] | None:
             if clock.monotonic() > late:
                 goes_on.set()

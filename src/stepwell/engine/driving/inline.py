@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from stepwell.engine.advance import Drive
 from stepwell.engine.clock import StoreClock
+from stepwell.engine.driving.drive import Drive
+from stepwell.engine.driving.memory import Memory
+from stepwell.engine.driving.perform import Performer
+from stepwell.engine.driving.slots import Slots
 from stepwell.engine.logging_observer import AttemptLog
-from stepwell.engine.memory import Memory
 from stepwell.engine.observer import Observers
-from stepwell.engine.perform import Performer
 from stepwell.engine.runtime import Runtime, SystemRuntime
-from stepwell.engine.slots import Slots
 from stepwell.engine.views import compensated_in, error_in, failed_compensations_in
 from stepwell.errors import DefinitionError, Failure, RunFailedError
 from stepwell.store.codec import decode, encode
@@ -140,12 +140,12 @@ class _InlineHost:
         """Never asked for: no child can run in memory."""
         raise NotImplementedError
 
-    def told(self, advance: Advance) -> None:
+    def on_committed(self, advance: Advance) -> None:
         """Nobody else is interested."""
 
-    def acquitted(self) -> None:
+    def on_suspect_cleared(self) -> None:
         """No worker was crashed."""
 
-    def raised(self, error: BaseException) -> None:
+    def on_failure(self, error: BaseException) -> None:
         """The first exception that failed a node for good is the run's cause."""
         self._raised = self._raised or error

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from stepwell.engine.lease import Judge
+from stepwell.engine.fleet.failure_detector import FailureDetector
 from stepwell.engine.runtime import SystemRuntime
 from stepwell.store.protocol import Store, WorkerRow
 
@@ -41,23 +41,23 @@ class Fleet:
         """All of them."""
         return self.rows
 
-    async def bury(self, worker_id: str, silent_for: int | None) -> int:
+    async def expire(self, worker_id: str, silent_for: int | None) -> int:
         """Notes it."""
         self.dead.append(worker_id)
         return 1
 
 
 class Bench:
-    """A judge of a fleet, whose own beats have succeeded since the beginning unless told otherwise."""
+    """The failure detector of a fleet, whose own beats have succeeded since the beginning unless told otherwise."""
 
     def __init__(self) -> None:
         self.clock, self.fleet = StoppedClock(), Fleet()
-        self.judge = Judge(self.clock, cast("Store", self.fleet), LEASE_SECONDS * SECOND)
+        self.expire_dead = FailureDetector(self.clock, cast("Store", self.fleet), LEASE_SECONDS * SECOND)
 
     async def look(self, at: float, *rows: WorkerRow, fit_since: float = 0.0) -> list[str]:
         """Has it judge these workers at that second; who is dead by now."""
         self.clock.seconds, self.fleet.rows = at, rows
-        await self.judge.judge(frozenset({"ann"}), fit_since)
+        await self.expire_dead.expire_dead(frozenset({"ann"}), fit_since)
         return self.fleet.dead
 
 
@@ -94,9 +94,9 @@ async def test_the_next_look_is_told_by_who_may_be_dead_first() -> None:
     bench = Bench()
     carl = BOB._replace(worker_id="carl")
     await bench.look(0, silent(0), carl)
-    assert bench.judge.soonest == pytest.approx(LEASE_SECONDS, abs=0.1)
+    assert bench.expire_dead.soonest == pytest.approx(LEASE_SECONDS, abs=0.1)
     await bench.look(7, silent(7), carl._replace(beat=2, silent_for=SECOND))
-    assert bench.judge.soonest == pytest.approx(3, abs=0.1)
+    assert bench.expire_dead.soonest == pytest.approx(3, abs=0.1)
 
 
 async def test_a_worker_does_not_judge_itself() -> None:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from stepwell.core.needed import Needed, needed
 from stepwell.core.nodes import face_of
 from stepwell.engine import damage
-from stepwell.engine.advance import Drive
 from stepwell.engine.clock import StoreClock
-from stepwell.engine.committer import Committer
-from stepwell.engine.lease import Heartbeat
-from stepwell.engine.memory import Memory
+from stepwell.engine.driving.committer import Committer
+from stepwell.engine.driving.drive import Drive
+from stepwell.engine.driving.memory import Memory
+from stepwell.engine.fleet.heartbeat import Heartbeat
+from stepwell.engine.fleet.suspects import Suspects, SuspectsRoom, warn_of_suspects
 from stepwell.engine.observer import LeaseLost, RunsClaimed
-from stepwell.engine.outage import persevere
-from stepwell.engine.suspects import Suspects, SuspectsRoom, warn_of_suspects
+from stepwell.engine.outage import retry_while_unavailable
 from stepwell.errors import JournalError, StoreUnavailableError
 from stepwell.store.background import begin
 from stepwell.store.logs import logger
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from stepwell.core.model import MessageName
-    from stepwell.engine.events import Events
-    from stepwell.engine.lanes import Lanes
-    from stepwell.engine.perform import Performer
+    from stepwell.engine.driving.perform import Performer
+    from stepwell.engine.fleet.events import Events
+    from stepwell.engine.fleet.lanes import Lanes
     from stepwell.engine.runtime import Runtime
     from stepwell.engine.settings import Settings
     from stepwell.store.protocol import Advance, Claimed, Found, History, Lease, Store
@@ -41,7 +41,7 @@ _UNREADABLE_MICROS = 60_000_000
 _STUMBLED_MICROS = 5_000_000
 
 
-class Tenure:
+class WorkerSession:
     """The runs a worker holds under one id, and all they need."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Tenure:
         events: Events,
         performer: Performer,
         on_room: Callable[[], None],
-        on_buried: Callable[[], None],
+        on_declared_dead: Callable[[], None],
     ) -> None:
         self.worker_id = worker_id
         self.runtime = runtime
@@ -71,7 +71,7 @@ class Tenure:
         self._lanes = lanes
         self._events = events
         self._on_room = on_room
-        self._on_buried = on_buried
+        self._on_declared_dead = on_declared_dead
         self._committer = Committer(store, runtime, worker_id, settings.observers)
         self.commit = self._committer.commit
         self._held: dict[str, tuple[Drive, asyncio.Task[None]]] = {}
@@ -108,11 +108,16 @@ class Tenure:
         """Enlists the worker, with what it serves, and starts its beat."""
         self._served = list(lanes)
         offer = Offer(self._served, concurrency, self._settings.lease_micros)
-        heart = await self._store.enlist(self.worker_id, host, offer)
+        heartbeat_connection = await self._store.enlist(self.worker_id, host, offer)
         if self._store.shared:
             seconds = self._settings.lease_seconds
             self.heartbeat = Heartbeat(
-                self.runtime, heart, seconds, self._reconcile, self._longest_timeout, worker_id=self.worker_id
+                self.runtime,
+                heartbeat_connection,
+                seconds,
+                self._reconcile,
+                self._longest_timeout,
+                worker_id=self.worker_id,
             )
             self.heartbeat.start()
 
@@ -261,12 +266,12 @@ class Tenure:
         """The run's past as it is stored now; a store that is away is asked again, so that no outcome is dropped."""
         run_id = wanted.lease.run_id
         who = f"Run {run_id} must be read again"
-        return (await persevere(self.runtime, who, lambda: self._store.load([wanted])))[run_id]
+        return (await retry_while_unavailable(self.runtime, who, lambda: self._store.load([wanted])))[run_id]
 
     async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
         """The run's first unread message of that name behind a number; a store that is away is asked again."""
         who = f"Run {lease.run_id} must look for {name.kind} {name.name!r}"
-        found = await persevere(self.runtime, who, lambda: self._store.find_message(lease, name, after))
+        found = await retry_while_unavailable(self.runtime, who, lambda: self._store.find_message(lease, name, after))
         damage.check_message(lease, found.message)
         return found
 
@@ -274,19 +279,19 @@ class Tenure:
         """The lane of a child of this run."""
         return self._lanes.child(lease.lane, workflow)
 
-    def told(self, advance: Advance) -> None:
+    def on_committed(self, advance: Advance) -> None:
         """Passes on what a commit means to others in this process."""
         if advance.ended:
             self._events.ended(advance.run_id)
         if advance.spawned or advance.post is not None or advance.due_at is not None:
             self._events.due()
 
-    def acquitted(self) -> None:
+    def on_suspect_cleared(self) -> None:
         """More suspects may come."""
         self._suspects.acquit()
         self._on_room()
 
-    def raised(self, error: BaseException) -> None:
+    def on_failure(self, error: BaseException) -> None:
         """The journal tells it; nothing more to do."""
 
     async def _write_off(self, lease: Lease, history: History | None, error: JournalError, now: int) -> None:
@@ -301,7 +306,7 @@ class Tenure:
             plan = self._lanes.plan(lease.lane)
             advance = damage.ending(lease, plan, history, error, self.worker_id, now)
             if await self.commit(advance) in {"ok", "done"}:
-                self.told(advance)
+                self.on_committed(advance)
         except Exception:  # noqa: BLE001  one run's fault must not stop the others
             _run_log.exception("Run %s cannot even be failed; trying again in a minute.", lease.run_id)
             await self._give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
@@ -378,7 +383,7 @@ class Tenure:
                 self.worker_id,
                 self.held,
             )
-            self._on_buried()
+            self._on_declared_dead()
             return
         self._drop_lost(leased, began)
         driven = {run: drive for run, (drive, _) in self._held.items()}

@@ -48,7 +48,7 @@ class Slots:
         self._free += 1
 
     def close(self) -> None:
-        """Turns away those who wait, and whoever comes."""
+        """Turns away those that wait, and all that come later."""
         self._closed = True
         while self._waiting:
             turn = self._waiting.popleft()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stepwell.engine.runtime import SystemRuntime
 from stepwell.store.sqlite.connection import location_of
-from stepwell.store.sqlite.turns import InThread
+from stepwell.store.sqlite.transaction_queue import InThread
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a drive needs of whoever it works for: a worker's tenure, or a run in memory."""
+"""What a drive needs of whoever it works for: a worker's session, or a run in memory."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from stepwell.core.model import MessageName
-    from stepwell.engine.memory import Memory
+    from stepwell.engine.driving.memory import Memory
+    from stepwell.engine.driving.perform import Performer
     from stepwell.engine.observer import Observers
-    from stepwell.engine.perform import Performer
     from stepwell.engine.runtime import Runtime
     from stepwell.store.protocol import Advance, Found, History, Lease, Verdict, Wanted
 
 
-class Host(Protocol):
+class RunOwner(Protocol):
     """What a run needs of whoever drives it: a worker, or a run in memory."""
 
     runtime: Runtime
@@ -46,11 +46,11 @@ class Host(Protocol):
     def child_lane(self, lease: Lease, workflow: str) -> int:
         """The lane of a child of this run."""
 
-    def told(self, advance: Advance) -> None:
+    def on_committed(self, advance: Advance) -> None:
         """Hears of an advance that was committed."""
 
-    def acquitted(self) -> None:
+    def on_suspect_cleared(self) -> None:
         """Hears that a run which had crashed workers has an entry more."""
 
-    def raised(self, error: BaseException) -> None:
+    def on_failure(self, error: BaseException) -> None:
         """Hears of an exception that failed a node for good."""

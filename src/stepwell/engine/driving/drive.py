@@ -26,23 +26,23 @@ from stepwell.core.model import JournalRow, MessageName, RunState
 from stepwell.core.nodes import face_of
 from stepwell.core.retry import failed, settled
 from stepwell.core.work import first_message, outcome
-from stepwell.engine.attempts import Attempt, Attempts
-from stepwell.engine.committer import RefusedError
-from stepwell.engine.ends import end_of_child
-from stepwell.engine.failures import failure_of
-from stepwell.engine.restore import restored
-from stepwell.engine.slots import ClosedError
-from stepwell.engine.stay import Stay
-from stepwell.engine.suspects import SUSPECT_FROM
-from stepwell.engine.telling import Telling
-from stepwell.engine.toolbox import Toolbox
+from stepwell.engine.driving.attempts import Attempt, Attempts
+from stepwell.engine.driving.committer import RefusedError
+from stepwell.engine.driving.ends import end_of_child
+from stepwell.engine.driving.failures import failure_of
+from stepwell.engine.driving.restore import restored
+from stepwell.engine.driving.script_tools import ScriptTools
+from stepwell.engine.driving.slots import ClosedError
+from stepwell.engine.driving.stay import Stay
+from stepwell.engine.driving.telling import Telling
+from stepwell.engine.fleet.suspects import SUSPECT_FROM
 from stepwell.errors import JournalError
 from stepwell.store.logs import logger
 from stepwell.store.protocol import AT_ONCE, Advance, History, Lease, NewRun, Post, Verdict, Wanted
 
 if TYPE_CHECKING:
     from stepwell.engine.clock import StoreClock
-    from stepwell.engine.host import Host
+    from stepwell.engine.driving.run_owner import RunOwner
     from stepwell.workflow.nodes import Plan
 
 _log = logger("stepwell.run")
@@ -53,22 +53,22 @@ _APPLIED = frozenset({"ok", "done"})
 class Drive:
     """Drives one leased run."""
 
-    def __init__(self, host: Host, lease: Lease, plan: Plan, history: History | None, clock: StoreClock) -> None:
-        self._host = host
+    def __init__(self, owner: RunOwner, lease: Lease, plan: Plan, history: History | None, clock: StoreClock) -> None:
+        self._owner = owner
         self._lease = lease
         self._plan = plan
         self._clock = clock
-        self._tools = Toolbox(host, lease, plan, clock)
+        self._tools = ScriptTools(owner, lease, plan, clock)
         self._now = clock.now
-        self._begun = host.runtime.monotonic()
-        self._stay = Stay(host, clock)
+        self._begun = owner.runtime.monotonic()
+        self._stay = Stay(owner, clock)
         self._stored_seq = lease.seq
         self._stored_status = lease.status
         self._pending: list[JournalRow] = []
         self._consumed: list[int] = []
-        self._attempts = Attempts(host, self._tools)
-        self._observers = host.observers
-        self._telling = Telling(host.observers, lease.run_id, plan.name, host.worker_id)
+        self._attempts = Attempts(owner, self._tools)
+        self._observers = owner.observers
+        self._telling = Telling(owner.observers, lease.run_id, plan.name, owner.worker_id)
         self._has_failures = False
         self.is_committing = False
         """Whether a commit is on its way, whose verdict will tell if the run was lost."""
@@ -103,7 +103,7 @@ class Drive:
 
     def longest_timeout(self) -> float:
         """The most that an attempt of this run may take, in seconds."""
-        return max((self._host.performer.limit_of(node.policy.timeout) for node in self._plan.nodes), default=0.0)
+        return max((self._owner.performer.limit_of(node.policy.timeout) for node in self._plan.nodes), default=0.0)
 
     async def run(self) -> None:
         """Goes on until the run ends, waits or is lost; when cancelled, so are its handlers in flight."""
@@ -131,7 +131,7 @@ class Drive:
         """Performs the one call there is, once what precedes it is committed."""
         if self._pending and not await self._flush():
             return False
-        if self._host.is_stopping or self._stay.ends():
+        if self._owner.is_stopping or self._stay.ends():
             return await self._release()
         if self._observers.attempt_started:
             self._telling.begins([call], self._now())
@@ -147,7 +147,7 @@ class Drive:
         """Begins calls beside each other, once what precedes them is committed."""
         if self._pending and not await self._flush():
             return False
-        if self._host.is_stopping:
+        if self._owner.is_stopping:
             return await self._wait(None) if self.state.in_flight else await self._release()
         self._telling.begins(calls, self._now())
         self._stay.ends()
@@ -177,10 +177,10 @@ class Drive:
                 return await self._spawn(move)
             case Complete(results):
                 turn(self.state, "completed")
-                return await self._end(end_of_child(self._lease, results, None, self._host.max_value_bytes))
+                return await self._end(end_of_child(self._lease, results, None, self._owner.max_value_bytes))
             case Fail(failure):
                 turn(self.state, "failed")
-                return await self._end(end_of_child(self._lease, None, failure, self._host.max_value_bytes))
+                return await self._end(end_of_child(self._lease, None, failure, self._owner.max_value_bytes))
             case Call():  # pragma: no cover  the loop above takes calls for itself
                 return await self._do(move)
 
@@ -188,11 +188,11 @@ class Drive:
         call, now = over.call, over.at
         if over.ending is None:
             failure = failure_of(over.error, call.step)
-            draw = self._host.runtime.draw()
+            draw = self._owner.runtime.draw()
             record = failed(self.state, call, over.error, failure, now=now, draw=draw)
             self._telling.raised(record.row, over.error)
             if record.row.status == "failed":
-                self._host.raised(over.error)
+                self._owner.on_failure(over.error)
             return await self._carry_out(record)
         decision = settled(self.state, call, over.ending, now)
         if decision is not None:
@@ -270,12 +270,12 @@ class Drive:
 
     async def _spawn(self, spawn: Spawn) -> bool:
         child = spawn.child
-        lane = self._host.child_lane(self._lease, child.workflow)
+        lane = self._owner.child_lane(self._lease, child.workflow)
         advance = self._advance()
         advance.release = True
         advance.status = "suspended"
         advance.parked_at = spawn.since
-        run_id = self._host.runtime.new_id()
+        run_id = self._owner.runtime.new_id()
         new = NewRun(run_id, lane, child.workflow, child.value, None, 0, self._lease.run_id, child.parent_node)
         advance.spawned = (new,)
         if await self._commit(advance) in {"ok", "done"}:
@@ -330,7 +330,7 @@ class Drive:
         failure = (type(cause).__name__, f"the store refused the outcome: {failure_of(cause, '').message}")
         row = outcome(self.state, piece, started_at=self._now(), now=self._now(), failure=failure)
         self._telling.raised(row, cause)
-        self._host.raised(cause)
+        self._owner.on_failure(cause)
         self._take_in(Record(row))
         await self.run()
 
@@ -342,7 +342,7 @@ class Drive:
         return True
 
     async def _reread(self) -> None:
-        self.state = self._state_from(await self._host.reload(Wanted(self._lease)))
+        self.state = self._state_from(await self._owner.reload(Wanted(self._lease)))
         if self.state.seq != self._stored_seq:
             reason = f"it has {self.state.seq} rows where {self._stored_seq} were committed"
             raise JournalError(self.run_id, reason)
@@ -352,7 +352,7 @@ class Drive:
         return self.state.mail > self.state.known.get(name, 0) and await self._look(name)
 
     async def _look(self, name: MessageName) -> bool:
-        found = await self._host.find_message(self._lease, name, self.state.known.get(name, 0))
+        found = await self._owner.find_message(self._lease, name, self.state.known.get(name, 0))
         look(self.state, name, found.mail, found.message)
         return found.message is not None
 
@@ -371,16 +371,16 @@ class Drive:
 
     async def _commit(self, advance: Advance) -> Verdict:
         self.is_committing = True
-        verdict = await self._host.commit(advance)
+        verdict = await self._owner.commit(advance)
         self.is_committing = False
         if verdict in _APPLIED:
             self._stored_seq += len(advance.rows)
             added = sum([len(row.value) for row in advance.rows if row.value is not None])
             self.size += added
-            self._host.memory.grow(added)
+            self._owner.memory.grow(added)
             if self.is_suspect and advance.rows:
                 self.is_suspect = False
-                self._host.acquitted()
+                self._owner.on_suspect_cleared()
             self._stored_status = advance.status
             if self._has_failures or self._observers.attempt_ended:
                 self._has_failures = False
@@ -388,11 +388,11 @@ class Drive:
             self._pending = []
             if not advance.lean:
                 self._consumed = []
-                self._host.told(advance)
+                self._owner.on_committed(advance)
         return verdict
 
     def _state_from(self, history: History | None) -> RunState:
         is_new = self._stored_seq == self._lease.seq
-        state = restored(self._host, self._lease, self._plan, history, self._stored_status, is_new=is_new)
+        state = restored(self._owner, self._lease, self._plan, history, self._stored_status, is_new=is_new)
         state.lag = self._clock.lag
         return state

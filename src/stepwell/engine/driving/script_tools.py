@@ -10,16 +10,16 @@ from stepwell.workflow.context import Context
 if TYPE_CHECKING:
     from stepwell.core.decisions import Call
     from stepwell.engine.clock import StoreClock
-    from stepwell.engine.host import Host
+    from stepwell.engine.driving.run_owner import RunOwner
     from stepwell.store.protocol import Lease
     from stepwell.workflow.nodes import Plan
 
 
-class Toolbox:
+class ScriptTools:
     """What one leased run's scripts are given."""
 
-    def __init__(self, host: Host, lease: Lease, plan: Plan, clock: StoreClock) -> None:
-        self._limit = host.max_value_bytes
+    def __init__(self, owner: RunOwner, lease: Lease, plan: Plan, clock: StoreClock) -> None:
+        self._limit = owner.max_value_bytes
         self._lease = lease
         self._workflow = plan.name
         self.now = clock.now

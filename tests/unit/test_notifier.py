@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from stepwell.store.postgres.bell import Bell
 from stepwell.store.postgres.location import location_of
+from stepwell.store.postgres.notifier import Notifier
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -71,14 +71,14 @@ async def line() -> Line:
 
 
 @pytest.fixture
-async def bell(line: Line, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bell]:
+async def notifier(line: Line, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Notifier]:
     """A notifier over it, which waits for a moment, and looks without being told never while it hears."""
-    monkeypatch.setattr("stepwell.store.postgres.bell._WAIT_SECONDS", 0.05)
-    monkeypatch.setattr("stepwell.store.postgres.bell._TRUST_SECONDS", 1e9)
-    bell = Bell(cast("Opener", line))
-    yield bell
+    monkeypatch.setattr("stepwell.store.postgres.notifier._WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("stepwell.store.postgres.notifier._TRUST_SECONDS", 1e9)
+    notifier = Notifier(cast("Opener", line))
+    yield notifier
     line.let.set()
-    await bell.close()
+    await notifier.close()
 
 
 def hears(line: Line, pid: int) -> None:
@@ -87,54 +87,56 @@ def hears(line: Line, pid: int) -> None:
     hear(line, pid, "channel", "")
 
 
-async def test_i4_where_nothing_is_heard_each_wait_ends_with_a_look(line: Line, bell: Bell) -> None:
+async def test_i4_where_nothing_is_heard_each_wait_ends_with_a_look(line: Line, notifier: Notifier) -> None:
     """LISTEN succeeds through a pooler, too, or behind a standby, and nothing ever arrives."""
     for _ in range(4):
-        assert await bell.changed()
+        assert await notifier.changed()
     assert line.sent == 1
 
 
-async def test_i4_who_gives_its_connection_up_looks_instead_of_waiting_to_be_told(line: Line, bell: Bell) -> None:
-    assert await bell.changed()
+async def test_i4_who_gives_its_connection_up_looks_instead_of_waiting_to_be_told(
+    line: Line, notifier: Notifier
+) -> None:
+    assert await notifier.changed()
     hears(line, 1)
-    assert bell.give_up()
+    assert notifier.give_up()
     for _ in range(3):
-        assert await bell.changed()
+        assert await notifier.changed()
 
 
-async def test_a_notification_of_another_is_news_and_one_of_our_own_is_not(line: Line, bell: Bell) -> None:
-    assert await bell.changed()
+async def test_a_notification_of_another_is_news_and_one_of_our_own_is_not(line: Line, notifier: Notifier) -> None:
+    assert await notifier.changed()
     hears(line, 1)
-    assert not await bell.changed()
+    assert not await notifier.changed()
     hears(line, 2)
-    assert await bell.changed()
+    assert await notifier.changed()
 
 
-async def test_i4_the_end_of_the_connection_ends_the_wait_with_a_look(line: Line, bell: Bell) -> None:
+async def test_i4_the_end_of_the_connection_ends_the_wait_with_a_look(line: Line, notifier: Notifier) -> None:
     """What was sent between its end and the next connection is heard by nobody."""
-    assert await bell.changed()
+    assert await notifier.changed()
     hears(line, 1)
     end: Any = line.end
     end(line)
-    assert await bell.changed()
+    assert await notifier.changed()
 
 
-async def test_i4_what_is_asked_while_a_notification_is_sent_is_sent_after_it(line: Line, bell: Bell) -> None:
+async def test_i4_what_is_asked_while_a_notification_is_sent_is_sent_after_it(line: Line, notifier: Notifier) -> None:
     """The one under way may have been heard, and looked for, before what it is asked for now was committed."""
-    assert await bell.changed()
+    assert await notifier.changed()
     line.let.clear()
-    bell.ring()
+    notifier.ring()
     await eventually(lambda: line.sent == 2)
-    bell.ring()
+    notifier.ring()
     line.let.set()
     await eventually(lambda: line.sent == 3)
-    await eventually(lambda: bell._ringing is None)
+    await eventually(lambda: notifier._ringing is None)
     assert line.sent == 3
 
 
-async def test_i4_what_was_asked_before_the_end_is_sent(line: Line, bell: Bell) -> None:
+async def test_i4_what_was_asked_before_the_end_is_sent(line: Line, notifier: Notifier) -> None:
     """Whoever commits and leaves at once has still had the others told."""
-    assert await bell.changed()
-    bell.ring()
-    await bell.close()
+    assert await notifier.changed()
+    notifier.ring()
+    await notifier.close()
     assert line.sent == 2

@@ -9,13 +9,13 @@ from stepwell.core.model import Parked, RunState
 
 if TYPE_CHECKING:
     from stepwell.core.model import Status
-    from stepwell.engine.host import Host
+    from stepwell.engine.driving.run_owner import RunOwner
     from stepwell.store.protocol import History, Lease
     from stepwell.workflow.nodes import Plan
 
 
 def restored(
-    host: Host, lease: Lease, plan: Plan, history: History | None, status: Status, *, is_new: bool
+    owner: RunOwner, lease: Lease, plan: Plan, history: History | None, status: Status, *, is_new: bool
 ) -> RunState:
     """The state; `is_new`: nothing was committed since the claim, so its park and its crashes still count."""
     parked = Parked(lease.parked_at, lease.wake_at, lease.awaiting) if is_new and lease.parked_at is not None else None
@@ -23,12 +23,12 @@ def restored(
         lease.run_id,
         lease.ref,
         plan,
-        host.worker_id,
+        owner.worker_id,
         lease.value,
         "compensating" if status == "compensating" else "running",
         crashes=lease.crashes if is_new else 0,
         mail=lease.mail,
-        max_crashes=host.max_crashes,
+        max_crashes=owner.max_crashes,
         parked=parked,
         admitted=parked is not None,
     )

@@ -8,17 +8,17 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from stepwell.engine.failures import raised_in
-from stepwell.engine.slots import ClosedError
-from stepwell.engine.user_code import Returned, RunningFunction, UserCode, is_interrupt
+from stepwell.engine.driving.failures import raised_in
+from stepwell.engine.driving.slots import ClosedError
+from stepwell.engine.driving.user_code import Returned, RunningFunction, UserCode, is_interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
 
     from stepwell.core.decisions import Call, Ending, Invoke, Tools
-    from stepwell.engine.slots import Slots
-    from stepwell.engine.threads import Threads, Ticket
+    from stepwell.engine.driving.slots import Slots
+    from stepwell.engine.driving.threads import Threads, Ticket
 
 _MICROSECONDS = 1_000_000
 

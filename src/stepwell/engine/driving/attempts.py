@@ -6,13 +6,13 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stepwell.engine.slots import ClosedError
+from stepwell.engine.driving.slots import ClosedError
 from stepwell.store.background import begin
 
 if TYPE_CHECKING:
     from stepwell.core.decisions import Call, Ending
-    from stepwell.engine.host import Host
-    from stepwell.engine.toolbox import Toolbox
+    from stepwell.engine.driving.run_owner import RunOwner
+    from stepwell.engine.driving.script_tools import ScriptTools
 
 _NOTHING = BaseException()
 
@@ -30,8 +30,8 @@ class Attempt:
 class Attempts:
     """Makes attempts, and gathers those that end."""
 
-    def __init__(self, host: Host, tools: Toolbox) -> None:
-        self._host = host
+    def __init__(self, owner: RunOwner, tools: ScriptTools) -> None:
+        self._owner = owner
         self._tools = tools
         self._tasks: set[asyncio.Task[None]] = set()
         self._over: list[Attempt] = []
@@ -42,7 +42,7 @@ class Attempts:
         """Makes the attempt here; raises ClosedError when it did not begin, and CancelledError when we are stopped."""
         now = self._tools.now
         call.started_at = now()
-        ending = await self._host.performer.perform(call, self._tools)
+        ending = await self._owner.performer.perform(call, self._tools)
         if isinstance(ending, BaseException):
             return Attempt(call, now(), None, ending)
         return Attempt(call, now(), ending)

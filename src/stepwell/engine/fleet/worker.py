@@ -8,12 +8,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from stepwell.engine.events import Alarm, Events
-from stepwell.engine.lease import Judge
-from stepwell.engine.leaving import QUICK_SECONDS, through_cancels
-from stepwell.engine.perform import Performer
-from stepwell.engine.slots import Slots
-from stepwell.engine.tenure import Tenure
+from stepwell.engine.driving.perform import Performer
+from stepwell.engine.driving.slots import Slots
+from stepwell.engine.fleet.events import Events, WakeFlag
+from stepwell.engine.fleet.failure_detector import FailureDetector
+from stepwell.engine.fleet.leaving import QUICK_SECONDS, through_cancels
+from stepwell.engine.fleet.worker_session import WorkerSession
 from stepwell.errors import DurableError, StoreUnavailableError
 from stepwell.store.background import begin
 from stepwell.store.logs import logger
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-    from stepwell.engine.lanes import Lanes
+    from stepwell.engine.fleet.app_session import AppSession
+    from stepwell.engine.fleet.lanes import Lanes
+    from stepwell.engine.fleet.wakeup import Wakeup
     from stepwell.engine.runtime import Runtime
-    from stepwell.engine.session import AppSession
     from stepwell.engine.settings import Settings
-    from stepwell.engine.wakeup import Wakeup
     from stepwell.store.protocol import Claimed, Store
 
 T = TypeVar("T")
@@ -79,13 +79,13 @@ class Worker:
         self._thread_limit = threads
         self._grace = grace
         self._queues = tuple(queues)
-        self._alarm = Alarm()
+        self._wake_flag = WakeFlag()
         self._stage = Stage.NEW
         self._stopping = False
         self._full = False
         self._timers_first = False
         self._turn = 0
-        self._tenure: Tenure
+        self._worker_session: WorkerSession
         self._loops: list[asyncio.Task[None]] = []
         self._renewal: asyncio.Task[None] | None = None
         self._looking = ExitStack()
@@ -143,12 +143,14 @@ class Worker:
         self._performer = Performer(self._slots, self._threads, self._settings.step_timeout_micros)
         lanes = await self._lanes.of_queues(self._queues)
         self._turn = int(self._runtime.draw() * len(lanes))  # or all workers would begin with the same one
-        self._judge = Judge(self._runtime, self._store, self._settings.lease_micros, self._settings.observers)
-        self._tenure = self._new_tenure()
-        await self._enlist(self._tenure)
+        self._failure_detector = FailureDetector(
+            self._runtime, self._store, self._settings.lease_micros, self._settings.observers
+        )
+        self._worker_session = self._new_worker_session()
+        await self._enlist(self._worker_session)
         # From here on nothing waits, so that no cancel comes between: either all of it has begun, or nothing has.
-        self._looking.enter_context(_listed(self._events.on_due, self._alarm.ring))
-        self._looking.enter_context(_listed(self._events.on_changed, self._alarm.ring))
+        self._looking.enter_context(_listed(self._events.on_due, self._wake_flag.ring))
+        self._looking.enter_context(_listed(self._events.on_changed, self._wake_flag.ring))
         self._wakeup.begin()
         self._looking.callback(self._wakeup.end)
         self._working.enter_context(_listed(self._events.on_canceled, self._cancel))
@@ -158,7 +160,7 @@ class Worker:
             self._working.enter_context(self._runtime.share_quickly())
         self._loops = [begin(self._claim_on, name="stepwell-claim")]
         if self._store.shared:
-            self._loops.append(begin(self._judge_on, name="stepwell-judge"))
+            self._loops.append(begin(self._detect_failures, name="stepwell-expire_dead"))
 
     async def _stop(self, stage: Stage) -> None:
         """Stops within the grace; when that is cancelled, at once: nothing of the worker outlives this call."""
@@ -166,7 +168,7 @@ class Worker:
         self._stopping = True
         self._slots.close()
         self._threads.turn_away()
-        self._tenure.is_stopping = True
+        self._worker_session.is_stopping = True
         try:
             await self._wind_down()
         except BaseException as error:
@@ -191,23 +193,23 @@ class Worker:
         await asyncio.wait(self._loops)
         self._looking.close()
         await self._wakeup.ended()
-        await self._tenure.stop(self._grace)
+        await self._worker_session.stop(self._grace)
         await self._performer.closed()
 
     async def _end_quickly(self) -> None:
         """What is left to do after `_drop`, within a moment; runs that are not given back are free by their lease."""
         until = self._runtime.monotonic() + QUICK_SECONDS
         await asyncio.wait(self._tasks, timeout=QUICK_SECONDS / 2)
-        self._tenure.drop()  # again: it may be one that a renewal had begun just then
+        self._worker_session.drop()  # again: it may be one that a renewal had begun just then
         try:
-            await self._tenure.end_quickly(until - self._runtime.monotonic())
+            await self._worker_session.end_quickly(until - self._runtime.monotonic())
             await self._performer.closed()
         except Exception:  # noqa: BLE001  the cancel must be raised, whatever else goes wrong
             _log.exception("Worker %s could not stop as it should; its lease ends.", self.worker_id)
 
     def _drop(self) -> None:
         """Stops all that this worker does, without waiting for its end."""
-        self._tenure.drop()
+        self._worker_session.drop()
         for task in self._tasks:
             task.cancel()
 
@@ -227,20 +229,20 @@ class Worker:
     @property
     def worker_id(self) -> str:
         """The id under which it holds runs now."""
-        return self._tenure.worker_id
+        return self._worker_session.worker_id
 
     async def _claim_on(self) -> None:
         while not self._stopping:
-            self._alarm.clear()
+            self._wake_flag.clear()
             room = self._room()
             if room <= 0:
-                await self._alarm.wait(_LONGEST_WAIT)
+                await self._wake_flag.wait(_LONGEST_WAIT)
                 continue
             try:
                 asked_at = self._runtime.monotonic()
-                tenure = self._tenure
+                worker_session = self._worker_session
                 claimed = await self._claim(room)
-                await tenure.take(claimed, asked_at)
+                await worker_session.take(claimed, asked_at)
             except StoreUnavailableError as error:
                 _log.warning("Worker %s cannot claim runs; trying again: %s", self.worker_id, error)
                 await self._runtime.sleep(_AWAY_SECONDS)
@@ -250,36 +252,36 @@ class Worker:
                 await self._runtime.sleep(_AWAY_SECONDS)
                 continue
             if not claimed.alive:
-                self._renew(tenure)
-            self._full = tenure.others_wait = claimed.cut or len(claimed.leases) == room
+                self._renew(worker_session)
+            self._full = worker_session.others_wait = claimed.cut or len(claimed.leases) == room
             if not self._full:
                 pause = _LONGEST_WAIT if claimed.next_due_in is None else claimed.next_due_in / 1_000_000
                 if not claimed.leases or claimed.next_due_in != 0:
-                    await self._alarm.wait(min(max(pause, 0.0), _LONGEST_WAIT))
+                    await self._wake_flag.wait(min(max(pause, 0.0), _LONGEST_WAIT))
 
     def _room(self) -> int:
         """How many runs to claim: up to twice the concurrency is held, and refilled when a quarter of that is free."""
         most = 2 * self._concurrency
-        free = most - self._tenure.held
+        free = most - self._worker_session.held
         if self._threads.is_full_of_stuck:
             self._threads.turn_away()  # to others: no thread may ever be free here again
             return 0
-        if self._full and free * 4 < most and self._tenure.held > 0:
+        if self._full and free * 4 < most and self._worker_session.held > 0:
             return 0
-        return min(free, _MOST_A_CLAIM, self._tenure.memory.room)
+        return min(free, _MOST_A_CLAIM, self._worker_session.memory.room)
 
     async def _claim(self, room: int) -> Claimed:
         lanes = await self._lanes.of_queues(self._queues)
-        await self._tenure.serve(lanes)
+        await self._worker_session.serve(lanes)
         self._turn = (self._turn + 1) % max(len(lanes), 1)
         rotated = lanes[self._turn :] + lanes[: self._turn]
         self._timers_first = not self._timers_first
-        suspects, worst = self._tenure.suspects_room
+        suspects, worst = self._worker_session.suspects_room
         return await self._store.claim(
-            self._tenure.worker_id, rotated, room, suspects, worst=worst, timers_first=self._timers_first
+            self._worker_session.worker_id, rotated, room, suspects, worst=worst, timers_first=self._timers_first
         )
 
-    async def _judge_on(self) -> None:
+    async def _detect_failures(self) -> None:
         often = min(_JUDGE_EVERY, self._settings.lease_seconds / 4)
         every = often if self._store.sees_death else min(_JUDGE_AT_LEAST_EVERY, self._settings.lease_seconds / 8)
         judge_at = self._runtime.monotonic()
@@ -287,18 +289,22 @@ class Worker:
             try:
                 if self._runtime.monotonic() >= judge_at:
                     judge_at = self._runtime.monotonic() + every
-                    if await self._judge.judge(frozenset({self._tenure.worker_id}), self._tenure.fit_since):
+                    if await self._failure_detector.expire_dead(
+                        frozenset({self._worker_session.worker_id}), self._worker_session.fit_since
+                    ):
                         self._events.due()
-                    judge_at = min(judge_at, self._runtime.monotonic() + max(self._judge.soonest, _JUDGE_GAP))
-                await self._tenure.look_for_lost()
+                    judge_at = min(
+                        judge_at, self._runtime.monotonic() + max(self._failure_detector.soonest, _JUDGE_GAP)
+                    )
+                await self._worker_session.look_for_lost()
             except StoreUnavailableError as error:
                 _log.warning("Worker %s cannot look after the others; trying again: %s", self.worker_id, error)
             except Exception:  # noqa: BLE001  as above: the runs of the dead would stay theirs
                 _log.exception("Worker %s failed to look after the others; trying again.", self.worker_id)
             await self._runtime.sleep(min(often, max(judge_at - self._runtime.monotonic(), 0.0)))
 
-    def _new_tenure(self) -> Tenure:
-        tenure = Tenure(
+    def _new_worker_session(self) -> WorkerSession:
+        worker_session = WorkerSession(
             self._runtime.new_id(),
             store=self._store,
             runtime=self._runtime,
@@ -306,38 +312,42 @@ class Worker:
             lanes=self._lanes,
             events=self._events,
             performer=self._performer,
-            on_room=self._alarm.ring,
-            on_buried=lambda: self._renew(tenure),
+            on_room=self._wake_flag.ring,
+            on_declared_dead=lambda: self._renew(worker_session),
         )
-        return tenure
+        return worker_session
 
-    async def _enlist(self, tenure: Tenure) -> None:
-        """Begins the tenure; nothing of it stays where that is cancelled, or the app was left meanwhile."""
+    async def _enlist(self, worker_session: WorkerSession) -> None:
+        """Begins the session; nothing of it stays where that is cancelled, or the app was left meanwhile."""
         try:
             self._lanes.doubt()  # its row may be gone because all rows are, and the lanes with them
             lanes = await self._lanes.of_queues(self._queues)
-            await tenure.begin(socket.gethostname(), lanes, self._concurrency)
+            await worker_session.begin(socket.gethostname(), lanes, self._concurrency)
             if self._stage is Stage.ENTERING:
                 self._session.check()
         except StoreUnavailableError:
             raise
         except BaseException as error:
-            tenure.drop()
+            worker_session.drop()
             if not isinstance(error, GeneratorExit):
-                await through_cancels(tenure.end_quickly(QUICK_SECONDS))
+                await through_cancels(worker_session.end_quickly(QUICK_SECONDS))
             raise
 
     def _cancel(self, run_ids: list[str]) -> None:
-        self._tenure.cancel(run_ids)
+        self._worker_session.cancel(run_ids)
 
-    def _renew(self, buried: Tenure) -> None:
+    def _renew(self, buried: WorkerSession) -> None:
         """This worker was buried: its runs are others' now, and it goes on under a new id."""
-        if self._stopping or buried is not self._tenure or (self._renewal is not None and not self._renewal.done()):
+        if (
+            self._stopping
+            or buried is not self._worker_session
+            or (self._renewal is not None and not self._renewal.done())
+        ):
             return
         self._renewal = begin(self._renewed, name="stepwell-renewal")
 
     async def _renewed(self) -> None:
-        old, new = self._tenure, self._new_tenure()
+        old, new = self._worker_session, self._new_worker_session()
         await old.abandon()
         while not self._stopping:
             try:
@@ -346,8 +356,8 @@ class Worker:
                 _log.warning("Worker %s cannot enlist under a new id; trying again: %s", self.worker_id, error)
                 await self._runtime.sleep(_AWAY_SECONDS)
             else:
-                self._tenure = new
-                self._alarm.ring()
+                self._worker_session = new
+                self._wake_flag.ring()
                 return
 
 

@@ -32,7 +32,7 @@ _SEND_SECONDS = 5.0
 _LAST_SECONDS = 1.0
 
 
-class Bell:
+class Notifier:
     """One connection that notifies the other processes of this schema, and is notified by them."""
 
     def __init__(self, opener: Opener) -> None:

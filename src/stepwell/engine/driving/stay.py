@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stepwell.engine.clock import StoreClock
-    from stepwell.engine.host import Host
+    from stepwell.engine.driving.run_owner import RunOwner
 
 _MOST_MICROS = 1_000_000
 
@@ -20,10 +20,10 @@ _MOST_MICROS = 1_000_000
 class Stay:
     """One run's time in a worker's hands."""
 
-    __slots__ = ("_clock", "_first_call_at", "_host")
+    __slots__ = ("_clock", "_first_call_at", "_owner")
 
-    def __init__(self, host: Host, clock: StoreClock) -> None:
-        self._host = host
+    def __init__(self, owner: RunOwner, clock: StoreClock) -> None:
+        self._owner = owner
         self._clock = clock
         self._first_call_at: int | None = None
 
@@ -33,6 +33,6 @@ class Stay:
         if first is None:
             self._first_call_at = self._clock.now()
             return False
-        if self._host.memory.is_crowded:
+        if self._owner.memory.is_crowded:
             return True
-        return self._host.others_wait and self._clock.now() - first > _MOST_MICROS
+        return self._owner.others_wait and self._clock.now() - first > _MOST_MICROS

@@ -11,10 +11,10 @@ from stepwell.store.sqlite.sql import Q, from_json
 
 if TYPE_CHECKING:
     from stepwell.store.sqlite.guard import Identity
-    from stepwell.store.sqlite.turns import Clock
+    from stepwell.store.sqlite.transaction_queue import Clock
 
 
-class FileHeart:
+class FileHeartbeat:
     """Beats on a connection that is opened by the thread which uses it, to the file that the store has open."""
 
     def __init__(self, location: Location, clock: Clock, worker_id: str, like: Identity | None) -> None:
@@ -43,8 +43,8 @@ class FileHeart:
             self._file = None
 
 
-class MemoryHeart:
-    """In memory nobody else can bury the worker, so there is nothing to say."""
+class MemoryHeartbeat:
+    """In memory nobody else can expire the worker, so there is nothing to say."""
 
     def __init__(self, connection: sqlite3.Connection, worker_id: str) -> None:
         self._connection = connection

@@ -1,0 +1,1 @@
+"""One run in a worker's hands: decide, perform, commit."""

@@ -1,0 +1,1 @@
+"""Workers beside each other: claims, leases, heartbeats, and who is declared dead."""

@@ -1,6 +1,6 @@
-"""The demo on PostgreSQL: four worker processes, two of them killed, and the server crashed and restarted in between.
+"""Runs the demo on PostgreSQL with four worker processes: kills two of them and crashes the server once.
 
-The server is one of our own, on a free port, with its data in a temporary folder; both are gone afterwards.
+The script starts its own server on a free port with a temporary data directory, and removes both at the end.
 """
 
 from __future__ import annotations
@@ -11,43 +11,45 @@ from pathlib import Path
 
 import click
 
-from stepwell.cli.demo.command import folders_of, play_new
-from stepwell.cli.demo.script import Disturbance, Script
 from stepwell.cli.problems import CommandError
+from stepwell.demo.command import folders_of, run_new_demo
+from stepwell.demo.config import DemoConfig, Fault
 from stepwell.testing.postgres import NoPostgresError, PostgresServer
 
 WORKERS = 4
 KILLS = 2
 CONCURRENCY = 4
 LEASE_SECONDS = 5
-"""How long a killed worker is silent before its runs go to others: nothing else tells of its death to other hosts."""
+"""On PostgreSQL, silence is the only sign of death: after this time other workers take over a killed worker's runs."""
 
 
 @click.command(help=__doc__)
-@click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="Where log and reports are put.")
+@click.option(
+    "--directory", type=click.Path(file_okay=False, path_type=Path), help="Empty directory for log and reports."
+)
 @click.option("--path", "paths", type=click.Path(exists=True, file_okay=False, path_type=Path), multiple=True)
-@click.option("--json", "as_json", is_flag=True, help="Print what it came to as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def main(directory: Path | None, paths: tuple[Path, ...], *, as_json: bool) -> None:
-    """Starts the server and plays the demo on it."""
-    stays = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
+    """Starts the server and runs the demo on it."""
+    keeps_store = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
     try:
         with PostgresServer() as server:
-            disturbance = Disturbance(
+            fault = Fault(
                 "PostgreSQL",
-                "PostgreSQL itself will be stopped once, as if it had crashed, and started again.",
+                "PostgreSQL itself will be crashed once and started again.",
                 lambda: server.restart(signal.SIGQUIT),
             )
-            script = Script(
+            config = DemoConfig(
                 folders_of(paths),
                 KILLS,
                 CONCURRENCY,
                 workers=WORKERS,
                 url=server.dsn,
                 lease=LEASE_SECONDS,
-                disturbances=(disturbance.name,),
+                faults=(fault.name,),
             )
-            passed = play_new(script, directory, as_json=as_json, disturbances=[disturbance], stays=stays)
-            if stays:
+            passed = run_new_demo(config, directory, as_json=as_json, faults=[fault], keeps_store=keeps_store)
+            if keeps_store:
                 click.pause("\nThe server runs until you press a key.")
     except (CommandError, NoPostgresError) as error:
         raise click.ClickException(str(error)) from error

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 KILLS = 2
 DEMO_POSTGRES = Path(__file__).resolve().parents[2] / "scripts" / "demo_postgres.py"
 
-AS_PLAIN = "every package audited, judged as by a straight-through computation"
-AS_VERDICT = "every run ended as its verdict says; bad reports withdrawn"
-COLLECTED = "the last run collected every report"
-ONCE = "every outcome journaled once, and found in the handlers' own log"
-CUT_OFF = "every handler that a kill cut off ran again, to its end"
-NOTHING_ELSE = "nothing else ran again, and nothing once it was journaled"
+AS_EXPECTED = "every package has the report that the sequential computation expects"
+AS_VERDICT = "every run ended as its verdict requires, with bad reports withdrawn"
+COLLECTED = "the summary includes every report"
+ONCE = "every outcome is journaled once and matches the handler log"
+INTERRUPTED = "every handler that a kill interrupted ran again and finished"
+NOTHING_ELSE = "no other handler ran again, and none after its outcome was journaled"
 
 
 class Demo(NamedTuple):
-    """A demo that was played: its exit code, its summary, its folder, and the folder of the packages."""
+    """A finished demo: its exit code, its summary, its folder, and the folder of the packages."""
 
     code: int
     summary: dict[str, Any]
@@ -102,14 +102,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     packages, directory = home / "lib" / "packages", home / "a demo"
     packages.mkdir(parents=True)
     some_packages(packages)
-    played = stepwell("demo", "--json", "--kills", KILLS, "--directory", directory, "--path", packages)
-    assert played.stdout, played.stderr
-    return Demo(played.returncode, json.loads(played.stdout), directory, packages)
+    ran = stepwell("demo", "--json", "--kills", KILLS, "--directory", directory, "--path", packages)
+    assert ran.stdout, ran.stderr
+    return Demo(ran.returncode, json.loads(ran.stdout), directory, packages)
 
 
 def test_it_ends_well_through_kills_with_handlers_in_flight(demo: Demo) -> None:
     assert (demo.code, [check["name"] for check in demo.summary["checks"] if not check["passed"]]) == (0, [])
-    assert any(kill["cut_off"] for kill in demo.summary["kills"])  # the work may be over before the second kill
+    assert any(kill["interrupted"] for kill in demo.summary["kills"])  # the work may be over before the second kill
     assert demo.summary["ran_again"] > 0
 
 
@@ -150,22 +150,22 @@ def test_on_postgres_it_ends_well_through_kills_and_a_crash_of_the_server(tmp_pa
     for number in range(40):
         install(packages, f"more{number}", {f"more{number}/m{at}.py": bytes(20_000 + at) for at in range(60)})
 
-    played = called(DEMO_POSTGRES, "--json", "--directory", tmp_path / "demo", "--path", packages)
-    summary = json.loads(played.stdout)
+    ran = called(DEMO_POSTGRES, "--json", "--directory", tmp_path / "demo", "--path", packages)
+    summary = json.loads(ran.stdout)
 
-    assert (played.returncode, failed_checks(played.stdout)) == (0, set()), played.stderr
+    assert (ran.returncode, failed_checks(ran.stdout)) == (0, set()), ran.stderr
     assert summary["workers"] == 4
-    assert any(kill["cut_off"] for kill in summary["kills"])
-    assert [disturbed["in_flight"] > 0 for disturbed in summary["disturbances"]] == [True]
+    assert any(kill["interrupted"] for kill in summary["kills"])
+    assert [fault["in_flight"] > 0 for fault in summary["faults"]] == [True]
     assert summary["packages"] == 57
 
 
 def test_several_workers_share_the_work_on_one_file(demo: Demo, tmp_path: Path) -> None:
     options = ("--workers", 3, "--kills", 1, "--concurrency", 2)
-    played = stepwell("demo", "--json", *options, "--directory", tmp_path / "demo", "--path", demo.packages)
+    ran = stepwell("demo", "--json", *options, "--directory", tmp_path / "demo", "--path", demo.packages)
 
-    assert (played.returncode, failed_checks(played.stdout)) == (0, set()), played.stderr
-    assert json.loads(played.stdout)["workers"] == 3
+    assert (ran.returncode, failed_checks(ran.stdout)) == (0, set()), ran.stderr
+    assert json.loads(ran.stdout)["workers"] == 3
 
 
 def failed_checks(stdout: str) -> set[str]:
@@ -222,7 +222,7 @@ def write_lines(copy: Path, lines: list[str]) -> None:
 
 def forget_an_end(copy: Path) -> None:
     lines = lines_of(copy)
-    lines.remove(next(line for line in lines if " ended " in line and " publish " in line))
+    lines.remove(next(line for line in lines if " finished " in line and " publish " in line))
     write_lines(copy, lines)
 
 
@@ -237,8 +237,8 @@ def forget_a_kill(copy: Path) -> None:
 
 def invent_a_handler(copy: Path) -> None:
     lines = lines_of(copy)
-    ended = next(line for line in lines if " ended " in line and " publish " in line)
-    write_lines(copy, [*lines, ended.replace(" ended ", " begun ").replace(" publish ", " never ")])
+    ended = next(line for line in lines if " finished " in line and " publish " in line)
+    write_lines(copy, [*lines, ended.replace(" finished ", " started ").replace(" publish ", " never ")])
 
 
 def test_a_journal_that_lost_a_row_is_told_in_one_line(demo: Demo, tmp_path: Path) -> None:
@@ -255,15 +255,15 @@ def test_a_journal_that_lost_a_row_is_told_in_one_line(demo: Demo, tmp_path: Pat
 @pytest.mark.parametrize(
     ("spoil", "failing"),
     [
-        (spoil_a_report, {AS_PLAIN}),
-        (put_a_withdrawn_report_back, {AS_PLAIN}),
+        (spoil_a_report, {AS_EXPECTED}),
+        (put_a_withdrawn_report_back, {AS_EXPECTED}),
         (spoil_the_summary, {COLLECTED}),
-        (forget_a_run, {AS_PLAIN, ONCE}),
-        (spoil_an_outcome, {AS_PLAIN, AS_VERDICT}),
-        (forget_an_end, {ONCE, CUT_OFF}),
+        (forget_a_run, {AS_EXPECTED, ONCE}),
+        (spoil_an_outcome, {AS_EXPECTED, AS_VERDICT}),
+        (forget_an_end, {ONCE, INTERRUPTED}),
         (repeat_a_handler, {NOTHING_ELSE}),
-        (forget_a_kill, {"workers were killed with handlers in flight", CUT_OFF, NOTHING_ELSE}),
-        (invent_a_handler, {CUT_OFF}),
+        (forget_a_kill, {"workers were killed with handlers in flight", INTERRUPTED, NOTHING_ELSE}),
+        (invent_a_handler, {INTERRUPTED}),
     ],
 )
 def test_it_fails_by_name_if_what_it_left_was_spoiled(
@@ -287,7 +287,7 @@ def test_it_fails_if_a_package_is_no_longer_as_it_was_audited(demo: Demo) -> Non
         spoiled.write_bytes(b"x = 1\n")
 
     assert checked.returncode == 1
-    assert "✗ every package audited" in checked.stdout
+    assert "✗ every package has the report" in checked.stdout
     assert "small 1.0 in" in checked.stdout
 
 
@@ -299,7 +299,7 @@ def test_it_fails_if_a_package_was_not_audited(demo: Demo) -> None:
     finally:
         shutil.rmtree(metadata)
 
-    assert (checked.returncode, failed_checks(checked.stdout)) == (1, {AS_PLAIN, COLLECTED}), checked.stderr
+    assert (checked.returncode, failed_checks(checked.stdout)) == (1, {AS_EXPECTED, COLLECTED}), checked.stderr
 
 
 def test_it_asks_a_person_about_bad_packages_where_it_is_interactive(tmp_path: Path) -> None:
@@ -307,12 +307,12 @@ def test_it_asks_a_person_about_bad_packages_where_it_is_interactive(tmp_path: P
     packages.mkdir(parents=True)
     some_packages(packages)
 
-    played = stepwell(
+    ran = stepwell(
         *("demo", "--interactive", "--kills", 0, "--directory", directory, "--path", packages), typed="y\nn\n"
     )
 
-    assert (played.returncode, played.stderr) == (0, "")
-    assert "altered 1.0 is altered: altered/a.py" in played.stdout
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "altered 1.0 is altered: altered/a.py" in ran.stdout
     assert {path.name.split("-")[0] for path in directory.glob("withdrawn/*")} == {"missing", "unreadable"}
 
 
@@ -321,9 +321,9 @@ def test_it_asks_a_person_about_bad_packages_where_it_is_interactive(tmp_path: P
     [
         (["--directory", "{full}"], 2, "not empty"),
         (["--check"], 2, "--directory"),
-        (["--check", "--directory", "{empty}"], 3, "no demo"),
+        (["--check", "--directory", "{empty}"], 3, "No demo found"),
         (["--path", "{empty}"], 2, "No installed packages"),
-        (["--interactive", "--json"], 2, "one of the two"),
+        (["--interactive", "--json"], 2, "cannot be used together"),
     ],
 )
 def test_a_mistake_is_told_in_a_line(tmp_path: Path, arguments: list[str], code: int, says: str) -> None:

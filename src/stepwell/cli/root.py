@@ -33,7 +33,7 @@ COMMANDS = {
     "cancel": "stepwell.cli.commands_act:cancel",
     "recover": "stepwell.cli.commands_act:recover",
     "db": "stepwell.cli.commands_db:db",
-    "demo": "stepwell.cli.demo:demo",
+    "demo": "stepwell.demo:demo",
 }
 SECTIONS = {
     "Work": ("run", "worker", "start"),

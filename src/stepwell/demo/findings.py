@@ -1,4 +1,4 @@
-"""Comparing a package's files with what its RECORD says of them, some at a time; knows nothing of workflows."""
+"""Compares a package's files with its RECORD, a part at a time; independent of workflows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 BAD = ("altered", "missing", "unreadable")
-"""What may be wrong with a recorded file, the gravest first; a package's verdict is the gravest of its files."""
+"""What can be wrong with a recorded file, the most serious first; a package's verdict is its most serious problem."""
 
 _ALGORITHMS = ("sha256", "sha384", "sha512")
 _PIECE_BYTES = 1 << 20
@@ -27,7 +27,7 @@ _EVIDENCE_MODULUS = 1 << 256
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of a RECORD that carries a hash; `size` is 0 where none was recorded."""
+    """A line of a RECORD that has a hash; `size` is 0 if none was recorded."""
 
     path: str
     algorithm: str
@@ -36,11 +36,11 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """What was found in some of a package's files; tallies add up, in any order.
+class Findings:
+    """The findings about some of a package's files. Findings can be added, in any order.
 
-    `evidence` is the sum, over the files, of a hash of name and content: two computations agree on it only if they
-    have read the same bytes. `names` are a few of the bad files.
+    `evidence` is the sum over the files of a hash of name and content: two computations agree on it only if they read
+    the same bytes. `names` holds a few of the bad files.
     """
 
     files: int = 0
@@ -51,8 +51,8 @@ class Tally:
     evidence: int = 0
     names: tuple[str, ...] = ()
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
+    def __add__(self, other: Findings) -> Findings:
+        return Findings(
             self.files + other.files,
             self.bytes + other.bytes,
             self.altered + other.altered,
@@ -64,25 +64,25 @@ class Tally:
 
     @property
     def verdict(self) -> str:
-        """`ok`, or what is worst; `unrecorded` where there was nothing to compare with."""
+        """`ok` or the most serious problem; `unrecorded` if there was nothing to compare with."""
         if self.files == 0:
             return "unrecorded"
         return next((word for word in BAD if getattr(self, word)), "ok")
 
     def as_json(self) -> dict[str, Any]:
-        """The tally as a handler returns it."""
+        """The findings as a handler returns it."""
         counts = {name: getattr(self, name) for name in ("files", "bytes", *BAD)}
         return {**counts, "evidence": f"{self.evidence:064x}", "names": list(self.names)}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Tally:
-        """The tally that a handler returned."""
+    def from_json(cls, value: dict[str, Any]) -> Findings:
+        """The findings that a handler returned."""
         counts = {name: value[name] for name in ("files", "bytes", *BAD)}
         return cls(**counts, evidence=int(value["evidence"], 16), names=tuple(value["names"]))
 
 
 def recorded_rows(metadata: str) -> tuple[Row, ...]:
-    """The lines of the package's RECORD that carry a hash; none where there is no RECORD that can be read.
+    """The lines of the package's RECORD that have a hash; empty if there is no readable RECORD.
 
     Compiled files and the RECORD itself are listed without a hash: there is nothing to compare them with.
     """
@@ -96,13 +96,13 @@ def recorded_rows(metadata: str) -> tuple[Row, ...]:
 
 @lru_cache(maxsize=_RECORDS_KEPT)
 def _read_rows(record: Path, _modified: int, _size: int) -> tuple[Row, ...]:
-    """Read anew once it has changed: each chunk of a large package asks for its whole RECORD."""
+    """Cached until the file changes: each chunk of a large package needs the whole RECORD."""
     with record.open(encoding="utf-8", newline="") as lines:
         return tuple(row for line in csv.reader(lines) if (row := _row(line)))
 
 
-def tally_of(folder: str, rows: Iterable[Row]) -> Tally:
-    """Reads the files of `rows`, named from `folder`, and counts what differs."""
+def check_files(folder: str, rows: Iterable[Row]) -> Findings:
+    """Hashes the files of `rows`, whose paths are relative to `folder`, and counts the differences."""
     counts = dict.fromkeys(("files", "bytes", *BAD), 0)
     evidence, names = 0, []
     for row in rows:
@@ -113,7 +113,7 @@ def tally_of(folder: str, rows: Iterable[Row]) -> Tally:
         if found != row.digest:
             counts[found if found in BAD else "altered"] += 1
             names.append(row.path)
-    return Tally(**counts, evidence=evidence % _EVIDENCE_MODULUS, names=tuple(sorted(set(names))[:_NAMES_KEPT]))
+    return Findings(**counts, evidence=evidence % _EVIDENCE_MODULUS, names=tuple(sorted(set(names))[:_NAMES_KEPT]))
 
 
 def _row(line: list[str]) -> Row | None:
@@ -125,10 +125,10 @@ def _row(line: list[str]) -> Row | None:
 
 
 def _found(path: str, algorithm: str) -> tuple[str, int]:
-    """What the file holds, as RECORD would write it, and how many bytes; or a word of BAD."""
+    """The file's digest as RECORD writes it, or a word of BAD, and its size in bytes."""
     digest, size = hashlib.new(algorithm), 0
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116  as above, the plain call is a third of the time
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116  as above, the plain call takes a third of the time
             return "unreadable", 0
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123  as above
             while piece := file.read(_PIECE_BYTES):

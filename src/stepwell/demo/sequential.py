@@ -1,7 +1,7 @@
-"""The straight-through computation that the workflows' outcomes are held against: a loop, and nothing of theirs.
+"""The sequential computation that the results of the workflows are compared with: a plain loop.
 
-It finds the packages by `importlib.metadata`, where the workflows look into the folders themselves; it shares no code
-with them, so that a mistake of theirs is not repeated here.
+It shares no code with the workflows, so that it does not repeat their mistakes. It finds the packages by
+`importlib.metadata`, whereas the workflows read the folders themselves.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def straight_through(folders: Iterable[Path]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
-    """What an audit should find: for each (folder, name, version) its reports, more than one if installed twice."""
+def audit_sequentially(folders: Iterable[Path]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    """The expected reports by (folder, name, version); more than one for a package that is installed twice."""
     audited = defaultdict(list)
     for dist in importlib.metadata.distributions(path=[str(folder) for folder in folders]):
         try:
@@ -32,7 +32,7 @@ def straight_through(folders: Iterable[Path]) -> dict[tuple[str, str, str], list
         if "Name" not in headers:
             continue
         folder = os.path.realpath(str(dist.locate_file("")))
-        version = headers["Version"] if "Version" in headers else "unknown"  # noqa: SIM401  a message's headers are no dict: get() would fold them
+        version = headers["Version"] if "Version" in headers else "unknown"  # noqa: SIM401  the headers are not a dict: get() would fold them
         audited[folder, str(headers["Name"]), version].append(_report(dist))
     return dict(audited)
 
@@ -42,7 +42,7 @@ def _report(dist: importlib.metadata.Distribution) -> dict[str, Any]:
     evidence, size = 0, 0
     for name, recorded in _recorded(dist):
         kind, _, expected = recorded.partition("=")
-        seen, content = _look(Path(str(dist.locate_file(name))), kind)
+        seen, content = _hash_file(Path(str(dist.locate_file(name))), kind)
         size += content
         counts["files"] += 1
         counts[seen if seen in ("missing", "unreadable") else "same" if seen == expected else "altered"] += 1
@@ -64,7 +64,7 @@ def _recorded(dist: importlib.metadata.Distribution) -> list[tuple[str, str]]:
     ]
 
 
-def _look(path: Path, kind: str) -> tuple[str, int]:
+def _hash_file(path: Path, kind: str) -> tuple[str, int]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

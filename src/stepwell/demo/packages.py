@@ -1,4 +1,4 @@
-"""Which Python packages are installed here: found by looking into the folders, without `importlib.metadata`."""
+"""Finds the installed Python packages by reading the folders, without `importlib.metadata`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 _METADATA_SUFFIXES = (".dist-info", ".egg-info")
 _ASK_FOR_FOLDERS = "import json, site; print(json.dumps(site.getsitepackages()))"
-_ANSWER_WITHIN_SECONDS = 20
+_ANSWER_TIMEOUT_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """An installed distribution: its name and version, the folder its files are named from, and its metadata."""
+    """An installed distribution: its name, its version, the folder its file names are relative to, and its metadata."""
 
     name: str
     version: str
@@ -31,21 +31,21 @@ class Package:
 
     @property
     def title(self) -> str:
-        """The package as a person names it."""
+        """The package's name and version for display."""
         return " ".join(f"{self.name} {self.version}".split())
 
     def as_json(self) -> dict[str, Any]:
-        """The package as a part of a run's input."""
+        """The package as part of a run's input."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Package:
-        """The package that a run's input tells of."""
+        """The package in a run's input."""
         return cls(**{name: value[name] for name in cls.__slots__})
 
 
 def interpreter_folders() -> list[Path]:
-    """The folders of packages of this environment and of the interpreter it was made from, each once."""
+    """The package folders of this environment and of its base interpreter, without duplicates."""
     folders = site.getsitepackages()
     if site.ENABLE_USER_SITE:
         folders.append(site.getusersitepackages())
@@ -57,7 +57,7 @@ def interpreter_folders() -> list[Path]:
 def find_packages(folders: Iterable[Path]) -> list[Package]:
     """The packages installed in these folders, sorted by name.
 
-    What has no readable metadata with a name, as an interrupted removal leaves it, is no package, as for `pip`.
+    As with `pip`, a folder without readable metadata that has a name (left by an interrupted removal) is skipped.
     """
     found = [
         package
@@ -82,7 +82,7 @@ def _package(metadata: Path) -> Package | None:
 
 
 def _base_folders() -> list[str]:
-    """The base interpreter's own answer: only it knows what its distributor has changed."""
+    """Asks the base interpreter itself, because its distributor may have changed the folders."""
     python = getattr(sys, "_base_executable", None) or sys.executable
     try:
         answer = subprocess.run(
@@ -91,7 +91,7 @@ def _base_folders() -> list[str]:
             check=True,
             text=True,
             encoding="utf-8",
-            timeout=_ANSWER_WITHIN_SECONDS,
+            timeout=_ANSWER_TIMEOUT_SECONDS,
         )
         return [str(folder) for folder in json.loads(answer.stdout)]
     except (OSError, ValueError, subprocess.SubprocessError):

@@ -9,14 +9,20 @@ import platform
 import sqlite3
 import sys
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from benchmarks import NAMES
+from benchmarks.cases import CASES_BY_NAME, ROUNDS, SIZES, STORES
+from benchmarks.database import database
 from benchmarks.figures import heading
+from benchmarks.versus import NoCheckoutError, versus
 
 
 def main() -> int:
     """Reads the arguments, measures, prints; the exit status."""
+    if sys.argv[1:2] == ["versus"]:
+        return _versus(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measures stepwell beside the raw limit of its database. The short form by default.",
@@ -38,6 +44,31 @@ def main() -> int:
         print(f"\n{heading(benchmark.TITLE)}", flush=True)
         for line in benchmark.measure(size):
             print(line.shown(), flush=True)
+    return 0
+
+
+def _versus(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks versus", description="Measures this checkout beside another one, in the same rounds."
+    )
+    parser.add_argument("checkout", type=Path, help="the other checkout, with a .venv of its own (make setup)")
+    parser.add_argument("names", nargs="+", metavar="CASE", help=f"which of {', '.join(CASES_BY_NAME)}")
+    parser.add_argument("--rounds", type=_positive)
+    parser.add_argument("--size", choices=SIZES, default="short")
+    parser.add_argument("--store", choices=STORES, help="one of the stores alone")
+    given = parser.parse_args(words)
+    unknown = [name for name in given.names if name not in CASES_BY_NAME]
+    if unknown:
+        parser.error(f'no case "{unknown[0]}"; known: {", ".join(CASES_BY_NAME)}')
+    cases = [CASES_BY_NAME[name] for name in given.names]
+    if given.store:
+        cases = [replace(case, stores=(given.store,)) for case in cases if given.store in case.stores]
+    try:
+        with database() as dsn:
+            for line in versus(given.checkout, cases, given.size, given.rounds or ROUNDS[given.size], dsn):
+                print(line, flush=True)
+    except NoCheckoutError as error:
+        parser.error(str(error))
     return 0
 
 

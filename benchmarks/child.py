@@ -1,6 +1,7 @@
 """Calling a benchmark's function in a fresh process, so that nothing is inherited: no memory, threads or caches.
 
-`python -m benchmarks.child MODULE:FUNCTION OPTIONS` calls it and prints what it returns; both are JSON.
+`python -m benchmarks.child MODULE:FUNCTION OPTIONS` calls it with those of the options that it names, and prints what
+it returns; both are JSON. The interpreter may be another checkout's, with another stepwell: nothing of it is used here.
 """
 
 from __future__ import annotations
@@ -67,10 +68,10 @@ def child(function: str, **options: Any) -> Iterator[Child]:
         process.close()
 
 
-def call_in_child(function: str, **options: Any) -> Any:
-    """What `MODULE:FUNCTION` returns in a fresh process; raises RuntimeError with its last words if it fails."""
+def call_in_child(function: str, *, python: str = sys.executable, **options: Any) -> Any:
+    """What `MODULE:FUNCTION` returns in a fresh process; raises RuntimeError with the end of its output if it fails."""
     ended = subprocess.run(
-        _command(function, options),
+        _command(function, options, python),
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -92,14 +93,16 @@ async def input_ended() -> None:
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
 
 
-def _command(function: str, options: dict[str, Any]) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.child", function, json.dumps(options)]
+def _command(function: str, options: dict[str, Any], python: str = sys.executable) -> list[str]:
+    return [python, "-m", "benchmarks.child", function, json.dumps(options)]
 
 
 def _main(function: str, options: str) -> None:
     logging.getLogger("stepwell").setLevel(logging.ERROR)  # that a killed worker is buried is what was asked for
     module, _, name = function.partition(":")
-    result = getattr(importlib.import_module(f"benchmarks.{module}"), name)(**json.loads(options))
+    called = getattr(importlib.import_module(f"benchmarks.{module}"), name)
+    known = inspect.signature(called).parameters
+    result = called(**{option: value for option, value in json.loads(options).items() if option in known})
     if inspect.iscoroutine(result):
         result = asyncio.run(result)
     if result is not None:

@@ -12,7 +12,7 @@ import itertools
 import secrets
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import drain
 from benchmarks.child import call_in_child
@@ -93,7 +93,7 @@ async def _measure(dsn: str, size: Size) -> tuple[dict[str, list[float]], dict[s
                 for name in sorted(schemas, reverse=number % 2 == 0):
                     async with connected(dsn) as connection:
                         await connection.execute("CHECKPOINT")
-                    options = {"dsn": dsn, "schema": schemas[name], "runs": size.runs}
+                    options: dict[str, Any] = {"dsn": dsn, "schema": schemas[name], "runs": size.runs}
                     speeds[name].append(await asyncio.to_thread(call_in_child, "stored:drained", **options))
                 urls = {name: with_schema(dsn, schema) for name, schema in schemas.items()}
                 found = await asyncio.to_thread(call_in_child, "stored:claimed", urls=urls, claims=size.claims)

@@ -7,12 +7,16 @@ import subprocess
 import sys
 from dataclasses import fields
 from math import isfinite
+from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks import NAMES
 from benchmarks.child import ROOT, call_in_child
 from benchmarks.figures import WIDTH, Figure, heading, quantile
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -71,3 +75,21 @@ def test_a_quantile_is_a_value_that_was_measured() -> None:
 
     assert [quantile(values, share) for share in (0.5, 0.99, 1.0)] == [50, 99, 100]
     assert quantile([7.0], 0.5) == 7
+
+
+def test_this_checkout_beside_itself_is_measured_in_the_same_rounds() -> None:
+    command = [sys.executable, "-m", "benchmarks", "versus", str(ROOT), "drain", "--size", "tiny", "--store", "sqlite"]
+
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout
+
+    assert "SQLite, steps/s" in printed
+    assert "PostgreSQL, steps/s" not in printed
+
+
+def test_a_checkout_without_an_interpreter_of_its_own_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "versus", str(tmp_path), "drain"]
+
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+    assert ended.returncode == 2
+    assert "does not exist; make it with `make setup`" in ended.stderr

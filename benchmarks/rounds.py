@@ -1,0 +1,91 @@
+"""Measuring by turns: in each round every contender of a case once, so that a slow moment slows all of them.
+
+The raw limit is measured first and last in a round, and the mean of both counts. What is compared is compared within a
+round; a ratio is the median of the rounds' ratios.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.cases import POSTGRES
+from benchmarks.child import call_in_child
+from benchmarks.stores import fresh_store, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from benchmarks.cases import Case, Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A program with its options, run by an interpreter on one of the stores."""
+
+    name: str
+    store: str
+    program: str
+    options: Mapping[str, Any]
+    python: str = sys.executable
+
+    def measured(self, dsn: str) -> dict[str, float]:
+        """Its figures, on a store that nobody has used."""
+        if self.store == POSTGRES:
+            settle(dsn)
+        with fresh_store(self.store, dsn) as url:
+            found: dict[str, float] = call_in_child(self.program, python=self.python, url=url, **self.options)
+            return found
+
+
+@dataclass(slots=True)
+class Rounds:
+    """The figures of each contender on each store, a list with one entry for each round."""
+
+    found: dict[tuple[str, str], list[dict[str, float]]] = field(default_factory=dict)
+
+    def add(self, contender: Contender, figures: dict[str, float]) -> None:
+        """Takes in what a contender reached in the next round."""
+        self.found.setdefault((contender.name, contender.store), []).append(figures)
+
+    def values(self, name: str, store: str, key: str) -> list[float]:
+        """That figure of a contender, round by round; empty if it has none such."""
+        return [figures[key] for figures in self.found.get((name, store), ()) if key in figures]
+
+    def times_as_good(self, name: str, other: str, store: str, metric: Metric) -> list[float]:
+        """How many times as good as another's a contender's figure was, round by round: above 1 is better."""
+        ours, theirs = self.values(name, store, metric.key), self.values(other, store, metric.key)
+        if len(ours) != len(theirs):
+            return []
+        pairs = zip(ours, theirs, strict=True)
+        return [mine / its if metric.more_is_better else its / mine for mine, its in pairs]
+
+
+OURS, LIMIT = "stepwell", "limit"
+
+
+def limit_of(case: Case, store: str, size: str) -> Contender | None:
+    """What stands beside ours in every round, if the case has such."""
+    if case.limit is None:
+        return None
+    return Contender(LIMIT, store, case.limit.program, {**case.sized(size), **case.limit.options})
+
+
+def measure(case: Case, contenders: Iterable[Contender], size: str, rounds: int, dsn: str) -> Rounds:
+    """Every contender in each round, the next round in the opposite order, the limit before and after them."""
+    found = Rounds()
+    order = list(contenders)
+    for _ in range(rounds):
+        for store in case.stores:
+            limit = limit_of(case, store, size)
+            before = limit.measured(dsn) if limit else {}
+            for contender in order:
+                if contender.store == store:
+                    found.add(contender, contender.measured(dsn))
+            if limit:
+                after = limit.measured(dsn)
+                found.add(limit, {key: statistics.mean((before[key], after[key])) for key in before})
+        order.reverse()
+    return found

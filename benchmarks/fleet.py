@@ -18,7 +18,7 @@ from benchmarks.child import call_in_child, child, input_ended, say
 from benchmarks.database import connected, database, fresh_schema
 from benchmarks.figures import Figure, Line, ratios
 from stepwell import Durable, durable
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres.store import PostgresStore
 from stepwell.store.protocol import Definition, Lane, NewRun
 from tests.postgres import with_schema

@@ -19,7 +19,7 @@ from benchmarks.child import call_in_child
 from benchmarks.database import connected, database, fresh_schema
 from benchmarks.figures import Figure, Line, quantile, ratios
 from stepwell import Durable
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres.store import PostgresStore
 from stepwell.store.protocol import Definition, Lane, NewRun
 from tests.postgres import with_schema

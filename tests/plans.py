@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import asyncpg
 import pytest
 
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres.store import PostgresStore
 from tests.postgres import dsn, fresh_url
 

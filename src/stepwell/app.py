@@ -26,10 +26,10 @@ from stepwell.engine.logging_observer import LoggingObserver
 from stepwell.engine.observer import Observer, Observers
 from stepwell.engine.outlines import expected_signals
 from stepwell.engine.recovery import explained, free_stranded, results_of
-from stepwell.engine.runtime import Runtime, SystemRuntime
 from stepwell.engine.settings import Settings
 from stepwell.engine.views import entries_of, listed, snapshot_of, start_result, status_of
 from stepwell.errors import DefinitionError, DurableError, JournalError, RunNotFoundError
+from stepwell.runtime.system import SystemRuntime
 from stepwell.store.codec import encode
 from stepwell.store.protocol import Filter, NewRun, Store
 from stepwell.store.urls import without_password
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from stepwell.engine.explanations import Explanation
+    from stepwell.runtime.protocol import Runtime
     from stepwell.workflow.durations import Duration
 
 _Started: TypeAlias = list[StartResult]

@@ -9,7 +9,7 @@ from stepwell.store.sqlite.store import SqliteStore
 from stepwell.store.urls import without_password
 
 if TYPE_CHECKING:
-    from stepwell.engine.runtime import Runtime
+    from stepwell.runtime.protocol import Runtime
     from stepwell.store.protocol import Store
 
 

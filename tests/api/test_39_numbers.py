@@ -201,7 +201,7 @@ def test_an_instant_before_the_calendar_of_utc_is_past() -> None:
 
 
 async def test_a_beat_comes_within_the_hour_however_long_the_lease_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stepwell.engine.runtime import SystemRuntime  # noqa: PLC0415 - only this test looks behind the public names
+    from stepwell.runtime.system import SystemRuntime  # noqa: PLC0415 - only this test looks behind the public names
 
     asked: list[float] = []
 

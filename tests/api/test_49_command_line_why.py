@@ -13,7 +13,7 @@ import pytest
 from stepwell import Backoff, Explanation, Failure, Part, Reason, RunSnapshot, RunStatus, durable
 from stepwell.cli.choosing import first_id_after
 from stepwell.cli.views import run_view, runs_table, why_view
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from tests.api.command_line import Shop, shop_in
 
 if TYPE_CHECKING:

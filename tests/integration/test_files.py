@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepwell import Context, Durable, durable
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from stepwell.store.sqlite.connection import location_of
 from stepwell.store.sqlite.file import FileConnection
 from tests.api.running_fixtures import PATIENCE, Gate, echo, file_url, names_in

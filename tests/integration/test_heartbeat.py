@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from stepwell.engine.fleet.heartbeat import Heartbeat
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from tests.waiting import eventually
 
 if TYPE_CHECKING:

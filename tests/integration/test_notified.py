@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres.store import PostgresStore
 from stepwell.store.protocol import AT_ONCE
 from tests.conformance.keeper import KINDS, Keeper, advance, awaiting, end_of_child, ended, parked, step

@@ -15,7 +15,7 @@ import pytest
 
 import stepwell.store.postgres
 from stepwell import DefinitionError, Durable, StoreUnavailableError, durable
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from stepwell.store.migrate import queries_of
 from stepwell.store.postgres.store import PostgresStore
 from stepwell.store.protocol import Definition, Lane, NewRun

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from stepwell import DefinitionError, Durable, StoreUnavailableError, durable
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres import connection, heartbeat, opening
 from stepwell.store.postgres.store import PostgresStore
 from tests.postgres import Server, fresh_url

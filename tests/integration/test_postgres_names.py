@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 from stepwell import Durable, StoreUnavailableError, durable
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres.resolving import ResolvingLoop
 from tests.postgres import dsn, fresh_url
 

@@ -15,7 +15,7 @@ import pytest
 
 from stepwell.core.model import MessageName
 from stepwell.core.needed import Needed
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres.sql import queries
 from stepwell.store.protocol import Definition, Filter, Lane, NewRun, Wanted
 from tests.conformance.keeper import awaiting, end_of_child, ended, grown, parked, row, step

@@ -7,8 +7,8 @@ from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from stepwell.engine.driving.threads import Threads, Ticket
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
+from stepwell.runtime.threads import Threads, Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from stepwell import Durable, durable
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from tests.api.running_fixtures import echo
 
 

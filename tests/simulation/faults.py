@@ -333,7 +333,7 @@ class FaultyHeartbeat:
         if weather.strikes("away", "beat"):
             raise StoreUnavailableError("sqlite://", "it is away")
         weather.refuse_if_full("sqlite://")
-        now = self._all.store._clock.wall()
+        now = self._all.store._runtime.wall()
 
         def beat() -> dict[str, int] | None:
             if connection.execute(Q["beat"], {"id": self._worker_id, "now": now}).rowcount == 0:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-    from stepwell.store.sqlite.transaction_queue import Clock, Operation
+    from stepwell.runtime.protocol import Runtime
+    from stepwell.store.sqlite.transaction_queue import Operation
 
 T = TypeVar("T")
 _KEPT: list[sqlite3.Connection] = []
@@ -34,9 +35,9 @@ class WatchedQueue(InCaller):
         return given
 
 
-async def empty_store(clock: Clock) -> tuple[SqliteStore, WatchedQueue]:
+async def empty_store(runtime: Runtime) -> tuple[SqliteStore, WatchedQueue]:
     """A store without runs, and what makes its transactions."""
-    store = SqliteStore("sqlite://", clock)
+    store = SqliteStore("sqlite://", runtime)
     if not _KEPT:
         await store.migrate()
         _KEPT.append(store._in_memory())
@@ -51,5 +52,5 @@ async def empty_store(clock: Clock) -> tuple[SqliteStore, WatchedQueue]:
     connection.execute("COMMIT")
     turns = WatchedQueue(store._location, connection)
     store._writer = store._reading = store._looking = turns
-    store._reader = SqliteReader(turns, turns, clock.wall, shared=False)
+    store._reader = SqliteReader(turns, turns, runtime.wall, shared=False)
     return store, turns

@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stepwell.engine.driving.threads import Threads, Ticket
+from stepwell.runtime.threads import Threads, Ticket
 from tests.simulation.loop import CURRENT, Process, Turn, VirtualLoop, pause
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from stepwell.engine.driving.user_code import Returned
+    from stepwell.runtime.threads import Returned
 
 EPOCH_MICROS = 1_700_000_000_000_000
 LONGEST_THREAD_SECONDS = 0.01
@@ -134,6 +134,18 @@ class VirtualRuntime:
     async def sleep(self, seconds: float) -> None:
         """Waits in virtual time."""
         await pause(seconds)
+
+    def io_time(self) -> float:
+        """The loop's time: a host's clocks may differ from it, but nothing here waits for a real answer."""
+        return self.loop.time()
+
+    async def io_sleep(self, seconds: float) -> None:
+        """Waits in virtual time."""
+        await pause(seconds)
+
+    def io_later(self, seconds: float, call: Callable[..., object], *given: object) -> asyncio.TimerHandle:
+        """Never: what is simulated has no server that could be late."""
+        raise AssertionError(f"a timer of {seconds} s was to be started for {call} with {given}")
 
     def share_quickly(self) -> AbstractContextManager[None]:
         """There is one thread."""

@@ -120,7 +120,7 @@ class World:
 
     def now(self) -> float:
         """The wall clock's instant in seconds, as far as it can be compared: where clocks jump, it cannot."""
-        return float("inf") if self.jumps else self.shared.store._clock.wall() / 1_000_000
+        return float("inf") if self.jumps else self.shared.store._runtime.wall() / 1_000_000
 
     def app(self, process: Process | None, name: str) -> Durable:
         """An app over the one store, as a process of its own sees it."""
@@ -301,7 +301,7 @@ class World:
         store, turns = await empty_store(self.runtime("store"))
         self.shared = Shared(store, self.weather, locks_tell=plan.locks_tell)
         self.watch = Watch(self.shared.connection, plan.designs, plan.max_crashes, self.shared.refused)
-        self.watch.wall = None if self.jumps else store._clock.wall
+        self.watch.wall = None if self.jumps else store._runtime.wall
         self.watch.on_look = self._told if self.trace is not None else None
         turns.on_commit = self.watch.look
         loop.call_later(plan.storm_seconds, self._clear_up)

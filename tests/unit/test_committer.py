@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from stepwell.engine.driving.committer import Committer, RefusedError
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from stepwell.store.protocol import Advance
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from stepwell.core.model import JournalRow
 from stepwell.engine.driving.committer import Committer
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from stepwell.store.protocol import Advance
 from tests.waiting import eventually
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from stepwell.engine.fleet.failure_detector import FailureDetector
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from stepwell.store.protocol import Store, WorkerRow
 
 if TYPE_CHECKING:

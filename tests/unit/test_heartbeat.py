@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from stepwell.engine.fleet.heartbeat import Heartbeat
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from tests.waiting import eventually
 
 if TYPE_CHECKING:

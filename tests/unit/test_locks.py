@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepwell import Durable, durable
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from stepwell.store.sqlite import guard, locks
 from stepwell.store.sqlite.connection import location_of, unavailable
 from stepwell.store.sqlite.store import SqliteStore

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres.location import location_of
 from stepwell.store.postgres.notifier import Notifier
 from tests.waiting import eventually
@@ -22,6 +23,7 @@ class Line:
 
     def __init__(self) -> None:
         self.location = location_of("postgresql://nobody@nowhere/nothing")
+        self.runtime = SystemRuntime()
         self.hear: Callable[..., object] | None = None
         self.end: Callable[[object], object] | None = None
         self.sent = 0

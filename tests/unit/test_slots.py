@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from stepwell.engine.driving.slots import ClosedError, Slots
+from stepwell.engine.driving.slots import Slots
+from stepwell.runtime.threads import ClosedError
 
 PATIENCE = 20
 

@@ -7,9 +7,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from stepwell import durable
-from stepwell.engine.driving.slots import ClosedError
-from stepwell.engine.driving.threads import Threads
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
+from stepwell.runtime.threads import ClosedError, Threads
 from tests.api.runs import InMemory
 from tests.waiting import eventually
 

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 from typing import TYPE_CHECKING
 
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from stepwell.store.sqlite.connection import location_of
 from stepwell.store.sqlite.transaction_queue import InThread
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from stepwell.engine.fleet.events import Events
 from stepwell.engine.fleet.wakeup import Wakeup
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from tests.waiting import eventually
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stepwell.engine.runtime import Runtime
+    from stepwell.runtime.protocol import Runtime
 
 _MICROSECONDS = 1_000_000
 

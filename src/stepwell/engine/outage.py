@@ -10,7 +10,7 @@ from stepwell.store.logs import logger
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from stepwell.engine.runtime import Runtime
+    from stepwell.runtime.protocol import Runtime
 
 T = TypeVar("T")
 _log = logger("stepwell.store")

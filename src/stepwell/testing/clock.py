@@ -6,7 +6,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING
 
-from stepwell.engine.runtime import SystemRuntime
+from stepwell.runtime.system import SystemRuntime
 from stepwell.workflow.durations import moment
 
 if TYPE_CHECKING:

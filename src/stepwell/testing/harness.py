@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from stepwell.core.model import ENDED
-from stepwell.engine.runtime import SystemRuntime
 from stepwell.errors import DefinitionError, DurableError
+from stepwell.runtime.system import SystemRuntime
 from stepwell.testing.bench import MEMORY, Bench, StandstillError
 from stepwell.testing.calls import Call, shown_name, watched
 from stepwell.testing.checks import workflows_of

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stepwell.engine.driving.slots import ClosedError
+from stepwell.runtime.threads import ClosedError
 from stepwell.store.background import begin
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from stepwell.engine.outage import retry_while_unavailable
 from stepwell.store.background import begin
 
 if TYPE_CHECKING:
-    from stepwell.engine.runtime import Runtime
+    from stepwell.runtime.protocol import Runtime
     from stepwell.store.protocol import Advance, Store, Verdict
 
 _RUNS = 256

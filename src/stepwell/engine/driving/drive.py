@@ -32,11 +32,11 @@ from stepwell.engine.driving.ends import end_of_child
 from stepwell.engine.driving.failures import failure_of
 from stepwell.engine.driving.restore import restored
 from stepwell.engine.driving.script_tools import ScriptTools
-from stepwell.engine.driving.slots import ClosedError
 from stepwell.engine.driving.stay import Stay
 from stepwell.engine.driving.telling import Telling
 from stepwell.engine.fleet.suspects import SUSPECT_FROM
 from stepwell.errors import JournalError
+from stepwell.runtime.threads import ClosedError
 from stepwell.store.logs import logger
 from stepwell.store.protocol import AT_ONCE, Advance, History, Lease, NewRun, Post, Verdict, Wanted
 

@@ -12,9 +12,9 @@ from stepwell.engine.driving.perform import Performer
 from stepwell.engine.driving.slots import Slots
 from stepwell.engine.logging_observer import AttemptLog
 from stepwell.engine.observer import Observers
-from stepwell.engine.runtime import Runtime, SystemRuntime
 from stepwell.engine.views import compensated_in, error_in, failed_compensations_in
 from stepwell.errors import DefinitionError, Failure, RunFailedError
+from stepwell.runtime.system import SystemRuntime
 from stepwell.store.codec import decode, encode
 from stepwell.store.protocol import Advance, Found, History, Lease, Verdict, Wanted
 from stepwell.workflow.builder import RunResult
@@ -22,6 +22,7 @@ from stepwell.workflow.nodes import ChildWorkflow, Plan, WaitForSignal
 
 if TYPE_CHECKING:
     from stepwell.core.model import JournalRow, MessageName
+    from stepwell.runtime.protocol import Runtime
 
 MAX_VALUE_BYTES = 4 * 2**20
 _STEP_TIMEOUT_MICROS = 600_000_000

@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stepwell.engine.driving.failures import raised_in
-from stepwell.engine.driving.slots import ClosedError
-from stepwell.engine.driving.user_code import Returned, RunningFunction, UserCode, is_interrupt
+from stepwell.engine.driving.user_code import RunningFunction, UserCode, is_interrupt
+from stepwell.runtime.threads import ClosedError, Returned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from stepwell.core.decisions import Call, Ending, Invoke, Tools
     from stepwell.engine.driving.slots import Slots
-    from stepwell.engine.driving.threads import Threads, Ticket
+    from stepwell.runtime.threads import Threads, Ticket
 
 _MICROSECONDS = 1_000_000
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from stepwell.engine.driving.memory import Memory
     from stepwell.engine.driving.perform import Performer
     from stepwell.engine.observer import Observers
-    from stepwell.engine.runtime import Runtime
+    from stepwell.runtime.protocol import Runtime
     from stepwell.store.protocol import Advance, Found, History, Lease, Verdict, Wanted
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-
-class ClosedError(Exception):
-    """The worker stops: no handler begins any more."""
+from stepwell.runtime.threads import ClosedError
 
 
 class Slots:

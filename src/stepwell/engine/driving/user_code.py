@@ -16,19 +16,13 @@ import sys
 import threading
 from contextlib import suppress
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any
+
+from stepwell.runtime.threads import Returned
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
     from contextvars import Context
-
-
-@final
-class Returned(NamedTuple):
-    """What a function gave, or else what it raised: handed on as a value, so that no raised type has a meaning here."""
-
-    value: Any
-    error: BaseException | None = None
 
 
 class UserCode:

@@ -14,7 +14,7 @@ from stepwell.errors import DurableError
 
 if TYPE_CHECKING:
     from stepwell.engine.fleet.waiters import Waiters
-    from stepwell.engine.runtime import Runtime
+    from stepwell.runtime.protocol import Runtime
     from stepwell.store.protocol import Store
 
 _USE = "Use it inside `async with Durable(…) as app:`."

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from stepwell.engine.observer import Observers, WorkerDead
 
 if TYPE_CHECKING:
-    from stepwell.engine.runtime import Runtime
+    from stepwell.runtime.protocol import Runtime
     from stepwell.store.protocol import Store, WorkerRow
 
 

@@ -18,7 +18,7 @@ from stepwell.store.logs import logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stepwell.engine.runtime import Runtime
+    from stepwell.runtime.protocol import Runtime
     from stepwell.store.protocol import HeartbeatConnection
 
 _log = logger("stepwell.worker")

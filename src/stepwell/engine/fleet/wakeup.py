@@ -11,7 +11,7 @@ from stepwell.store.logs import logger
 
 if TYPE_CHECKING:
     from stepwell.engine.fleet.events import Events
-    from stepwell.engine.runtime import Runtime
+    from stepwell.runtime.protocol import Runtime
     from stepwell.store.protocol import Store
 
 _log = logger("stepwell.worker")

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from stepwell.engine.fleet.app_session import AppSession
     from stepwell.engine.fleet.lanes import Lanes
     from stepwell.engine.fleet.wakeup import Wakeup
-    from stepwell.engine.runtime import Runtime
     from stepwell.engine.settings import Settings
+    from stepwell.runtime.protocol import Runtime
     from stepwell.store.protocol import Claimed, Store
 
 T = TypeVar("T")

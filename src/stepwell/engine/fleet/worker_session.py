@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from stepwell.engine.driving.perform import Performer
     from stepwell.engine.fleet.events import Events
     from stepwell.engine.fleet.lanes import Lanes
-    from stepwell.engine.runtime import Runtime
     from stepwell.engine.settings import Settings
+    from stepwell.runtime.protocol import Runtime
     from stepwell.store.protocol import Advance, Claimed, Found, History, Lease, Store
 
 _log = logger("stepwell.worker")

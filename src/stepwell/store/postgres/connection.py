@@ -17,7 +17,6 @@ from stepwell.store.postgres.opening import (
     CrowdedError,
     Opener,
     disconnect,
-    pause,
     tell_crowded,
     unavailable,
 )
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
-    from stepwell.store.postgres.location import Location
+    from stepwell.runtime.protocol import Runtime
 
 T = TypeVar("T")
 Work: TypeAlias = "Callable[[Connection], Awaitable[T]]"
@@ -79,6 +78,7 @@ class Connections:
         most = opener.location.for_calls
         self._opener = opener
         self._location = opener.location
+        self._runtime = opener.runtime
         self._give_up_another = give_up_another
         self._idle: list[Connection] = []
         self._busy = 0
@@ -133,10 +133,9 @@ class Connections:
         while self._idle:
             await disconnect(self._idle[-1])
             self._idle.pop()
-        loop = asyncio.get_running_loop()
-        until = loop.time() + _LAST_SECONDS
-        while self._working and loop.time() < until:
-            await pause(_LAST_LOOK_SECONDS)
+        until = self._runtime.io_time() + _LAST_SECONDS
+        while self._working and self._runtime.io_time() < until:
+            await self._runtime.io_sleep(_LAST_LOOK_SECONDS)
         self.terminate()
 
     def terminate(self) -> None:
@@ -193,7 +192,7 @@ class Connections:
         connection = await self._take(fresh=fresh)
         self._working.add(connection)
         try:
-            async with turn(self._location, connection, seconds, around):
+            async with turn(self._opener, connection, seconds, around):
                 result = await work(connection)
         except BaseException as error:
             self._busy -= 1
@@ -220,8 +219,7 @@ class Connections:
             idle, self._idle = self._idle, []
             for connection in idle:
                 connection.terminate()
-        loop = asyncio.get_running_loop()
-        until = loop.time() + (self._location.connect_seconds or opening.CONNECT_SECONDS)
+        until = self._runtime.io_time() + (self._location.connect_seconds or opening.CONNECT_SECONDS)
         while True:
             while self._idle:
                 connection = self._idle.pop()
@@ -236,13 +234,13 @@ class Connections:
                     self._do_with_less(cause)
                     await self._change_room()
                     continue
-                if loop.time() > until:
+                if self._runtime.io_time() > until:
                     raise unavailable(self._location, cause) from cause
                 self._give_up_another()
             else:
                 self._busy += 1
                 return connection
-            await pause(_CROWDED_PAUSE)
+            await self._runtime.io_sleep(_CROWDED_PAUSE)
 
     def _do_with_less(self, why: BaseException | None = None) -> None:
         """Keeps room back until it is time to ask the server for more."""
@@ -261,7 +259,7 @@ class Connections:
     def _leave_room(self) -> None:
         if self._kept_back:
             seconds, crowded_out = self._kept_back.pop()
-            asyncio.get_running_loop().call_later(seconds, self._regain_room, crowded_out)
+            self._runtime.io_later(seconds, self._regain_room, crowded_out)
         else:
             self._room.release()
 
@@ -281,16 +279,16 @@ class Connections:
 
 @asynccontextmanager
 async def turn(
-    location: Location, connection: Connection, seconds: float, around: Around | None = None
+    opener: Opener, connection: Connection, seconds: float, around: Around | None = None
 ) -> AsyncIterator[None]:
     """Statements within a time and a transaction; without one given, in none, but through a pooler.
 
     There one has the server to oneself for a transaction only, and it keeps none of a session's settings: whoever is
     stopped in the middle must lose its locks there, too.
     """
-    with _deadline(connection, seconds):
-        async with (around or (in_transaction if location.pooled else _alone))(connection):
-            if location.pooled:
+    with _deadline(opener.runtime, connection, seconds):
+        async with (around or (in_transaction if opener.location.pooled else _alone))(connection):
+            if opener.location.pooled:
                 await connection.execute(
                     f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}';"
                     f"SET LOCAL statement_timeout = '{seconds + 1:.0f}s'"
@@ -304,14 +302,14 @@ def in_transaction(connection: Connection) -> AbstractAsyncContextManager[object
 
 
 @contextmanager
-def _deadline(connection: Connection, seconds: float) -> Iterator[None]:
+def _deadline(runtime: Runtime, connection: Connection, seconds: float) -> Iterator[None]:
     """Ends the connection after so many seconds, and so whatever waits on it: a rollback, too, that nobody answers."""
-    loop = asyncio.get_running_loop()
-    timer = loop.call_later(seconds, connection.terminate)
+    until = runtime.io_time() + seconds
+    timer = runtime.io_later(seconds, connection.terminate)
     try:
         yield
     except DRIVER_ERRORS as error:
-        if timer.when() <= loop.time():
+        if runtime.io_time() >= until:
             raise TimeoutError from error
         raise
     finally:

@@ -18,7 +18,6 @@ from stepwell.store.postgres.opening import (
     CrowdedError,
     Opener,
     disconnect,
-    pause,
     unavailable,
 )
 from stepwell.store.postgres.sql import pairs
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stepwell.store.postgres.location import Location
-    from stepwell.store.postgres.resolving import Host
 
 _ANSWER_SECONDS = 5.0
 
@@ -41,9 +39,8 @@ class PostgresHeartbeat:
     def __init__(
         self, opener: Opener, queries: Mapping[str, str], worker_id: str, make_room: Callable[[], None]
     ) -> None:
-        self._opener = Opener(opener.location, opener.host)  # one for its own event loop
+        self._opener = Opener(opener.location, opener.runtime)  # one for its own event loop
         self._location: Location = opener.location
-        self._host: Host = opener.host
         self._queries = queries
         self._make_room = make_room
         self._worker_id = worker_id
@@ -55,7 +52,7 @@ class PostgresHeartbeat:
         """Says that the worker lives; gives the runs leased to it with their tokens, or None when it was buried."""
         if self._loop is None:
             self._loop = loop = asyncio.new_event_loop()
-            self._host.start_thread(lambda: self._main(loop), "stepwell-postgres-beat")
+            self._opener.runtime.start_thread(lambda: self._main(loop), "stepwell-postgres-beat")
         answer = asyncio.run_coroutine_threadsafe(self._beat(), self._loop)
         try:
             return answer.result(opening.CONNECT_SECONDS + 2 * _ANSWER_SECONDS)
@@ -96,19 +93,19 @@ class PostgresHeartbeat:
 
     async def _connected(self) -> Connection:
         """A connection; where there is no room for it the calls' give one up, since a worker that is silent is dead."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + _ANSWER_SECONDS
+        runtime = self._opener.runtime
+        until = runtime.io_time() + _ANSWER_SECONDS
         while True:
             try:
                 return await self._opener.open_if_room()
             except CrowdedError as error:
-                if loop.time() > until:
+                if runtime.io_time() > until:
                     raise unavailable(self._location, error.__cause__ or error) from error.__cause__
                 self._make_room()
-            await pause(_CROWDED_PAUSE)
+            await runtime.io_sleep(_CROWDED_PAUSE)
 
     async def _beat_on(self, connection: Connection) -> dict[str, int] | None:
-        async with turn(self._location, connection, _ANSWER_SECONDS):
+        async with turn(self._opener, connection, _ANSWER_SECONDS):
             if await connection.fetchval(self._queries["beat"], self._worker_id) is None:
                 return None
             return pairs(await connection.fetch(self._queries["held"], self._worker_id))

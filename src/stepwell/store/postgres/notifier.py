@@ -39,7 +39,7 @@ class Notifier:
         self._opener = opener.to_listen()
         self._location = self._opener.location
         self._channel = f"stepwell:{self._location.schema}"
-        self._loop = asyncio.get_running_loop()
+        self._runtime = opener.runtime
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
         self._heard = asyncio.Event()
@@ -47,7 +47,7 @@ class Notifier:
         self._asked = asyncio.Event()
         self._ringing: asyncio.Task[None] | None = None
         self._silent_until = 0.0 if self._location.notified else float("inf")
-        self._looked_at = self._loop.time() - _TRUST_SECONDS
+        self._looked_at = self._runtime.io_time() - _TRUST_SECONDS
         self._deaf_seconds = _DEAF_SECONDS
         self._is_closed = False
 
@@ -67,7 +67,7 @@ class Notifier:
             async with asyncio.timeout(_WAIT_SECONDS if self._hears else self._deaf_seconds):
                 await self._heard.wait()
         self._deaf_seconds = min(self._deaf_seconds * 2, _DEAF_MOST_SECONDS)
-        now = self._loop.time()
+        now = self._runtime.io_time()
         changed = self._heard.is_set() or not self._hears or now - self._looked_at >= _TRUST_SECONDS
         if changed:
             self._heard.clear()
@@ -107,7 +107,7 @@ class Notifier:
                 connection, has_told = await self._connected()
                 if not has_told:
                     await self._notify(connection)
-                await opening.pause(_GAP_SECONDS)
+                await self._runtime.io_sleep(_GAP_SECONDS)
         except CrowdedError as error:
             _log.debug("Nobody was notified: %s", error.__cause__)
         except StoreUnavailableError as error:
@@ -154,7 +154,7 @@ class Notifier:
 
     async def _notify(self, connection: Connection) -> None:
         with suppress(ProgramLimitExceededError):  # a full queue: others will look
-            async with turn(self._location, connection, _SEND_SECONDS):
+            async with turn(self._opener, connection, _SEND_SECONDS):
                 await connection.execute("SELECT pg_notify($1, '')", self._channel)
 
     def _hear(self, *notification: object) -> None:
@@ -169,11 +169,11 @@ class Notifier:
 
     @property
     def _is_silent(self) -> bool:
-        return self._loop.time() < self._silent_until
+        return self._runtime.io_time() < self._silent_until
 
     def _be_silent(self) -> None:
         self._hears = False
-        self._silent_until = max(self._silent_until, self._loop.time() + opening.CROWDED_SECONDS)
+        self._silent_until = max(self._silent_until, self._runtime.io_time() + opening.CROWDED_SECONDS)
 
     def _drop(self) -> None:
         if self._connection is not None:

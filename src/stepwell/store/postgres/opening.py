@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import asyncpg
@@ -11,9 +10,10 @@ from asyncpg.connect_utils import SessionAttribute
 
 from stepwell.errors import StoreUnavailableError
 from stepwell.store.logs import logger
-from stepwell.store.postgres.resolving import Host, ResolvingLoop
+from stepwell.store.postgres.resolving import ResolvingLoop
 
 if TYPE_CHECKING:
+    from stepwell.runtime.protocol import Runtime
     from stepwell.store.postgres.location import Location
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -58,9 +58,9 @@ class CrowdedError(Exception):
 class Opener:
     """Makes connections to one location."""
 
-    def __init__(self, location: Location, host: Host) -> None:
+    def __init__(self, location: Location, runtime: Runtime) -> None:
         self.location = location
-        self.host = host
+        self.runtime = runtime
         self._resolving: ResolvingLoop | None = None
         self._checks = not location.pooled
 
@@ -74,22 +74,21 @@ class Opener:
     def to_listen(self) -> Opener:
         """Makes connections to where notifications are sent and heard."""
         there = self.location.to_listen()
-        return self if there == self.location else Opener(there, self.host)
+        return self if there == self.location else Opener(there, self.runtime)
 
     async def open(self, **settings: str) -> Connection:
         """A connection to the first of the hosts that takes writes; raises StoreUnavailableError.
 
         Where others leave no room for one it waits for as long as a connection may take.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + (self.location.connect_seconds or CONNECT_SECONDS)
+        until = self.runtime.io_time() + (self.location.connect_seconds or CONNECT_SECONDS)
         while True:
             try:
                 return await self.open_if_room(**settings)
             except CrowdedError as error:
-                if loop.time() + _CROWDED_PAUSE > until:
+                if self.runtime.io_time() + _CROWDED_PAUSE > until:
                     raise unavailable(self.location, error.__cause__ or error) from error.__cause__
-            await pause(_CROWDED_PAUSE)
+            await self.runtime.io_sleep(_CROWDED_PAUSE)
 
     async def open_if_room(self, **settings: str) -> Connection:
         """The same at once; raises CrowdedError where the server allows no connection more."""
@@ -118,7 +117,7 @@ class Opener:
         seconds = (location.connect_seconds or CONNECT_SECONDS) / len(location.dsns)
         loop = asyncio.get_running_loop()
         if self._resolving is None or self._resolving.loop is not loop:
-            self._resolving = ResolvingLoop(loop, self.host, seconds)
+            self._resolving = ResolvingLoop(loop, self.runtime, seconds)
         wanted = {**SETTINGS, **settings}
         if location.pooled:
             wanted = {name: value for name, value in wanted.items() if name in _OF_A_POOLER}
@@ -133,13 +132,6 @@ class Opener:
             server_settings={name: value for name, value in wanted.items() if name not in location.options},
             statement_cache_size=0 if location.pooled else _STATEMENTS,
         )
-
-
-async def pause(seconds: float) -> None:
-    """Waits, by the event loop's clock."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await asyncio.Event().wait()
 
 
 async def disconnect(connection: Connection) -> None:

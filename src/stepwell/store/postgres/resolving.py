@@ -9,17 +9,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-class Host(Protocol):
-    """What the store needs of the runtime; the clock is the database's."""
-
-    def start_thread(self, target: Callable[[], None], name: str) -> object:
-        """Starts a daemon thread."""
+    from stepwell.runtime.protocol import Runtime
 
 
 class ResolvingLoop:
@@ -29,9 +24,9 @@ class ResolvingLoop:
     an address.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, host: Host, seconds: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, runtime: Runtime, seconds: float) -> None:
         self.loop = loop
-        self._host = host
+        self._runtime = runtime
         self._seconds = seconds
         self._asked: dict[str, asyncio.Future[list[Any]]] = {}
 
@@ -67,7 +62,7 @@ class ResolvingLoop:
         asked = self._asked.get(host)
         if asked is None:
             asked = self._asked[host] = self.loop.create_future()
-            self._host.start_thread(lambda: self._ask(host, asked), "stepwell-resolve")
+            self._runtime.start_thread(lambda: self._ask(host, asked), "stepwell-resolve")
         return await asyncio.shield(asked)  # at most one thread a name, however long its servers take
 
     def _ask(self, host: str, asked: asyncio.Future[list[Any]]) -> None:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stepwell.core.model import MessageName, Status
-    from stepwell.store.postgres.resolving import Host
+    from stepwell.runtime.protocol import Runtime
 
 
 class PostgresStore:
@@ -57,11 +57,11 @@ class PostgresStore:
     sees_death = False
     latest = len(migrations_of(Path(__file__).parent))
 
-    def __init__(self, url: str, host: Host) -> None:
+    def __init__(self, url: str, runtime: Runtime) -> None:
         self.url = url
         self._location = location_of(url)
         self._q = queries(self._location.schema, self.now)
-        self._opener = Opener(self._location, host)
+        self._opener = Opener(self._location, runtime)
         self._loop: asyncio.AbstractEventLoop
         self._connections: Connections
         self._notifier: Notifier

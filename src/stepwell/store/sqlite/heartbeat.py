@@ -10,16 +10,16 @@ from stepwell.store.sqlite.file import FileConnection
 from stepwell.store.sqlite.sql import Q, from_json
 
 if TYPE_CHECKING:
+    from stepwell.runtime.protocol import Runtime
     from stepwell.store.sqlite.guard import Identity
-    from stepwell.store.sqlite.transaction_queue import Clock
 
 
 class FileHeartbeat:
     """Beats on a connection that is opened by the thread which uses it, to the file that the store has open."""
 
-    def __init__(self, location: Location, clock: Clock, worker_id: str, like: Identity | None) -> None:
+    def __init__(self, location: Location, runtime: Runtime, worker_id: str, like: Identity | None) -> None:
         self._location = location._replace(create=False)
-        self._clock = clock
+        self._runtime = runtime
         self._worker_id = worker_id
         self._like = like
         self._file: FileConnection | None = None
@@ -28,9 +28,9 @@ class FileHeartbeat:
         """Says that the worker lives; gives the runs leased to it with their tokens, or None when it was buried."""
         try:
             if self._file is None:
-                self._file = FileConnection(self._location, self._clock.pause, like=self._like)
+                self._file = FileConnection(self._location, self._runtime.pause, like=self._like)
             connection = self._file.connection
-            beat = {"id": self._worker_id, "now": self._clock.wall()}
+            beat = {"id": self._worker_id, "now": self._runtime.wall()}
             return self._file.run(lambda: _beat(connection, beat), write=True)
         except sqlite3.Error as error:
             self.close()

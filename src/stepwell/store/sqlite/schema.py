@@ -16,8 +16,8 @@ from stepwell.store.sqlite.sql import Q
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from stepwell.runtime.protocol import Runtime
     from stepwell.store.sqlite.connection import Location
-    from stepwell.store.sqlite.transaction_queue import Clock
 
 _MIGRATIONS = migrations_of(Path(__file__).parent)
 LATEST = len(_MIGRATIONS)
@@ -30,13 +30,13 @@ def describe(connection: sqlite3.Connection) -> tuple[int, tuple[str, ...]]:
     return version, tuple(migration.name for migration in _MIGRATIONS[version:])
 
 
-def describe_file(location: Location, clock: Clock) -> tuple[int, tuple[str, ...]]:
+def describe_file(location: Location, runtime: Runtime) -> tuple[int, tuple[str, ...]]:
     """The same of a file, over a connection of its own; a file that may be created lacks them all."""
     if not is_there(location):
         if location.create and location.file.parent.is_dir():
             return 0, tuple(migration.name for migration in _MIGRATIONS)
         raise missing(location)
-    file = FileConnection(location, clock.pause, read_only=True)
+    file = FileConnection(location, runtime.pause, read_only=True)
     try:
         return describe(file.connection)
     except sqlite3.Error as error:
@@ -45,7 +45,9 @@ def describe_file(location: Location, clock: Clock) -> tuple[int, tuple[str, ...
         file.close()
 
 
-def migrate(connection: sqlite3.Connection, location: Location, clock: Clock, transact: Callable[..., None]) -> None:
+def migrate(
+    connection: sqlite3.Connection, location: Location, runtime: Runtime, transact: Callable[..., None]
+) -> None:
     """Creates or upgrades the tables, in one transaction; others that do it at once wait, and find it done."""
 
     def upgrade() -> None:
@@ -55,7 +57,7 @@ def migrate(connection: sqlite3.Connection, location: Location, clock: Clock, tr
         for migration in _MIGRATIONS[version:]:
             for statement in _split(migration.sql):
                 connection.execute(statement)
-            connection.execute(Q["record_migration"], (migration.number, migration.name, clock.wall()))
+            connection.execute(Q["record_migration"], (migration.number, migration.name, runtime.wall()))
 
     try:
         version, missing = describe(connection)
@@ -65,16 +67,16 @@ def migrate(connection: sqlite3.Connection, location: Location, clock: Clock, tr
         raise error if is_data_error(error) else unavailable(location, error) from error
 
 
-def migrate_memory(connection: sqlite3.Connection, location: Location, clock: Clock) -> None:
+def migrate_memory(connection: sqlite3.Connection, location: Location, runtime: Runtime) -> None:
     """The same over the connection to a store in memory."""
-    migrate(connection, location, clock, partial(in_transaction, connection, pause=clock.pause))
+    migrate(connection, location, runtime, partial(in_transaction, connection, pause=runtime.pause))
 
 
-def migrate_file(location: Location, clock: Clock) -> None:
+def migrate_file(location: Location, runtime: Runtime) -> None:
     """The same in a file, over a connection of its own."""
-    file = FileConnection(location, clock.pause)
+    file = FileConnection(location, runtime.pause)
     try:
-        migrate(file.connection, location, clock, file.run)
+        migrate(file.connection, location, runtime, file.run)
     finally:
         file.close()
 

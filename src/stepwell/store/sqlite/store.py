@@ -46,12 +46,13 @@ from stepwell.store.sqlite.schema import (
     wrong_version,
 )
 from stepwell.store.sqlite.sql import Q, as_json, from_json, next_turn
-from stepwell.store.sqlite.transaction_queue import Clock, InCaller, InThread, OpenedLate, TransactionQueue, in_thread
+from stepwell.store.sqlite.transaction_queue import InCaller, InThread, OpenedLate, TransactionQueue, in_thread
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping, Sequence
 
+    from stepwell.runtime.protocol import Runtime
     from stepwell.store.sqlite.connection import Location
     from stepwell.store.sqlite.guard import Identity
 
@@ -61,12 +62,14 @@ class SqliteStore:
 
     sees_death = True
 
-    def __init__(self, url: str, clock: Clock, *, permissions: int = PRIVATE, location: Location | None = None) -> None:
+    def __init__(
+        self, url: str, runtime: Runtime, *, permissions: int = PRIVATE, location: Location | None = None
+    ) -> None:
         self.url = url
         self._location = location_of(url, permissions) if location is None else location
         self.shared = self._location.path is not None
         self.latest = LATEST
-        self._clock = clock
+        self._runtime = runtime
         self._writer: TransactionQueue
         self._reading: TransactionQueue
         self._looking: TransactionQueue
@@ -78,7 +81,7 @@ class SqliteStore:
     def existing(self, *, read_only: bool) -> SqliteStore:
         """Another store on the same file, whatever folder this process is in now, that does not create it."""
         location = self._location._replace(create=False, read_only=read_only or self._location.read_only)
-        return SqliteStore(self.url, self._clock, location=location)
+        return SqliteStore(self.url, self._runtime, location=location)
 
     async def open(self) -> None:
         """Connects; raises StoreUnavailableError, or SchemaError when the tables are not this version's."""
@@ -86,7 +89,7 @@ class SqliteStore:
             version, missing = await self.schema()
             if missing or version > LATEST:
                 raise wrong_version(self._location, version)
-            writer = InThread(self._location, self._clock, write=not self._location.read_only)
+            writer = InThread(self._location, self._runtime, write=not self._location.read_only)
             self._writer, self._identity = writer, writer.identity
             try:
                 self._reading = writer.beside()
@@ -97,7 +100,7 @@ class SqliteStore:
             self._looking = OpenedLate(self._location, writer.beside)
         else:
             self._writer = self._reading = self._looking = InCaller(self._location, self._in_memory())
-        self._reader = SqliteReader(self._reading, self._looking, self._clock.wall, shared=self.shared)
+        self._reader = SqliteReader(self._reading, self._looking, self._runtime.wall, shared=self.shared)
 
     @property
     def reader(self) -> SqliteReader:
@@ -118,13 +121,15 @@ class SqliteStore:
     async def migrate(self) -> None:
         """Creates or upgrades the tables, whoever else does it at once."""
         if self.shared:
-            await in_thread(self._clock, partial(migrate_file, self._location, self._clock), "stepwell-sqlite-migrate")
+            await in_thread(
+                self._runtime, partial(migrate_file, self._location, self._runtime), "stepwell-sqlite-migrate"
+            )
         else:
-            migrate_memory(self._in_memory(), self._location, self._clock)
+            migrate_memory(self._in_memory(), self._location, self._runtime)
 
     async def schema(self) -> tuple[int, tuple[str, ...]]:
         """The stored schema version, and the names of the migrations it lacks."""
-        return describe_file(self._location, self._clock) if self.shared else describe(self._in_memory())
+        return describe_file(self._location, self._runtime) if self.shared else describe(self._in_memory())
 
     def statements(self, after: int) -> list[str]:
         """What `migrate` runs on tables of that version, in order; connects to nothing."""
@@ -171,7 +176,7 @@ class SqliteStore:
                     new.append(run)
                     answer = Started(run.run_id, "pending" if answer is None else answer.status)
                 answers.append(answer)
-            add_runs(connection, self._clock.wall(), new, next_turn(connection))
+            add_runs(connection, self._runtime.wall(), new, next_turn(connection))
             return answers
 
         return await self._writer.run(write)
@@ -191,7 +196,7 @@ class SqliteStore:
         room = Room(limit, suspects, worst, timers_first, most_bytes)
 
         def write(connection: sqlite3.Connection) -> Claimed:
-            return claim_due(connection, self._clock.wall(), worker_id, lanes, room)
+            return claim_due(connection, self._runtime.wall(), worker_id, lanes, room)
 
         return await self._writer.run(write)
 
@@ -207,10 +212,10 @@ class SqliteStore:
         """Applies each advance whose run is still owned as it says; answers in order."""
 
         def trusting(connection: sqlite3.Connection) -> list[Verdict]:
-            return commit_trusting(connection, self._clock.wall(), worker_id, advances)
+            return commit_trusting(connection, self._runtime.wall(), worker_id, advances)
 
         def judging(connection: sqlite3.Connection) -> list[Verdict]:
-            return commit_judging(connection, self._clock.wall(), worker_id, advances)
+            return commit_judging(connection, self._runtime.wall(), worker_id, advances)
 
         try:
             return await self._writer.run(trusting, blames_rows=True)
@@ -243,7 +248,7 @@ class SqliteStore:
             }
             connection.execute(Q["add_mail"], {**letter, "key": key})
             turn = next_turn(connection) if wakes else None
-            connection.execute(Q["ring"], {"ref": ref, "now": self._clock.wall(), "turn": turn, "wakes": wakes})
+            connection.execute(Q["ring"], {"ref": ref, "now": self._runtime.wall(), "turn": turn, "wakes": wakes})
             status = "running" if wakes and status == "suspended" else status
             return Delivered(accepted=True, status=status, woken=wakes and worker is None, lane=lane)
 
@@ -256,7 +261,7 @@ class SqliteStore:
             family = connection.execute(Q["find_family"], (run_id,)).fetchone()
             if family is None:
                 return None
-            now = self._clock.wall()
+            now = self._runtime.wall()
             ids = [found for (found,) in connection.execute(Q["find_tree"], {"run_id": run_id}).fetchall()]
             connection.execute(Q["cancel"], {"now": now, "ids": as_json(ids)})
             parent_id, parent_node = family
@@ -269,10 +274,10 @@ class SqliteStore:
 
     async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> HeartbeatConnection:
         """Registers a worker, alive from now on, with what it serves."""
-        row = {"id": worker_id, "host": host, "pid": os.getpid(), "process": self._clock.process}
+        row = {"id": worker_id, "host": host, "pid": os.getpid(), "process": self._runtime.process}
         row |= {"lanes": as_json(list(offer.lanes)), "concurrency": offer.concurrency, "lease": offer.lease}
         if self._location.path is None:
-            await self._writer.run(lambda connection: _enlist(connection, row, self._clock.wall()))
+            await self._writer.run(lambda connection: _enlist(connection, row, self._runtime.wall()))
             return MemoryHeartbeat(self._in_memory(), worker_id)
         lock = LockFile(self._location.path, worker_id, self._location.permissions)
         try:
@@ -280,8 +285,8 @@ class SqliteStore:
         except OSError as error:
             raise StoreUnavailableError(self.url, f"no lock file can be made beside it: {error}") from error
         self._locks[worker_id] = lock
-        await self._writer.run(lambda connection: _enlist(connection, row, self._clock.wall()))
-        return FileHeartbeat(self._location, self._clock, worker_id, self._identity)
+        await self._writer.run(lambda connection: _enlist(connection, row, self._runtime.wall()))
+        return FileHeartbeat(self._location, self._runtime, worker_id, self._identity)
 
     async def serve(self, worker_id: str, lanes: Sequence[int]) -> None:
         """Notes that a registered worker serves these lanes now."""
@@ -310,7 +315,7 @@ class SqliteStore:
     async def workers(self) -> list[WorkerRow]:
         """Everybody who is registered; one whose process's lock is free is certainly dead."""
         found = await self._reading.run(lambda connection: connection.execute(Q["list_workers"]).fetchall())
-        now = self._clock.wall()
+        now = self._runtime.wall()
         return [
             WorkerRow(
                 worker_id,
@@ -328,7 +333,7 @@ class SqliteStore:
         """Removes a dead worker and frees its runs, counting the crash; None when it lives, or was buried already."""
 
         def write(connection: sqlite3.Connection) -> int | None:
-            now = self._clock.wall()
+            now = self._runtime.wall()
             if silent_for is None:
                 gone = connection.execute(Q["dismiss"], (worker_id,)).rowcount
             else:
@@ -355,10 +360,10 @@ class SqliteStore:
         return await self._writer.run(write)
 
     def _now_and_turn(self, connection: sqlite3.Connection) -> dict[str, int]:
-        return {"now": self._clock.wall(), "turn": next_turn(connection)}
+        return {"now": self._runtime.wall(), "turn": next_turn(connection)}
 
     def _is_dead(self, worker_id: str, process: str) -> bool:
-        if self._location.path is None or process == self._clock.process:
+        if self._location.path is None or process == self._runtime.process:
             return False
         return LockFile(self._location.path, worker_id, self._location.permissions).is_free()
 

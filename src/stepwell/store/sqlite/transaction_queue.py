@@ -21,6 +21,7 @@ from stepwell.store.sqlite.connection import Location, in_transaction, is_data_e
 from stepwell.store.sqlite.file import FileConnection
 
 if TYPE_CHECKING:
+    from stepwell.runtime.protocol import Runtime
     from stepwell.store.sqlite.guard import Identity
 
 T = TypeVar("T")
@@ -29,26 +30,6 @@ _TOGETHER = 64
 _YIELD_AFTER = 0.010
 _YIELD_FOR = 0.001
 _STAYS_ACTIVE = 1.0
-
-
-class Clock(Protocol):
-    """What the store needs of the runtime; a file has one host, whose clock is the store's."""
-
-    @property
-    def process(self) -> str:
-        """Names this process, and no other that ever ran on this host."""
-
-    def wall(self) -> int:
-        """The instant in microseconds."""
-
-    def monotonic(self) -> float:
-        """Seconds of a clock that never steps."""
-
-    def pause(self, seconds: float) -> None:
-        """Blocks this thread."""
-
-    def start_thread(self, target: Callable[[], None], name: str) -> Any:
-        """Starts a daemon thread."""
 
 
 class TransactionQueue(Protocol):
@@ -101,9 +82,9 @@ class _Turn:
 class InThread:
     """Operations on a connection of its own, run by one thread; those that wait together share a transaction."""
 
-    def __init__(self, location: Location, clock: Clock, *, write: bool, like: Identity | None = None) -> None:
+    def __init__(self, location: Location, runtime: Runtime, *, write: bool, like: Identity | None = None) -> None:
         self._location = location
-        self._clock = clock
+        self._runtime = runtime
         self._write = write
         self._loop = asyncio.get_running_loop()
         self._waiting: queue.SimpleQueue[_Turn | None] = queue.SimpleQueue()
@@ -112,9 +93,9 @@ class InThread:
         self._others_until = 0.0
         self._is_closed = False
         self._looked_at = 0.0
-        self._file = FileConnection(location, clock.pause, read_only=not write, like=like)
+        self._file = FileConnection(location, runtime.pause, read_only=not write, like=like)
         self._connection = self._file.connection
-        clock.start_thread(self._main, f"stepwell-sqlite-{'writer' if write else 'reader'}")
+        runtime.start_thread(self._main, f"stepwell-sqlite-{'writer' if write else 'reader'}")
 
     @property
     def identity(self) -> Identity | None:
@@ -124,7 +105,7 @@ class InThread:
     def beside(self) -> InThread:
         """Another one, that reads the same file; raises StoreUnavailableError if that is not in its place."""
         self._file.check()  # SQLite would say "disk I/O error" of a file whose log is gone
-        return InThread(self._location, self._clock, write=False, like=self.identity)
+        return InThread(self._location, self._runtime, write=False, like=self.identity)
 
     def run(self, operation: Operation[T], *, blames_rows: bool = False) -> asyncio.Future[T]:
         """The operation's result, once its transaction has been committed."""
@@ -193,7 +174,7 @@ class InThread:
         """Lets other processes' small writes in: a writer that commits back to back would starve them."""
         if not self._write:
             return
-        now = self._clock.monotonic()
+        now = self._runtime.monotonic()
         if now - self._looked_at < _YIELD_AFTER:
             return
         self._looked_at = now
@@ -204,7 +185,7 @@ class InThread:
         if version != self._version:
             self._version, self._others_until = version, now + _STAYS_ACTIVE
         if now < self._others_until:
-            self._clock.pause(_YIELD_FOR)
+            self._runtime.pause(_YIELD_FOR)
 
     def _tell(self, what: Callable[[Any], None], value: object) -> None:
         try:
@@ -237,7 +218,7 @@ class OpenedLate:
             await self._turns.close()
 
 
-async def in_thread(clock: Clock, what: Callable[[], None], name: str) -> None:
+async def in_thread(runtime: Runtime, what: Callable[[], None], name: str) -> None:
     """Runs it in a thread of its own: the event loop's default executor may be full of what users gave it."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
@@ -259,7 +240,7 @@ async def in_thread(clock: Clock, what: Callable[[], None], name: str) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody is left to be told
             loop.call_soon_threadsafe(tell, failed)
 
-    clock.start_thread(main, name)
+    runtime.start_thread(main, name)
     await done
 
 

@@ -1,4 +1,4 @@
-"""Clock, chance, ids and threads: the only place where the outside world's randomness comes in."""
+"""The runtime of a process that is not simulated: the system's clocks, chance and threads."""
 
 from __future__ import annotations
 
@@ -7,56 +7,13 @@ import os
 import sys
 import threading
 import time
-from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from stepwell.engine.driving.threads import Threads
+from stepwell.runtime.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-
-class Runtime(Protocol):
-    """What the engine needs and cannot decide; a test gives it another one, and a seed becomes a history."""
-
-    @property
-    def process(self) -> str:
-        """Names this process, and no other that ever ran on this host."""
-
-    def wall(self) -> int:
-        """The instant, in microseconds since 1970."""
-
-    def monotonic(self) -> float:
-        """Seconds of a clock that never steps."""
-
-    def draw(self) -> float:
-        """A number from 0 to 1, for jitter."""
-
-    def new_id(self) -> str:
-        """A UUIDv7, greater than the one before."""
-
-    def pause(self, seconds: float) -> None:
-        """Blocks the calling thread."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Waits without blocking."""
-
-    def share_quickly(self) -> AbstractContextManager[None]:
-        """While entered, a thread that computes lets the others in sooner."""
-
-    def start_thread(self, target: Callable[[], None], name: str) -> Any:
-        """Starts a daemon thread: one that is stuck in a user's handler must not keep the process from its exit."""
-
-    def threads(self, limit: int) -> Threads:
-        """At most so many threads for plain handlers, which may block."""
-
-    def repeat(
-        self, what: Callable[[], None], every: float, at_end: Callable[[], None], name: str
-    ) -> Callable[[], None]:
-        """Calls it every so many seconds, apart from the event loop, even while that is blocked.
-
-        Gives the function that stops it: then `at_end` is called in its place, once, and nothing after that.
-        """
 
 
 _SWITCH_SECONDS = 0.0002
@@ -99,6 +56,18 @@ class SystemRuntime:
     async def sleep(self, seconds: float) -> None:
         """Waits without blocking."""
         await asyncio.sleep(seconds)
+
+    def io_time(self) -> float:
+        """The event loop's time, by which it ends what takes too long."""
+        return asyncio.get_running_loop().time()
+
+    async def io_sleep(self, seconds: float) -> None:
+        """Waits without blocking."""
+        await asyncio.sleep(seconds)
+
+    def io_later(self, seconds: float, call: Callable[..., object], *given: object) -> asyncio.TimerHandle:
+        """A timer of the event loop."""
+        return asyncio.get_running_loop().call_later(seconds, call, *given)
 
     @contextmanager
     def share_quickly(self) -> Iterator[None]:

@@ -8,15 +8,24 @@ import queue
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from stepwell.engine.driving.slots import ClosedError
-from stepwell.engine.driving.user_code import Returned
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stepwell.engine.runtime import Runtime
+    from stepwell.runtime.protocol import Runtime
+
+
+class ClosedError(Exception):
+    """The worker stops: no handler begins any more."""
+
+
+@final
+class Returned(NamedTuple):
+    """What a function gave, or else what it raised: handed on as a value, so that no raised type has a meaning here."""
+
+    value: Any
+    error: BaseException | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -6,6 +6,7 @@ round; a ratio is the median of the rounds' ratios.
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import sys
 from dataclasses import dataclass, field
@@ -31,13 +32,19 @@ class Contender:
     options: Mapping[str, Any]
     python: str = sys.executable
 
-    def measured(self, dsn: str) -> dict[str, float]:
-        """Its figures, on a store that nobody has used."""
+    def measured(self, dsn: str, url: str | None = None) -> dict[str, float]:
+        """Its figures, on the store of that URL, or on one that nobody has used."""
         if self.store == POSTGRES:
             settle(dsn)
-        with fresh_store(self.store, dsn) as url:
-            found: dict[str, float] = call_in_child(self.program, python=self.python, url=url, **self.options)
-            return found
+        if url is not None:
+            return self.call(self.program, url)
+        with fresh_store(self.store, dsn) as fresh:
+            return self.call(self.program, fresh)
+
+    def call(self, program: str, url: str) -> dict[str, float]:
+        """What a program gives with its options and its interpreter."""
+        found: dict[str, float] = call_in_child(program, python=self.python, url=url, **self.options)
+        return found
 
 
 @dataclass(slots=True)
@@ -75,17 +82,21 @@ def limit_of(case: Case, store: str, size: str) -> Contender | None:
 
 def measure(case: Case, contenders: Iterable[Contender], size: str, rounds: int, dsn: str) -> Rounds:
     """Every contender in each round, the next round in the opposite order, the limit before and after them."""
-    found = Rounds()
-    order = list(contenders)
-    for _ in range(rounds):
-        for store in case.stores:
-            limit = limit_of(case, store, size)
-            before = limit.measured(dsn) if limit else {}
-            for contender in order:
-                if contender.store == store:
-                    found.add(contender, contender.measured(dsn))
-            if limit:
-                after = limit.measured(dsn)
-                found.add(limit, {key: statistics.mean((before[key], after[key])) for key in before})
-        order.reverse()
+    found, order = Rounds(), list(contenders)
+    with contextlib.ExitStack() as stack:
+        prepared = {}
+        for contender in order if case.prepare else ():
+            prepared[contender.name, contender.store] = url = stack.enter_context(fresh_store(contender.store, dsn))
+            contender.call(str(case.prepare), url)
+        for _ in range(min(rounds, case.most_rounds or rounds)):
+            for store in case.stores:
+                limit = limit_of(case, store, size)
+                before = limit.measured(dsn) if limit else {}
+                for contender in order:
+                    if contender.store == store:
+                        found.add(contender, contender.measured(dsn, prepared.get((contender.name, store))))
+                if limit:
+                    after = limit.measured(dsn)
+                    found.add(limit, {key: statistics.mean((before[key], after[key])) for key in before})
+            order.reverse()
     return found

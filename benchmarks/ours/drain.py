@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.child import child, input_ended, say
+from benchmarks.ours.settled import none_left
 from stepwell import Durable, durable
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 STEPS_PER_RUN = 10
 BATCH = 256
 DELAY_SECONDS = 1.0
-POLL_SECONDS = 0.05
 PAGE = 1_000
 SAMPLE = 10
 """Of so many runs the journal is read afterwards: it must have an entry for each step."""
@@ -98,7 +98,7 @@ async def drained_by_processes(url: str, runs: int, workers: int, compute_micros
                 worker.wait_for("ready")
             await app.start_many("drain", [{"number": number} for number in range(runs)], delay=DELAY_SECONDS)
             await asyncio.sleep(DELAY_SECONDS)
-            await _none_left(app)
+            await none_left(app)
         ended = await _all(app, "completed")
     assert len(ended) == runs, f"{len(ended)} of {runs} runs completed"
     due = min(run.created_at.timestamp() for run in ended) + DELAY_SECONDS
@@ -112,15 +112,6 @@ async def work(url: str, compute_micros: int) -> None:
     async with Durable(url, [flow]) as app, app.worker(concurrency=BATCH):
         say("ready")
         await input_ended()
-
-
-async def _none_left(app: Durable) -> None:
-    """Waits until every run has ended. The workers are other processes: this one is told of nothing."""
-    while True:
-        left = [await app.list(status=status, limit=1) for status in ("pending", "running")]
-        if not any(left):
-            return
-        await asyncio.sleep(POLL_SECONDS)
 
 
 async def _all(app: Durable, status: str) -> list[RunSnapshot]:

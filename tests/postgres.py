@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = [
     "BIN_VARIABLE",
     "VARIABLE",
-    "MovedStore",
     "NoPostgresError",
     "Server",
     "apart",
@@ -98,13 +97,7 @@ def execute(*statements: str) -> None:
     apart(work())
 
 
-class MovedStore(PostgresStore):
-    """A store whose instant is what a table says."""
-
-    now = "(SELECT at FROM stepwell.moved)"
-
-
-def moved_store(folder: Path, clock: MovingClock) -> MovedStore:
+def moved_store(folder: Path, clock: MovingClock) -> PostgresStore:
     """A store on a schema of its own, whose instant is the clock's."""
     url = fresh_url()
     schema = url.rpartition("=")[2]
@@ -115,4 +108,4 @@ def moved_store(folder: Path, clock: MovingClock) -> MovedStore:
         f"INSERT INTO {table} VALUES ({clock.wall()})",
     )
     clock.on_move.append(lambda now: execute(f"UPDATE {table} SET at = {now}"))
-    return MovedStore(url, clock)
+    return PostgresStore(url, clock)

@@ -76,3 +76,7 @@ __all__ = [
     "WorkflowNotRegisteredError",
     "durable",
 ]
+
+for _name in __all__:
+    globals()[_name].__module__ = __name__  # so that tracebacks, reprs and pickles name what users import
+del _name

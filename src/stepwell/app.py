@@ -33,7 +33,7 @@ from stepwell.runtime.system import SystemRuntime
 from stepwell.store.codec import encode
 from stepwell.store.protocol import Filter, NewRun, Store
 from stepwell.store.urls import without_password
-from stepwell.store_choice import existing_store, store_for
+from stepwell.store_choice import chosen_store, existing_store, store_for
 from stepwell.workflow.builder import Workflow, checked_name
 from stepwell.workflow.registry import Registry
 
@@ -64,13 +64,14 @@ class Durable:
     `step_timeout` and `lease` are durations: the most an attempt may take by default, and how long a worker may be
     silent before its runs go to others. A node during which workers died `max_crashes` times fails. Values are at most
     `max_value_bytes` as JSON. `file_mode` is the permissions of files that a store on SQLite makes. `observers` hear
-    what its workers do (see `Observer`). Raises DefinitionError for what cannot be; entering raises
-    StoreUnavailableError and SchemaError.
+    what its workers do (see `Observer`). `store`, instead of `url`, and `runtime` are for tests, and may change in any
+    release: the store itself, and its and the engine's clock, chance, ids and threads. Raises DefinitionError for what
+    cannot be; entering raises StoreUnavailableError and SchemaError.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | None = None,
         workflows: Iterable[Workflow] = (),
         *,
         queue: str = "durable",
@@ -80,6 +81,7 @@ class Durable:
         max_value_bytes: int = MAX_VALUE_BYTES,
         file_mode: int = 0o600,
         observers: Iterable[Observer] = (),
+        store: Store | None = None,
         runtime: Runtime | None = None,
     ) -> None:
         self._settings = Settings(
@@ -91,9 +93,9 @@ class Durable:
             Observers(observers, of_failures=[LoggingObserver()]),
         )
         self._runtime: Runtime = SystemRuntime() if runtime is None else runtime
-        self.url = url
         self._file_mode = checked_file_mode(file_mode)
-        self._store = store_for(url, self._runtime, self._file_mode)
+        self._store = chosen_store(url, store, self._runtime, self._file_mode)
+        self.url = self._store.url
         self._creates = True
         self._registry = Registry(workflows)
         self._session: AppSession | None = None
@@ -164,10 +166,7 @@ class Durable:
 
     def at(self, url: str) -> Durable:
         """The same workflows and options over another store; not entered."""
-        workflows = (self.workflow(name) for name in self.workflows)
-        other = Durable(url, workflows, file_mode=self._file_mode, runtime=self._runtime)
-        other._settings = self._settings
-        return other
+        return self._over(store_for(url, self._runtime, self._file_mode))
 
     def existing(self, *, read_only: bool = False) -> Durable:
         """The same workflows and options over the store as it stands; not entered.
@@ -176,14 +175,9 @@ class Durable:
         SchemaError where there are no such tables. With `read_only` a file is opened to be read alone, and all that
         would write to it raises StoreUnavailableError. A store in memory is always a new one.
         """
-        workflows = (self.workflow(name) for name in self.workflows)
-        other = Durable("sqlite://", workflows, file_mode=self._file_mode, runtime=self._runtime)
-        other._settings = self._settings
-        if self.shared:
-            other.url = self.url
-            other._store = existing_store(self._store, self._runtime, read_only=read_only)
-            other._creates = False
-        return other
+        if not self.shared:
+            return self._over(store_for("sqlite://", self._runtime))
+        return self._over(existing_store(self._store, self._runtime, read_only=read_only), creates=False)
 
     def workflow(self, name: str) -> Workflow:
         """The registered workflow of that name; raises WorkflowNotRegisteredError."""
@@ -380,6 +374,13 @@ class Durable:
             self._events.due()
         expected = await self._lanes.expects(answer.lane, name)
         return ResumeResult(answer.accepted, status_of(run_id, answer.status), expected)
+
+    def _over(self, store: Store, *, creates: bool = True) -> Durable:
+        """The same workflows and options over that store; not entered."""
+        workflows = (self.workflow(name) for name in self.workflows)
+        other = Durable(workflows=workflows, file_mode=self._file_mode, store=store, runtime=self._runtime)
+        other._settings, other._creates = self._settings, creates
+        return other
 
     def _opened(self) -> AppSession:
         """Where it is entered; raises DurableError where it is not, or is called from elsewhere."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stepwell.store.protocol import Store
 
 
-def store_for(url: str, runtime: Runtime, file_mode: int) -> Store:
+def store_for(url: str, runtime: Runtime, file_mode: int = 0o600) -> Store:
     """The store that the URL names, not opened; its files get `file_mode`. DefinitionError for a URL of no store."""
     if not isinstance(url, str):
         raise DefinitionError(f"A store's URL is a string, not of type {type(url).__name__}.")
@@ -26,6 +26,19 @@ def store_for(url: str, runtime: Runtime, file_mode: int) -> Store:
         return _postgres_store(url, runtime)
     known = "sqlite:///file.db, sqlite://, postgresql://host/database"
     raise DefinitionError(f'No store for "{shown}". Known: {known}.')
+
+
+def chosen_store(url: str | None, store: Store | None, runtime: Runtime, file_mode: int) -> Store:
+    """The store that is given, or the one that the URL names; raises DefinitionError for both and for neither."""
+    if store is None:
+        if url is None:
+            raise DefinitionError("Durable needs a url, as in Durable('sqlite:///shop.db').")
+        return store_for(url, runtime, file_mode)
+    if url is not None:
+        raise DefinitionError(
+            f"Durable takes a url or a store, got both: {without_password(str(url))!a} and {store!r}."
+        )
+    return store
 
 
 def existing_store(store: Store, runtime: Runtime, *, read_only: bool) -> Store:

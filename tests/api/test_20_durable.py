@@ -9,6 +9,7 @@ import pytest
 
 from stepwell import (
     Context,
+    DefinitionError,
     Durable,
     DurableError,
     PayloadError,
@@ -33,6 +34,34 @@ async def test_the_page_of_the_contract_runs_as_it_is_written(url: str) -> None:
         async with app.worker(concurrency=100):
             results = await app.result(started.run_id, timeout=30)
     assert results == {"reserve": {"id": 42}, "close": 1}
+
+
+async def test_a_store_can_be_given_instead_of_a_url(tmp_path: Path) -> None:
+    """This is the seam for tests: names behind the public ones, which may change in any release."""
+    from stepwell.runtime.system import SystemRuntime  # noqa: PLC0415  only this test looks behind the public names
+    from stepwell.store_choice import store_for  # noqa: PLC0415  as above
+
+    runtime = SystemRuntime()
+    store = store_for(file_url(tmp_path), runtime)
+    async with Durable(workflows=[durable("flow").step("one", one)], store=store, runtime=runtime) as app:
+        assert app.url == store.url
+        started = await app.start("flow")
+        async with app.worker():
+            assert await app.result(started.run_id, timeout=PATIENCE) == {"one": 1}
+    async with Durable(store.url) as other:
+        assert (await other.status(started.run_id)).results == {"one": 1}
+
+
+def test_a_url_and_a_store_are_refused_together_and_so_are_neither() -> None:
+    from stepwell.runtime.system import SystemRuntime  # noqa: PLC0415  as above
+    from stepwell.store_choice import store_for  # noqa: PLC0415  as above
+
+    url = "postgresql://me:secret@nowhere/shop"
+    with pytest.raises(DefinitionError, match="takes a url or a store, got both") as raised:
+        Durable(url, store=store_for("sqlite://", SystemRuntime()))
+    assert "secret" not in str(raised.value)
+    with pytest.raises(DefinitionError, match="needs a url"):
+        Durable()
 
 
 async def test_entering_an_app_creates_the_tables(tmp_path: Path) -> None:

@@ -78,6 +78,11 @@ def test_stepwell_exports_the_public_names_and_no_others() -> None:
 
 
 @pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_says_that_it_is_of_stepwell(name: str) -> None:
+    assert getattr(stepwell, name).__module__ == "stepwell"
+
+
+@pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_name_is_there_and_says_what_it_promises(name: str) -> None:
     assert own_docstring(name, getattr(stepwell, name)) is not None
 

@@ -10,10 +10,11 @@ import asyncpg
 
 from stepwell.core.model import JournalRow, MessageName
 from stepwell.errors import Failure
+from stepwell.store.postgres.store import PostgresStore
 from stepwell.store.protocol import Advance, Definition, Filter, Lane, NewRun, Post
 from stepwell.store.sqlite.store import SqliteStore
 from tests.mailboxes import unread_of
-from tests.postgres import MovedStore, moved_store
+from tests.postgres import moved_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,7 +46,7 @@ KINDS = {
         SqliteStore,
         (sqlite3.IntegrityError,),
     ),
-    "postgres": StoreKind(moved_store, MovedStore, (asyncpg.exceptions.IntegrityConstraintViolationError,)),
+    "postgres": StoreKind(moved_store, PostgresStore, (asyncpg.exceptions.IntegrityConstraintViolationError,)),
 }
 """Every store, by name."""
 SHARED_KINDS = ("sqlite-file", "postgres")

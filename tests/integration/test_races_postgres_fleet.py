@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Context, Durable, RunFailedError, durable
+from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres.location import location_of
 from stepwell.store.postgres.sql import NOW
-from stepwell.store.postgres.store import PostgresStore
 from tests.faulty import FaultyStore, make_faulty
 from tests.postgres import dsn, fresh_url
 from tests.proxy import Proxy
@@ -29,10 +29,10 @@ LOOKS = 2
 """How often each worker looks after the others before a test says that nobody was buried: once for certain anew."""
 
 
-class SteppedStore(PostgresStore):
-    """A store whose instant is the server's, and as many microseconds as a table says."""
+class SteppedRuntime(SystemRuntime):
+    """A runtime whose stores' instant is the server's, and as many microseconds as a table says."""
 
-    now = f"({NOW} + (SELECT micros FROM stepwell.stepped))"
+    sql_now = f"({NOW} + (SELECT micros FROM stepwell.stepped))"
 
 
 async def nothing(ctx: Context) -> None:
@@ -62,8 +62,7 @@ async def test_i4_no_run_changes_hands_when_the_servers_clock_steps_in_an_outage
     async with Proxy(dsn()) as proxy, stepped_rival(url) as rival, contextlib.AsyncExitStack() as stack:
         fleet: list[tuple[Durable, FaultyStore]] = []
         for queue in map(str, range(FLEET)):
-            app = Durable(proxy.url(url), [flow], queue=queue)
-            app._store = SteppedStore(proxy.url(url), app._runtime)
+            app = Durable(proxy.url(url), [flow], queue=queue, runtime=SteppedRuntime())
             fleet.append((app, make_faulty(app)))
             await stack.enter_async_context(app)
             await stack.enter_async_context(app.worker())

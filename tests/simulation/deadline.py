@@ -73,8 +73,7 @@ async def _play(seed: int) -> tuple[str, list[str]]:
     await base.migrate()
     await base.open()
     store = _Watching(Shared(base, weather), None, with_others=False)
-    app = Durable("sqlite://", [_workflow(chance)], runtime=runtime)
-    app._store = cast("Store", store)
+    app = Durable(workflows=[_workflow(chance)], store=cast("Store", store), runtime=runtime)
     found: list[str] = []
     async with app, app.worker():
         run_id = (await app.start("approval")).run_id

@@ -93,6 +93,8 @@ class _Repeated:
 class VirtualRuntime:
     """The engine's runtime over a virtual loop."""
 
+    sql_now = None
+
     def __init__(self, chance: random.Random, name: str, host: Host, apart: float = 0.0) -> None:
         """`apart`: by how many seconds this host's clocks differ from the store's."""
         loop = asyncio.get_running_loop()

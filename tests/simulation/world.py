@@ -40,14 +40,6 @@ _WAS_LOST = "were committed"
 """What a worker says that had something refused, and finds that another has gone on with the run."""
 
 
-class _App(Durable):
-    """An app over a store that is there already."""
-
-    def __init__(self, store: FaultyStore, *given: Any, **named: Any) -> None:
-        super().__init__("sqlite://", *given, **named)
-        self._store = cast("Store", store)
-
-
 class _Faults(logging.Handler):
     """Keeps what the engine logs with an exception that no fault of the store's explains; a handler's is none."""
 
@@ -124,9 +116,10 @@ class World:
 
     def app(self, process: Process | None, name: str) -> Durable:
         """An app over the one store, as a process of its own sees it."""
-        store, plan = FaultyStore(self.shared, process), self.plan
+        store, plan = cast("Store", FaultyStore(self.shared, process)), self.plan
         workflows = self._others() if name in self.strangers else self.workflows
-        return _App(store, workflows, lease=plan.lease, max_crashes=plan.max_crashes, runtime=self.runtime(name))
+        options: dict[str, Any] = {"lease": plan.lease, "max_crashes": plan.max_crashes}
+        return Durable(workflows=workflows, store=store, runtime=self.runtime(name), **options)
 
     def begins(self, ctx: Context, phase: str) -> str:
         """A probe's word: keeps the line, and looks whether the call may begin; a poisonous one ends its process."""

@@ -28,6 +28,10 @@ class Runtime(Protocol):
     def wall(self) -> int:
         """The instant, in microseconds since 1970."""
 
+    @property
+    def sql_now(self) -> str | None:
+        """SQL for the same instant in a store on PostgreSQL; None: the server's clock, which all hosts share."""
+
     def monotonic(self) -> float:
         """Seconds of a clock that never steps."""
 

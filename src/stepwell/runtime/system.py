@@ -22,6 +22,9 @@ _SWITCH_SECONDS = 0.0002
 class SystemRuntime:
     """The real clock, chance and threads."""
 
+    sql_now: str | None = None
+    """SQL for the instant in a store on PostgreSQL; None: the server's clock, which all hosts share."""
+
     def __init__(self) -> None:
         self._last = 0
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 from stepwell.app import Durable
 from stepwell.engine.observer import Observers
 from stepwell.errors import DurableError
+from stepwell.runtime.system import SystemRuntime
+from stepwell.store_choice import store_for
 from stepwell.testing.clock import VirtualRuntime
 
 if TYPE_CHECKING:
@@ -62,14 +64,11 @@ class Bench:
 
     async def __aenter__(self) -> Self:
         """Opens the store and creates its tables; on PostgreSQL the store's instant becomes this clock's."""
-        self._store = Durable(self.url, runtime=self.clock)._store
-        await self._store.migrate()
-        if hasattr(self._store, "now"):
-            now = f"(SELECT at FROM {self._clock_table})"  # noqa: S608  the name is the store's own
-            moved = type("MovedStore", (type(self._store),), {"now": now})
-            self._store = moved(self.url, self.clock)
+        self._store = store_for(self.url, self.clock)
+        by_system = self._store if self.url == MEMORY else store_for(self.url, SystemRuntime())
+        await by_system.migrate()  # the table of this clock can only be made where the others are
         await self._store.open()
-        if hasattr(self._store, "now"):
+        if self._is_on_server:
             await self._execute(f"CREATE TABLE IF NOT EXISTS {self._clock_table} (at bigint NOT NULL)")
             await self._execute(f"DELETE FROM {self._clock_table}")  # noqa: S608  the name is the store's own
             await self._execute(f"INSERT INTO {self._clock_table} SELECT {self.clock.wall()}")
@@ -77,17 +76,21 @@ class Bench:
 
     async def __aexit__(self, *raised: object) -> None:
         await self.quiet()
-        if hasattr(self._store, "now"):
+        if self._is_on_server:
             await self._execute(f"DROP TABLE IF EXISTS {self._clock_table}")
         await self._store.close()
 
     def app(self, workflows: Iterable[Workflow], through: Through, **options: Any) -> Durable:
         """An app over this store, not entered, whose verbs go `through` that function."""
-        app = Durable(self.url, workflows, runtime=self.clock, **options)
+        store = cast("Store", View(self._store, through))
+        app = Durable(workflows=workflows, store=store, runtime=self.clock, **options)
         if self.is_silent:
             app._settings = replace(app._settings, observers=Observers())
-        app._store = cast("Store", View(self._store, through))
         return app
+
+    @property
+    def _is_on_server(self) -> bool:
+        return not self.url.startswith(MEMORY)
 
     @property
     def is_settled(self) -> bool:
@@ -126,7 +129,7 @@ class Bench:
     async def move(self, to: int) -> None:
         """Lets time pass until that instant."""
         self.clock.move(to)
-        if hasattr(self._store, "now"):
+        if self._is_on_server:
             await self._execute(f"UPDATE {self._clock_table} SET at = {self.clock.wall()}")  # noqa: S608  as above
         self._changes += 1
 

@@ -19,6 +19,8 @@ _BEGINNING = 0x0180_0000_0000
 class VirtualRuntime(SystemRuntime):
     """Stands still until it is moved. With `seeded_ids` the ids come from the seed, too: for a store of its own."""
 
+    sql_now = "(SELECT at FROM stepwell.testing_clock)"
+
     def __init__(self, begins: int, seed: int, *, seeded_ids: bool) -> None:
         super().__init__()
         self._begins = self._now = begins

@@ -51,8 +51,6 @@ if TYPE_CHECKING:
 class PostgresStore:
     """Keeps runs in one schema of a database that many hosts share."""
 
-    now = NOW
-    """The SQL expression for the store's instant."""
     shared = True
     sees_death = False
     latest = len(migrations_of(Path(__file__).parent))
@@ -60,7 +58,7 @@ class PostgresStore:
     def __init__(self, url: str, runtime: Runtime) -> None:
         self.url = url
         self._location = location_of(url)
-        self._q = queries(self._location.schema, self.now)
+        self._q = queries(self._location.schema, runtime.sql_now or NOW)
         self._opener = Opener(self._location, runtime)
         self._loop: asyncio.AbstractEventLoop
         self._connections: Connections

@@ -9,9 +9,10 @@ XDIST   ?= auto
 SEEDS   ?= 1000
 FIRST   ?= 0
 RUNS    ?= 300
+HISTORIES ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-postgres test lint format types contracts check bench red coverage simulate torture torture-postgres docs-diagram golden pins clean
+.PHONY: help setup demo demo-postgres test quick lint format types contracts check bench red coverage simulate torture torture-postgres docs-diagram golden pins clean
 
 help: ## list what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +41,10 @@ demo-postgres: setup ## the same with four workers on PostgreSQL, which is crash
 
 test: setup ## run all tests, in random order, on all cores (XDIST=0: one process)
 	@$(BIN)/python -m pytest -n $(XDIST)
+
+quick: setup ## run what needs no server, and a few hundred histories: under a minute on two cores
+	@$(BIN)/python -m pytest -q -n $(XDIST) --quick tests
+	@$(BIN)/python -m tests.simulation $(FIRST) --count $(HISTORIES)
 
 lint: setup ## check style and format
 	@$(BIN)/ruff check $(TREES)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BIN_VARIABLE",
+    "QUICK_VARIABLE",
     "VARIABLE",
     "NoPostgresError",
     "Server",
@@ -41,12 +42,15 @@ __all__ = [
 
 VARIABLE = "STEPWELL_TEST_PG"
 BIN_VARIABLE = "STEPWELL_TEST_PG_BIN"
+QUICK_VARIABLE = "STEPWELL_TEST_QUICK"
+"""Set while `make quick` runs: its tests must not need a server (tests/conftest.py)."""
 
 
 class Server(PostgresServer):
     """A server from the binaries that the tests are to run on."""
 
     def __init__(self, *, fsync: bool = True, settings: Mapping[str, str] | None = None) -> None:
+        assert QUICK_VARIABLE not in os.environ, "`make quick` starts no PostgreSQL: mark this test `slow`"
         super().__init__(fsync=fsync, settings=settings, bin=os.environ.get(BIN_VARIABLE))
 
 

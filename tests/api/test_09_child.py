@@ -263,6 +263,7 @@ async def test_results_that_nest_too_deeply_for_the_parent_fail_its_node_by_name
     assert (kept.snapshot.status, kept.snapshot.compensated, len(undo.calls)) == ("failed", ("reserve",), 1)
 
 
+@pytest.mark.slow
 async def test_a_chain_of_children_deeper_than_the_limit_is_undone_from_the_parent_on_whose_value_is_too_deep(
     sqlite: OnSqlite,
 ) -> None:

@@ -344,6 +344,7 @@ async def test_a_full_disk_is_told_by_name_and_what_was_acknowledged_is_there(tm
             assert (await app.result(run_id, timeout=PATIENCE))["after"] == 20_006
 
 
+@pytest.mark.slow
 async def test_a_disk_that_fills_under_a_worker_loses_no_run(tmp_path: Path) -> None:
     found = on_a_full_disk(tmp_path, 500_000, "work")
     assert "TimeoutError" in found["endings"].values() or "StoreUnavailableError" in found["endings"].values(), found

@@ -163,6 +163,7 @@ def stores(folder: Path) -> list[str]:
     return ["sqlite://", file_url(folder), fresh_url()]
 
 
+@pytest.mark.slow
 async def test_the_longest_waits_there_are_can_be_read_on_every_store(tmp_path: Path) -> None:
     longest = timedelta(days=366_000)
 
@@ -200,6 +201,7 @@ def test_an_instant_before_the_calendar_of_utc_is_past() -> None:
     assert [node.name for node in durable("w").sleep("n", first).nodes] == ["n"]
 
 
+@pytest.mark.slow
 async def test_a_beat_comes_within_the_hour_however_long_the_lease_is(monkeypatch: pytest.MonkeyPatch) -> None:
     from stepwell.runtime.system import SystemRuntime  # noqa: PLC0415 - only this test looks behind the public names
 

@@ -401,6 +401,7 @@ def test_a_signal_that_no_node_can_use_is_refused_before_it_is_delivered(shop: S
     )
 
 
+@pytest.mark.slow
 def test_status_and_journal_need_no_workflow_code(shop: Shop) -> None:
     run_id = shop.start("order")
     shop.work(run_id, until="completed")

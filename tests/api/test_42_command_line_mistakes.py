@@ -115,6 +115,7 @@ MODULES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("source", "said"), MODULES.values(), ids=list(MODULES))
 def test_a_module_that_fails_on_import_is_told_with_its_line(shop: Shop, source: str, said: str) -> None:
     (shop.folder / "broken.py").write_text(source, encoding="utf-8")
@@ -125,6 +126,7 @@ def test_a_module_that_fails_on_import_is_told_with_its_line(shop: Shop, source:
     assert said in answer.complaint
 
 
+@pytest.mark.slow
 def test_what_a_module_prints_on_import_does_not_mix_with_the_answer(shop: Shop) -> None:
     (shop.folder / "chatty.py").write_text("print('hello')\nfrom shop import app\n", encoding="utf-8")
     answer = shop.process("start", "order", "--app", "chatty:app", "--json")
@@ -215,6 +217,7 @@ def test_a_store_that_cannot_be_reached_exits_4(shop: Shop, line: list[str]) -> 
     assert (machine.code, machine.error["code"]) == (4, "store_unavailable")
 
 
+@pytest.mark.slow
 def test_run_on_a_store_that_cannot_be_reached_exits_4(shop: Shop) -> None:
     answer = shop.process("run", "order", "--app", "shop:app", "--url", f"sqlite:///{shop.folder / 'no' / 'runs.db'}")
 
@@ -260,6 +263,7 @@ def test_a_defect_of_stepwell_keeps_its_traceback(shop: Shop, monkeypatch: pytes
     assert "not the person's fault" in machine.error["message"]
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(shop: Shop) -> None:
     shop.start("order")
     process = shop.begin("list", "--url", shop.url)

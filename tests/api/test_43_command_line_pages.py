@@ -326,6 +326,7 @@ def test_version_is_told(shop: Shop) -> None:
     assert answer.out.split()[1][0].isdigit()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_gets_its_completion(shop: Shop, shell: str) -> None:
     answer = shop.process(_STEPWELL_COMPLETE=f"{shell}_source")
@@ -344,6 +345,7 @@ def complete(shop: Shop, line: str, **environment: str) -> list[str]:
     return [offer.partition(",")[2] for offer in answer.out.splitlines() if offer]
 
 
+@pytest.mark.slow
 def test_commands_statuses_workflows_and_runs_are_completed(shop: Shop) -> None:
     runs = [shop.start("order"), shop.start("order")]
 
@@ -354,6 +356,7 @@ def test_commands_statuses_workflows_and_runs_are_completed(shop: Shop) -> None:
     assert complete(shop, f"stepwell status {runs[1]}", STEPWELL_URL=shop.url) == [runs[1]]
 
 
+@pytest.mark.slow
 def test_completion_is_silent_about_mistakes(shop: Shop) -> None:
     assert complete(shop, "stepwell start s", STEPWELL_APP="nothing:here") == []
     assert complete(shop, "stepwell status ") == []

@@ -77,6 +77,7 @@ def stands(url: str) -> tuple[int, tuple[str, ...]]:
     return found.latest - found.version, found.pending
 
 
+@pytest.mark.slow
 def test_on_postgres_it_makes_the_tables_that_an_upgrade_makes(shop: Shop) -> None:
     by_hand, by_upgrade = fresh_url(), fresh_url()
     execute(printed(shop, by_hand))
@@ -100,6 +101,7 @@ def test_on_sqlite_it_makes_the_tables_that_an_upgrade_makes(shop: Shop) -> None
     assert shop("--app", "shop:app", "--url", f"sqlite:///{by_hand}", "run", "order").code == 0
 
 
+@pytest.mark.slow
 def test_run_a_second_time_it_fails_and_changes_nothing(shop: Shop) -> None:
     url = fresh_url()
     execute(printed(shop, url))

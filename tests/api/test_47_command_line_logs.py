@@ -106,6 +106,7 @@ def test_a_command_leaves_logging_as_it_found_it(shop: Shop) -> None:
     assert [(logging.getLogger(name).level, list(logging.getLogger(name).handlers)) for name in names] == before
 
 
+@pytest.mark.slow
 def test_processes_of_a_worker_log_as_the_supervisor_was_told(shop: Shop) -> None:
     run_id = shop.start("call")
     process = shop.begin("--app", "shop:app", "worker", "--processes", "2", "--log-format", "json")

@@ -21,6 +21,8 @@ from tests.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.slow
+
 RUN = '"$run"'
 PRINTING = ["list", f"status {RUN}", f"journal {RUN} --json", "run order 1", "run order 1 --json", "--help"]
 needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")

@@ -75,6 +75,7 @@ def test_every_import_keeps_the_contracts() -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("contract", "modules"), BREACHES)
 def test_a_breach_breaks_its_contract(contract: str, modules: dict[str, str], tmp_path: Path) -> None:
     package = tmp_path / "stepwell"

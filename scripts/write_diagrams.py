@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stepwell.core import transitions
+from stepwell.core import statuses
 
 STATUSES = Path(__file__).resolve().parents[1] / "docs" / "statuses.md"
 
@@ -13,14 +13,14 @@ def statuses_page() -> str:
     """The whole text of docs/statuses.md, drawn from the table of transitions."""
     return "\n".join(
         [
-            "<!-- Written by `make docs-diagram` from stepwell.core.transitions: change it there. -->",
+            "<!-- Written by `make docs-diagram` from stepwell.core.statuses: change it there. -->",
             "",
             "# The statuses of a run",
             "",
             "Where a run can go from each status; what is not drawn here is refused by the code.",
             "",
             "```mermaid",
-            transitions.diagram().strip("\n"),
+            statuses.diagram().strip("\n"),
             "```",
             "",
         ]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from stepwell import Durable
-    from stepwell.core.model import MessageName
+    from stepwell.core.mailbox import MessageName
     from stepwell.store.protocol import (
         Advance,
         Claimed,

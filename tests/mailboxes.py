@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepwell.core.model import MessageName
+from stepwell.core.mailbox import MessageName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from stepwell.core.model import Mail
+    from stepwell.core.mailbox import Message
     from stepwell.store.protocol import Lease, Store
 
 SIGNALS = ("go", "stop", "other", "another")
@@ -18,9 +18,9 @@ NODES = ("a", "b", "bill", "bob", "child", "cid", "lost")
 NAMES = [*(MessageName("signal", name) for name in SIGNALS), *(MessageName("child", name) for name in NODES)]
 
 
-async def unread_of(store: Store, lease: Lease, names: Iterable[MessageName] = NAMES) -> list[Mail]:
+async def unread_of(store: Store, lease: Lease, names: Iterable[MessageName] = NAMES) -> list[Message]:
     """The unread messages of these names, in order."""
-    messages: list[Mail] = []
+    messages: list[Message] = []
     for name in names:
         after = 0
         while (found := (await store.find_message(lease, name, after)).message) is not None:

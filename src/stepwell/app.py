@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from stepwell.core.registry import Registry
 from stepwell.engine.answers import Entry, ResumeResult, RunSnapshot, RunStatus, SchemaStatus, StartResult
 from stepwell.engine.arguments import (
     checked_count,
@@ -35,7 +36,6 @@ from stepwell.store.protocol import Filter, NewRun, Store
 from stepwell.store.urls import without_password
 from stepwell.store_choice import chosen_store, existing_store, store_for
 from stepwell.workflow.builder import Workflow, checked_name
-from stepwell.workflow.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -25,7 +25,7 @@ BREACHES: list[tuple[str, dict[str, str]]] = [
     ("layers", {"store_choice.py": "from stepwell import app"}),
     ("layers", {"cli/intruder.py": "from stepwell import dashboard"}),
     ("layers", {"stranger.py": ""}),
-    ("purity", {"core/nodes/intruder.py": "import asyncio"}),
+    ("purity", {"core/kinds/intruder.py": "import asyncio"}),
     ("purity", {"workflow/intruder.py": "import time"}),
     ("purity", {"core/intruder.py": "from stepwell import errors", "errors.py": "import logging"}),
     ("stores-apart", {"store/sqlite/intruder.py": "from stepwell.store import postgres"}),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from stepwell.core.model import JournalRow, MessageName
+from stepwell.core.journal import JournalRow
+from stepwell.core.mailbox import MessageName
 from stepwell.errors import Failure
 from stepwell.store.postgres.store import PostgresStore
 from stepwell.store.protocol import Advance, Definition, Filter, Lane, NewRun, Post

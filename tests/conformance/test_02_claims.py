@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stepwell.core.model import Mail, MessageName, item_of
+from stepwell.core.journal import item_of
+from stepwell.core.mailbox import Message, MessageName
 from stepwell.core.needed import Needed
 from stepwell.errors import Failure
 from stepwell.store.protocol import AT_ONCE, CLAIM_BYTES, Found, History, Wanted
@@ -232,9 +233,9 @@ async def test_the_first_unread_message_of_the_name_alone_is_loaded(keeper: Keep
         await keeper.signal(lease.run_id, "go", b"%d" % number)
     await keeper.commit(ended(child, post=end_of_child(lease, error=Failure("child", "ChildFailed", "why"))))
     await keeper.commit(advance(lease, row(lease), consumed=(2,)))
-    end = Mail(4, "child", "child", None, Failure("child", "ChildFailed", "why"))
+    end = Message(4, "child", "child", None, Failure("child", "ChildFailed", "why"))
     for name, messages in (
-        (GO, [Mail(1, "signal", "go", b"0", None), Mail(3, "signal", "go", b"2", None)]),
+        (GO, [Message(1, "signal", "go", b"0", None), Message(3, "signal", "go", b"2", None)]),
         (MessageName("child", "child"), [end]),
         (MessageName("signal", "child"), []),
         (MessageName("signal", "other"), []),
@@ -252,7 +253,7 @@ async def test_i6_a_signal_between_claim_and_load_is_in_what_is_loaded(keeper: K
     lease = await keeper.leased()
     await keeper.signal(lease.run_id, "go", b"7")
     history = (await store.load([Wanted(lease, GO)]))[lease.run_id]
-    assert (lease.mail, history.found) == (0, Found(GO, 1, Mail(1, "signal", "go", b"7", None)))
+    assert (lease.mail, history.found) == (0, Found(GO, 1, Message(1, "signal", "go", b"7", None)))
 
 
 async def test_many_runs_are_loaded_at_once(keeper: Keeper, store: Store) -> None:

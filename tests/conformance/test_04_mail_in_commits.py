@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stepwell.core.model import MessageName
+from stepwell.core.mailbox import MessageName
 from stepwell.errors import Failure
 from tests.conformance.keeper import (
     Keeper,

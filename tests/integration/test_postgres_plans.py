@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepwell.core.model import MessageName
+from stepwell.core.mailbox import MessageName
 from stepwell.core.needed import Needed
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres.sql import queries

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from stepwell import Context, Durable, durable
-from stepwell.core.model import MessageName
+from stepwell.core.mailbox import MessageName
 from stepwell.store.postgres.sql import columns
 from stepwell.store.postgres.store import PostgresStore
 from tests.conformance.keeper import awaiting

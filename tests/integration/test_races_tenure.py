@@ -85,7 +85,7 @@ async def test_a_run_that_is_canceled_before_its_drive_began_takes_no_room(tmp_p
     async with Durable(file_url(tmp_path), [flow]) as app, app.worker(queues=["another"]) as worker:
         started = await app.start("flow")
         worker_session = worker._worker_session
-        lane = await app._lanes.of("durable", flow.close())
+        lane = await app._lanes.of("durable", app._registry.get_plan(flow))
         claimed = await app._store.claim(worker.worker_id, [lane], 1, 1)
         await worker_session.take(claimed, app._runtime.monotonic())
         assert worker_session.held == 1

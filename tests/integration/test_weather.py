@@ -33,7 +33,7 @@ from tests.weather import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
-    from stepwell.core.model import Status
+    from stepwell.core.statuses import Status
 
 RUNS = 40
 LEASE = 1.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from stepwell.core.model import JournalRow, MessageName
+from stepwell.core.journal import JournalRow
+from stepwell.core.mailbox import MessageName
 from stepwell.store.protocol import Advance, NewRun, Post
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepwell.core.model import MessageName
+from stepwell.core.mailbox import MessageName
 from stepwell.store.postgres.sql import pairs
 from stepwell.store.postgres.store import PostgresStore
 from stepwell.store.protocol import Definition, Filter, Lane, Wanted
@@ -20,7 +20,7 @@ from tests.postgres import execute, moved_store
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
-    from stepwell.core.model import Mail
+    from stepwell.core.mailbox import Message
     from stepwell.store.protocol import HeartbeatConnection, Lease, NewRun, Store
 
 EVERY = 1_000
@@ -100,7 +100,7 @@ class Kept:
         due = f'SELECT id::text, due_at FROM "{self.store._location.schema}".runs WHERE worker IS NULL AND due_at <= 0'
         return pairs(await self.store._connections.fetch(due))
 
-    async def _unread(self, lease: Lease) -> list[Mail]:
+    async def _unread(self, lease: Lease) -> list[Message]:
         return await unread_of(self.store, lease, MESSAGES)
 
     async def end(self) -> None:

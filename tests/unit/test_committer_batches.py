@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from stepwell.core.model import JournalRow
+from stepwell.core.journal import JournalRow
 from stepwell.engine.driving.committer import Committer
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.protocol import Advance

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from stepwell import Action, Reason
-from stepwell.core.model import JournalRow
+from stepwell.core.journal import JournalRow
 from stepwell.engine.explain import explanations
 from stepwell.errors import Failure
 from stepwell.store.protocol import Child, Definition, Lane, Offer, Page, RunRow, Situation, WorkerRow

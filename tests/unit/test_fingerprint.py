@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepwell import Workflow, durable
-from stepwell.workflow.fingerprint import fingerprint
+from stepwell.core.plan import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,8 +10,9 @@ from stepwell import JournalError, durable
 from stepwell.core.compensate import failure_of
 from stepwell.core.decide import decide
 from stepwell.core.decisions import Compensate
-from stepwell.core.fold import replay, turn
-from stepwell.core.model import JournalRow, RunState, item_of
+from stepwell.core.journal import JournalRow, item_of
+from stepwell.core.plan import plan_of
+from stepwell.core.state import RunState, replay, set_status
 from stepwell.errors import Failure
 
 BROKEN = Failure("last", "ValueError", "no")
@@ -25,7 +26,7 @@ def state_of(**facts: object) -> RunState:
         .step("second", print, compensate=print)
         .step("last", print)
     )
-    state = RunState("run-7", 1, flow.close(), "ann", b"{}")
+    state = RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}")
     for name, value in facts.items():
         setattr(state, name, value)
     return state
@@ -75,14 +76,28 @@ def test_a_run_that_was_damaged_once_is_still_read() -> None:
 
 def test_an_outcome_of_an_entry_that_a_parallel_does_not_have_is_named() -> None:
     flow = durable("flow").parallel("both", {"air": print, "sea": print})
-    state = RunState("run-7", 1, flow.close(), "ann", b"{}")
+    state = RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}")
     with pytest.raises(JournalError, match="row 1 cannot come there in node 'both'"):
         replay(state, [row(1, "both", item="rail")])
 
 
+@pytest.mark.parametrize("kind", ["parallel", "loop"])
+def test_a_condition_that_failed_for_good_is_read_again(kind: str) -> None:
+    """A worker that dies while such a run compensates would leave it to workers that call it damaged."""
+    flow = durable("flow").step("first", print, compensate=print)
+    if kind == "parallel":
+        flow.parallel("rest", {"air": print}, when=print)
+    else:
+        flow.loop("rest", print, max_iterations=2, when=print)
+    state = RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}", "compensating")
+    rows = [row(1, "first"), row(2, "rest", status="failed", value=None, error=BROKEN)]
+    replay(state, rows)
+    assert state.failed == rows[-1]
+
+
 def test_a_status_that_cannot_follow_is_refused() -> None:
     with pytest.raises(JournalError, match="it is completed and cannot become running"):
-        turn(state_of(status="completed"), "running")
+        set_status(state_of(status="completed"), "running")
 
 
 @pytest.mark.parametrize("failed", [None, FAILED._replace(error=None)])
@@ -99,7 +114,7 @@ def looping(*, undone: bool) -> RunState:
     """A fresh run of a step and a loop."""
     compensate = print if undone else None
     flow = durable("flow").step("first", print).loop("poll", print, max_iterations=9, compensate=compensate)
-    return RunState("run-7", 1, flow.close(), "ann", b"{}")
+    return RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}")
 
 
 @pytest.mark.parametrize("undone", [False, True])

@@ -14,7 +14,7 @@ from tests.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stepwell.core.model import Status
+    from stepwell.core.statuses import Status
     from stepwell.store.protocol import Store
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stepwell import JournalError
-from stepwell.core.model import JournalRow
+from stepwell.core.journal import JournalRow
 from stepwell.engine.views import entries_of, listed, open_retry
 from stepwell.errors import Failure
 from stepwell.store.protocol import Page, RunRow

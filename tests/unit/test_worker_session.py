@@ -34,7 +34,7 @@ async def test_i4_a_run_whose_drive_cannot_be_built_waits_a_minute_and_the_other
     faulty = make_faulty(app)
     async with app:
         broken, sound = await app.start("broken"), await app.start("sound")
-        lane = await app._lanes.of("durable", app.workflow("broken").close())
+        lane = await app._lanes.of("durable", app._registry.get_plan("broken"))
         plan_of = app._lanes.plan
 
         def plan(number: int) -> Any:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import ChainMap
 from typing import TYPE_CHECKING, Any
 
+from stepwell.core.attempts import call_for, outcome, unless_waiting
 from stepwell.core.decisions import Call, Decision, Done, Fail, Invoke, Record, Tools
-from stepwell.core.nodes import face_of
-from stepwell.core.work import Work, call_for, outcome, unless_waiting
+from stepwell.core.journal import Work
 from stepwell.errors import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from stepwell.core.model import JournalRow, RunState
+    from stepwell.core.journal import JournalRow
+    from stepwell.core.state import RunState
 
 
 def moves(state: RunState, now: int) -> tuple[Decision, ...]:
@@ -26,8 +27,9 @@ def moves(state: RunState, now: int) -> tuple[Decision, ...]:
         return (waiting,)
     if state.crashes >= state.max_crashes:
         return (crashed(state, piece, now),)
-    node = state.plan.nodes[state.plan.indexes[row.node]]
-    function = face_of(node).compensator(node, state, row.item)
+    place = state.plan.indexes[row.node]
+    node = state.plan.nodes[place]
+    function = state.plan.kinds[place].compensator(node, state, row.item)
     left = ChainMap({piece.name: row.value or b"null"}, *results_left(state))
     return (call_for(state, piece, _undo, node.policy, subject=function, results=left),)
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepwell.core import compensate
+from stepwell.core.attempts import ask
 from stepwell.core.decisions import Compensate, Complete, Decision, Wait
-from stepwell.core.nodes import face_of
-from stepwell.core.work import Work, ask
-from stepwell.workflow.nodes import Loop, Parallel
 
 if TYPE_CHECKING:
-    from stepwell.core.model import RunState
+    from stepwell.core.state import RunState
 
 
 def decide(state: RunState, now: int) -> tuple[Decision, ...]:
@@ -27,16 +25,15 @@ def decide(state: RunState, now: int) -> tuple[Decision, ...]:
         if state.in_flight:
             return (Wait(None),)
         return (Compensate(),) if state.completed or state.is_partial else compensate.moves(state, now)
-    nodes = state.plan.nodes
-    if state.position == len(nodes):
+    plan, position = state.plan, state.position
+    if position == len(plan.nodes):
         return (Complete(encoded(state.results)),)
-    node = nodes[state.position]
+    node, kind = plan.nodes[position], plan.kinds[position]
     if state.crashes >= state.max_crashes and not state.in_flight:
-        return (compensate.crashed(state, face_of(node).work(node, state), now),)
+        return (compensate.crashed(state, kind.next_work(node, state), now),)
     if node.when is not None and not state.admitted:
-        piece = Work(node.name) if isinstance(node, (Parallel, Loop)) else face_of(node).work(node, state)
-        return (ask(state, piece, node.when, node.policy, now),)
-    return face_of(node).moves(node, state, now)
+        return (ask(state, kind.condition(node, state), node.when, node.policy, now),)
+    return kind.decide(node, state, now)
 
 
 def encoded(results: dict[str, bytes]) -> bytes:

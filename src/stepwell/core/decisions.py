@@ -9,10 +9,11 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
-from stepwell.core.model import iteration_of
+from stepwell.core.journal import iteration_of
 
 if TYPE_CHECKING:
-    from stepwell.core.model import JournalRow, Kind, MessageName, Phase, Spawned
+    from stepwell.core.journal import JournalRow, Phase, RowKind, Work
+    from stepwell.core.mailbox import MessageName
     from stepwell.errors import Failure
     from stepwell.workflow.context import Context
     from stepwell.workflow.policy import Policy
@@ -96,10 +97,7 @@ class Call:
     """Run the user's code of one attempt, as its script says; its times are the engine's to set."""
 
     run_id: str
-    node: str
-    item: str
-    phase: Phase
-    kind: Kind
+    work: Work
     attempt: int
     entries: int
     step: str
@@ -112,9 +110,29 @@ class Call:
     timed_from: int = 0
 
     @property
+    def node(self) -> str:
+        """The node it works for."""
+        return self.work.node
+
+    @property
+    def item(self) -> str:
+        """The entry or the iteration, if it is of one."""
+        return self.work.item
+
+    @property
+    def phase(self) -> Phase:
+        """Which part of the node's work it does."""
+        return self.work.phase
+
+    @property
+    def kind(self) -> RowKind:
+        """The kind of its rows."""
+        return self.work.kind
+
+    @property
     def identity(self) -> tuple[str, str, Phase]:
         """What tells it from the run's other calls in flight."""
-        return (self.node, self.item, self.phase)
+        return self.work[:3]
 
     @property
     def iteration(self) -> int | None:
@@ -161,6 +179,14 @@ class Park(NamedTuple):
     def awaiting(self) -> str | None:
         """The signal that it waits for."""
         return self.absent.name if self.absent is not None and self.absent.kind == "signal" else None
+
+
+class Spawned(NamedTuple):
+    """A child run to be written in its parent's commit."""
+
+    workflow: str
+    value: bytes
+    parent_node: str
 
 
 class Spawn(NamedTuple):

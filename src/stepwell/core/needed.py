@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from stepwell.workflow.nodes import Loop
-
 if TYPE_CHECKING:
-    from stepwell.workflow.nodes import Plan
+    from stepwell.core.plan import Plan
 
 
 class Needed(NamedTuple):
@@ -25,8 +23,8 @@ def needed(plan: Plan, *, compensating: bool) -> Needed | None:
     """What a run of this plan needs; None: its whole journal."""
     last = [
         node.name
-        for node in plan.nodes
-        if isinstance(node, Loop) and not (compensating and node.compensate is not None)
+        for node, kind in zip(plan.nodes, plan.kinds, strict=True)
+        if kind.needs_only_last(node, compensating=compensating)
     ]
     if not last:
         return None

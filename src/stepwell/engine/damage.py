@@ -11,16 +11,16 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from stepwell.core.fold import replay
-from stepwell.core.model import ENDED, LIVE, JournalRow, RunState
-from stepwell.core.rows import unknown_word
+from stepwell.core.journal import Work, new_row, unknown_word
+from stepwell.core.state import RunState, replay
+from stepwell.core.statuses import ENDED, LIVE
 from stepwell.errors import Failure, JournalError
 from stepwell.store.codec import is_sound
 from stepwell.store.protocol import Advance, History, Lease, Post
 
 if TYPE_CHECKING:
-    from stepwell.core.model import Mail
-    from stepwell.workflow.nodes import Plan
+    from stepwell.core.mailbox import Message
+    from stepwell.core.plan import Plan
 
 
 def check(lease: Lease, history: History | None) -> None:
@@ -37,7 +37,7 @@ def check(lease: Lease, history: History | None) -> None:
     check_message(lease, history.found.message)
 
 
-def check_message(lease: Lease, mail: Mail | None) -> None:
+def check_message(lease: Lease, mail: Message | None) -> None:
     """Raises JournalError for a message whose content is no JSON, or missing."""
     if mail is None:
         return
@@ -68,9 +68,7 @@ def ending(  # noqa: PLR0917  the facts of a row, by one caller
     node = plan.nodes[min(state.position, len(plan.nodes) - 1)].name
     failure = Failure(node, "JournalError", f"{error.reason}; nothing more of the run is done or undone")
     seq = max((row.seq for row in rows), default=lease.seq) + 1
-    row = JournalRow(
-        lease.ref, seq, node, "", "read", 0, "step", 1, "failed", None, None, failure, None, now, now, worker
-    )
+    row = new_row(state, Work(node, phase="read"), "failed", 1, now, now, error=failure)._replace(seq=seq)
     advance = Advance(lease.run_id, lease.ref, lease.token, lease.seq, [row], state.position, "failed")
     advance.release = advance.ended = True
     if lease.parent_id is not None and lease.parent_node is not None:

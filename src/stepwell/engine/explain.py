@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from stepwell.core.model import ENDED, iteration_of
+from stepwell.core.journal import iteration_of
+from stepwell.core.statuses import ENDED
 from stepwell.engine.explanations import Action, Explanation, Part, Reason
 from stepwell.engine.outlines import difference, read_outline
 from stepwell.engine.views import listed
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from stepwell.core.model import JournalRow
+    from stepwell.core.journal import JournalRow
     from stepwell.engine.answers import RunSnapshot
     from stepwell.errors import Failure
     from stepwell.store.protocol import Child, Definition, RunRow, Situation, WorkerRow

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stepwell.core.model import LIVE, JournalRow, iteration_of
-from stepwell.core.rows import check
+from stepwell.core.journal import JournalRow, check, iteration_of, name_of
+from stepwell.core.statuses import LIVE
 from stepwell.engine.answers import Entry, RunSnapshot, RunStatus, StartResult
 from stepwell.engine.outlines import read_again
 from stepwell.errors import Failure, JournalError, PayloadError, RunFailedError
@@ -69,11 +69,6 @@ def start_result(run: NewRun, started: Started) -> StartResult:
         except PayloadError:
             same = None
     return StartResult(started.run_id, status_of(started.run_id, started.status), created, same)
-
-
-def name_of(row: JournalRow) -> str:
-    """The row's node, or its entry of a parallel."""
-    return row.item if row.item and not row.item.startswith("#") else row.node
 
 
 def status_of(run_id: str, word: str) -> RunStatus:

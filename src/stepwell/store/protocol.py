@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepwell.core.model import JournalRow, Mail, MessageName, Status
+    from stepwell.core.journal import JournalRow
+    from stepwell.core.mailbox import Message, MessageName
     from stepwell.core.needed import Needed
+    from stepwell.core.statuses import Status
     from stepwell.errors import Failure
     from stepwell.store.reading import Reader
 
@@ -114,7 +116,7 @@ class Found(NamedTuple):
 
     name: MessageName | None
     mail: int
-    message: Mail | None
+    message: Message | None
 
 
 class History(NamedTuple):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepwell.core.model import JournalRow, Status
+    from stepwell.core.journal import JournalRow
+    from stepwell.core.statuses import Status
     from stepwell.store.protocol import Filter, Page, Situation, Snapshot
 
 

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from stepwell.core.model import ENDED
+from stepwell.core.statuses import ENDED
 from stepwell.errors import DefinitionError, DurableError
 from stepwell.runtime.system import SystemRuntime
 from stepwell.testing.bench import MEMORY, Bench, StandstillError

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepwell.core.model import iteration_of
+from stepwell.core.journal import iteration_of
 
 if TYPE_CHECKING:
-    from stepwell.core.model import JournalRow
+    from stepwell.core.journal import JournalRow
     from stepwell.store.protocol import Advance
     from stepwell.testing.calls import Call
 

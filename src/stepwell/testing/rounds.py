@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from stepwell.core.model import ENDED
+from stepwell.core.statuses import ENDED
 from stepwell.engine.answers import RunStatus
 from stepwell.testing.calls import watched
 from stepwell.testing.ends import end_of, text_of

@@ -11,7 +11,6 @@ from typing import Any, Generic, Protocol, TypeVar, Unpack, overload
 
 from stepwell.errors import DefinitionError, PayloadError
 from stepwell.workflow.durations import Duration, instant, micros
-from stepwell.workflow.fingerprint import fingerprint
 from stepwell.workflow.nodes import (
     Branch,
     ChildWorkflow,
@@ -19,13 +18,10 @@ from stepwell.workflow.nodes import (
     Loop,
     Node,
     Parallel,
-    Plan,
     Route,
     Sleep,
     Step,
     WaitForSignal,
-    names_of,
-    plan_of,
 )
 from stepwell.workflow.numbers import count, shown
 from stepwell.workflow.policy import POLICY_OPTIONS, Policy, PolicyOptions, policy_from
@@ -47,8 +43,8 @@ class RunResult:
 class InMemory(Protocol):
     """What a workflow needs from above: to be run without a store, and to have a value checked and encoded."""
 
-    async def run(self, plan: Plan, value: object) -> RunResult:
-        """Runs the plan in memory."""
+    async def run(self, name: str, nodes: tuple[Node, ...], value: object) -> RunResult:
+        """Runs these nodes in memory."""
 
     def encode(self, value: object, place: str) -> bytes:
         """The value as stored JSON; raises PayloadError."""
@@ -73,7 +69,7 @@ class Workflow:
         self._in_memory = in_memory
         self._nodes: list[Node] = []
         self._taken: dict[str, str] = {}
-        self._plan: Plan | None = None
+        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"<Workflow {self.name}: {', '.join(node.name for node in self._nodes) or 'no nodes'}>"
@@ -83,16 +79,9 @@ class Workflow:
         """The nodes, in order."""
         return tuple(self._nodes)
 
-    @property
-    def plan(self) -> Plan | None:
-        """The plan of a closed workflow; None while it is open."""
-        return self._plan
-
-    def close(self) -> Plan:
-        """The plan of this workflow, to which nothing can be added any more."""
-        if self._plan is None:
-            self._plan = self._planned()
-        return self._plan
+    def close(self) -> None:
+        """Nothing can be added any more."""
+        self._is_closed = True
 
     async def run(self, input: Any = None) -> RunResult:
         """Runs the workflow here, in memory, without a store: for scripts and tests.
@@ -100,7 +89,7 @@ class Workflow:
         Sleeps are really slept. Raises RunFailedError from the handler's exception, PayloadError for an input that is
         not JSON, and DefinitionError for a node that needs a store.
         """
-        return await self._in_memory.run(self._plan or self._planned(), input)
+        return await self._in_memory.run(self.name, self.nodes, input)
 
     @overload
     def step(
@@ -303,13 +292,9 @@ class Workflow:
         child = workflow.name if isinstance(workflow, Workflow) else checked_name(workflow, f"{where}: a child's name")
         return self._add(where, ChildWorkflow(name, child, map_input, compensate, when))
 
-    def _planned(self) -> Plan:
-        nodes = tuple(self._nodes)
-        return plan_of(self.name, nodes, fingerprint(self.name, nodes))
-
     def _where(self, kind: str, name: str) -> str:
         where = f'Workflow "{self.name}": {kind} {name!r}'
-        if self._plan is not None:
+        if self._is_closed:
             raise DefinitionError(f"{where} comes too late: the workflow is registered, and closed.")
         checked_name(name, f'Workflow "{self.name}": a {kind}\'s name')
         self._check_free(where, name)
@@ -321,13 +306,13 @@ class Workflow:
             raise DefinitionError(f'{where}: the name "{name}" is taken by {self._taken[name]}. Taken: {known}.')
 
     def _add(self, where: str, node: Node) -> Workflow:
-        if self._plan is not None:
+        if self._is_closed:
             raise DefinitionError(f"{where} comes too late: the workflow is registered, and closed.")
-        for name in {node.name: None} | dict.fromkeys(names_of(node)):
+        for name in {node.name: None} | dict.fromkeys(node.names):
             self._check_free(where, name)
         if isinstance(node, Parallel) and node.name in node.entries:
             raise DefinitionError(f'{where}: an entry has the name of its parallel, "{node.name}".')
-        self._taken |= dict.fromkeys(names_of(node), f"an entry of {node.name}")
+        self._taken |= dict.fromkeys(node.names, f"an entry of {node.name}")
         self._taken[node.name] = f"a {node.kind}"
         self._nodes.append(node)
         return self

@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, ClassVar, TypeAlias
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from stepwell.errors import DefinitionError
 from stepwell.workflow.policy import DEFAULT_POLICY, Policy
 
 Function: TypeAlias = Callable[..., Any]
+
+
+class Node(Protocol):
+    """What every class of node has; what is particular to one is known to its kind, in `stepwell.core.kinds`."""
+
+    kind: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """Its name in the workflow."""
+
+    @property
+    def when(self) -> Function | None:
+        """The condition without which it is skipped."""
+
+    @property
+    def policy(self) -> Policy:
+        """How its functions are tried."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names under which its results are found."""
+
+
+class _OneResult:
+    """A node with one result, under its own name."""
+
+    __slots__ = ()
+    name: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names under which its results are found."""
+        return (self.name,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +60,7 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Step(_OneResult):
     """Calls one handler."""
 
     kind: ClassVar[str] = "step"
@@ -48,9 +81,14 @@ class Parallel:
     when: Function | None = None
     policy: Policy = DEFAULT_POLICY
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names under which its results are found: the entries'."""
+        return tuple(self.entries)
+
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class Route(_OneResult):
     """Asks a resolver for the name of the one branch to call."""
 
     kind: ClassVar[str] = "route"
@@ -62,7 +100,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Loop:
+class Loop(_OneResult):
     """Calls a handler again and again, until a condition holds or `max_iterations` is reached."""
 
     kind: ClassVar[str] = "loop"
@@ -79,7 +117,7 @@ class Loop:
 
 
 @dataclass(frozen=True, slots=True)
-class Sleep:
+class Sleep(_OneResult):
     """Waits for a duration, or until an aware datetime, or for what a function of the context says."""
 
     kind: ClassVar[str] = "sleep"
@@ -90,7 +128,7 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True)
-class WaitForSignal:
+class WaitForSignal(_OneResult):
     """Waits for a signal; `timeout` in microseconds, `default` the encoded result once it is over."""
 
     kind: ClassVar[str] = "signal"
@@ -103,7 +141,7 @@ class WaitForSignal:
 
 
 @dataclass(frozen=True, slots=True)
-class ChildWorkflow:
+class ChildWorkflow(_OneResult):
     """Runs another workflow as a run of its own and waits for its end."""
 
     kind: ClassVar[str] = "child"
@@ -113,26 +151,3 @@ class ChildWorkflow:
     compensate: Function | None = None
     when: Function | None = None
     policy: ClassVar[Policy] = DEFAULT_POLICY
-
-
-Node: TypeAlias = Step | Parallel | Route | Loop | Sleep | WaitForSignal | ChildWorkflow
-
-
-def names_of(node: Node) -> tuple[str, ...]:
-    """The names under which the node's results are found: its own, or its entries'."""
-    return tuple(node.entries) if isinstance(node, Parallel) else (node.name,)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A closed workflow: what the engine runs. `fingerprint` tells two plans apart whose positions do not match."""
-
-    name: str
-    nodes: tuple[Node, ...]
-    fingerprint: str
-    indexes: Mapping[str, int] = field(repr=False)
-
-
-def plan_of(name: str, nodes: tuple[Node, ...], fingerprint: str) -> Plan:
-    """The plan, with each node's place by its name."""
-    return Plan(name, nodes, fingerprint, MappingProxyType({node.name: at for at, node in enumerate(nodes)}))

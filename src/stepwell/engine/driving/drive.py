@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepwell.core import compensate
+from stepwell.core.attempts import failed, outcome, settled
 from stepwell.core.decide import decide
 from stepwell.core.decisions import (
     Call,
@@ -21,11 +22,8 @@ from stepwell.core.decisions import (
     Spawn,
     Wait,
 )
-from stepwell.core.fold import admit, apply, begin, end, look, note, turn
-from stepwell.core.model import JournalRow, MessageName, RunState
-from stepwell.core.nodes import face_of
-from stepwell.core.retry import failed, settled
-from stepwell.core.work import first_message, outcome
+from stepwell.core.mailbox import MessageName
+from stepwell.core.state import admit, apply, apply_decision, begin, end, look, set_status
 from stepwell.engine.driving.attempts import Attempt, Attempts
 from stepwell.engine.driving.committer import RefusedError
 from stepwell.engine.driving.ends import end_of_child
@@ -41,9 +39,11 @@ from stepwell.store.logs import logger
 from stepwell.store.protocol import AT_ONCE, Advance, History, Lease, NewRun, Post, Verdict, Wanted
 
 if TYPE_CHECKING:
+    from stepwell.core.journal import JournalRow
+    from stepwell.core.plan import Plan
+    from stepwell.core.state import RunState
     from stepwell.engine.clock import StoreClock
     from stepwell.engine.driving.run_owner import RunOwner
-    from stepwell.workflow.nodes import Plan
 
 _log = logger("stepwell.run")
 _REFUSED_MICROS = 60_000_000
@@ -169,17 +169,17 @@ class Drive:
             case Compensate() if self.state.is_partial:
                 return await self._read_whole()
             case Compensate():
-                turn(self.state, "compensating")
+                set_status(self.state, "compensating")
                 return True
             case Park():
                 return await self._park(move)
             case Spawn():
                 return await self._spawn(move)
             case Complete(results):
-                turn(self.state, "completed")
+                set_status(self.state, "completed")
                 return await self._end(end_of_child(self._lease, results, None, self._owner.max_value_bytes))
             case Fail(failure):
-                turn(self.state, "failed")
+                set_status(self.state, "failed")
                 return await self._end(end_of_child(self._lease, None, failure, self._owner.max_value_bytes))
             case Call():  # pragma: no cover  the loop above takes calls for itself
                 return await self._do(move)
@@ -206,7 +206,7 @@ class Drive:
             self._has_failures = True
         if record.consumed:
             self._consumed += record.consumed
-            note(self.state, record)
+            apply_decision(self.state, record)
         else:
             apply(self.state, record.row)
 
@@ -239,7 +239,7 @@ class Drive:
         advance = self._advance(extra_position=1 if record.row.status == "completed" else 0)
         verdict = await self._commit(self._unless_came(advance, absent))
         if verdict in _APPLIED:
-            note(self.state, record)
+            apply_decision(self.state, record)
         elif verdict == "mail":
             self._pending.clear()
             await self._look(absent)
@@ -264,7 +264,7 @@ class Drive:
             await self._look(absent)
             return True
         if verdict in {"ok", "done"}:
-            note(self.state, park)
+            apply_decision(self.state, park)
             self._telling.parked(self.state, park)
         return False
 
@@ -279,7 +279,7 @@ class Drive:
         new = NewRun(run_id, lane, child.workflow, child.value, None, 0, self._lease.run_id, child.parent_node)
         advance.spawned = (new,)
         if await self._commit(advance) in {"ok", "done"}:
-            note(self.state, spawn)
+            apply_decision(self.state, spawn)
         return False
 
     async def _end(self, post: Post | None) -> bool:
@@ -302,7 +302,7 @@ class Drive:
             if parked is not None:
                 advance.parked_at, advance.wake_at = parked.at, parked.wake_at
                 name = None if parked.awaiting is None else MessageName("signal", parked.awaiting)
-                if name is None or first_message(state, name) is None:
+                if name is None or state.first_message(name) is None:
                     # It still waits. A signal that was accepted meanwhile ended that wait, and must not find it again.
                     advance.awaiting = parked.awaiting
                     if self._stored_status == "suspended" and state.status == "running":
@@ -326,7 +326,7 @@ class Drive:
             await self._release(_REFUSED_MICROS)
             return
         self._refused = True
-        piece = compensate.work(self.state) if undoes else face_of(self.state.node).work(self.state.node, self.state)
+        piece = compensate.work(self.state) if undoes else self.state.kind.next_work(self.state.node, self.state)
         failure = (type(cause).__name__, f"the store refused the outcome: {failure_of(cause, '').message}")
         row = outcome(self.state, piece, started_at=self._now(), now=self._now(), failure=failure)
         self._telling.raised(row, cause)

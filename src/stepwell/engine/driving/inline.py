@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from stepwell.core.plan import plan_of
 from stepwell.engine.clock import StoreClock
 from stepwell.engine.driving.drive import Drive
 from stepwell.engine.driving.memory import Memory
@@ -18,11 +19,13 @@ from stepwell.runtime.system import SystemRuntime
 from stepwell.store.codec import decode, encode
 from stepwell.store.protocol import Advance, Found, History, Lease, Verdict, Wanted
 from stepwell.workflow.builder import RunResult
-from stepwell.workflow.nodes import ChildWorkflow, Plan, WaitForSignal
 
 if TYPE_CHECKING:
-    from stepwell.core.model import JournalRow, MessageName
+    from stepwell.core.journal import JournalRow
+    from stepwell.core.mailbox import MessageName
+    from stepwell.core.plan import Plan
     from stepwell.runtime.protocol import Runtime
+    from stepwell.workflow.nodes import Node
 
 MAX_VALUE_BYTES = 4 * 2**20
 _STEP_TIMEOUT_MICROS = 600_000_000
@@ -40,10 +43,11 @@ class InlineRunner:
         """The value as stored JSON; raises PayloadError."""
         return encode(value, place, MAX_VALUE_BYTES)
 
-    async def run(self, plan: Plan, value: object) -> RunResult:
-        """Runs the plan to its end."""
-        for node in plan.nodes:
-            if isinstance(node, (WaitForSignal, ChildWorkflow)):
+    async def run(self, name: str, nodes: tuple[Node, ...], value: object) -> RunResult:
+        """Runs these nodes to their end."""
+        plan = plan_of(name, nodes)
+        for node, kind in zip(plan.nodes, plan.kinds, strict=True):
+            if kind.needs_store:
                 raise DefinitionError(f'Workflow "{plan.name}": {node.kind} "{node.name}" needs a store: use Durable.')
         began = self._runtime.monotonic()
         host = _InlineHost(self._runtime)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepwell.core.fold import look, replay
-from stepwell.core.model import Parked, RunState
+from stepwell.core.state import Parked, RunState, look, replay
 
 if TYPE_CHECKING:
-    from stepwell.core.model import Status
+    from stepwell.core.plan import Plan
+    from stepwell.core.statuses import Status
     from stepwell.engine.driving.run_owner import RunOwner
     from stepwell.store.protocol import History, Lease
-    from stepwell.workflow.nodes import Plan
 
 
 def restored(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from stepwell.core.model import MessageName
+    from stepwell.core.mailbox import MessageName
     from stepwell.engine.driving.memory import Memory
     from stepwell.engine.driving.perform import Performer
     from stepwell.engine.observer import Observers

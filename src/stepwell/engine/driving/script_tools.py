@@ -9,10 +9,10 @@ from stepwell.workflow.context import Context
 
 if TYPE_CHECKING:
     from stepwell.core.decisions import Call
+    from stepwell.core.plan import Plan
     from stepwell.engine.clock import StoreClock
     from stepwell.engine.driving.run_owner import RunOwner
     from stepwell.store.protocol import Lease
-    from stepwell.workflow.nodes import Plan
 
 
 class ScriptTools:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from stepwell.core.model import iteration_of
+from stepwell.core.journal import iteration_of, name_of
 from stepwell.engine.observer import AttemptEnded, AttemptStarted, RunEnded, RunParked, RunStarted
-from stepwell.engine.views import name_of
 from stepwell.workflow.durations import moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stepwell.core.decisions import Call, Park
-    from stepwell.core.model import JournalRow, RunState
+    from stepwell.core.journal import JournalRow
+    from stepwell.core.state import RunState
     from stepwell.engine.observer import Observers
 
 

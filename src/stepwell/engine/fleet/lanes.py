@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from stepwell.core.plan import outline
 from stepwell.engine.outlines import NodeOutline, expected_signals, read_outline
 from stepwell.errors import StoreUnavailableError
 from stepwell.store.protocol import Definition, Lane, NewRun, Started, Store
 from stepwell.store.refusals import UnknownLaneError
 from stepwell.store.urls import without_password
-from stepwell.workflow.fingerprint import outline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stepwell.workflow.nodes import Plan
-    from stepwell.workflow.registry import Registry
+    from stepwell.core.plan import Plan
+    from stepwell.core.registry import Registry
 
 _encode = msgspec.json.Encoder().encode
 

@@ -10,7 +10,7 @@ from stepwell.store.background import begin
 from stepwell.store.logs import logger
 
 if TYPE_CHECKING:
-    from stepwell.core.model import Status
+    from stepwell.core.statuses import Status
     from stepwell.engine.fleet.events import Events
     from stepwell.engine.fleet.wakeup import Wakeup
     from stepwell.store.protocol import Store

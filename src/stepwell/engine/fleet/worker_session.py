@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stepwell.core.needed import Needed, needed
-from stepwell.core.nodes import face_of
 from stepwell.engine import damage
 from stepwell.engine.clock import StoreClock
 from stepwell.engine.driving.committer import Committer
@@ -26,7 +25,7 @@ from stepwell.store.protocol import Offer, Wanted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from stepwell.core.model import MessageName
+    from stepwell.core.mailbox import MessageName
     from stepwell.engine.driving.perform import Performer
     from stepwell.engine.fleet.events import Events
     from stepwell.engine.fleet.lanes import Lanes
@@ -259,7 +258,7 @@ class WorkerSession:
             self._needed[lane] = needed(plan, compensating=compensating)
         message = None
         if lease.mail and 0 <= place < len(plan.nodes):
-            message = face_of(plan.nodes[place]).wanted(plan.nodes[place])
+            message = plan.kinds[place].awaits(plan.nodes[place])
         return Wanted(lease, message, self._needed[lane])
 
     async def reload(self, wanted: Wanted) -> History:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stepwell.core.model import LIVE, JournalRow, Mail, MessageName, Status
+from stepwell.core.journal import JournalRow
+from stepwell.core.mailbox import Message, MessageName
+from stepwell.core.statuses import LIVE, Status
 from stepwell.store.codec import decode_failure
 from stepwell.store.pages import lookup_of
 from stepwell.store.postgres.sql import columns, is_id, is_text, pairs
@@ -172,12 +174,12 @@ class PostgresReader:
     ) -> dict[str, Found]:
         counts: dict[str, int] = pairs(await connection.fetch(self._queries["mail_count"], list(names)))
         wanted = [(run_id, *name, after) for run_id, name in names.items() if name is not None and counts.get(run_id)]
-        messages: dict[str, Mail] = {}
+        messages: dict[str, Message] = {}
         if wanted:
             found = await connection.fetch(self._queries["find_messages"], *columns(wanted, 4))
             for run_id, n, kind, word, value, error in found:
                 failure = None if error is None else decode_failure(error, word)
-                messages[run_id] = Mail(n, kind, word, value, failure)
+                messages[run_id] = Message(n, kind, word, value, failure)
         return {run_id: Found(name, counts.get(run_id, 0), messages.get(run_id)) for run_id, name in names.items()}
 
     async def leased(self, worker_id: str) -> Mapping[str, int]:

@@ -44,7 +44,8 @@ from stepwell.store.refusals import UnknownLaneError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepwell.core.model import MessageName, Status
+    from stepwell.core.mailbox import MessageName
+    from stepwell.core.statuses import Status
     from stepwell.runtime.protocol import Runtime
 
 

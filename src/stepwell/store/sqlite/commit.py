@@ -16,7 +16,7 @@ from stepwell.store.sqlite.sql import Q, bulk, next_turn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stepwell.core.model import JournalRow
+    from stepwell.core.journal import JournalRow
     from stepwell.store.protocol import Advance, NewRun, Post, Verdict
 
 

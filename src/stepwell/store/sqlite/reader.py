@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stepwell.core.model import LIVE, JournalRow, Mail, MessageName, Status
+from stepwell.core.journal import JournalRow
+from stepwell.core.mailbox import Message, MessageName
+from stepwell.core.statuses import LIVE, Status
 from stepwell.store.codec import decode_failure
 from stepwell.store.pages import lookup_of
 from stepwell.store.protocol import (
@@ -182,7 +184,7 @@ def _found(connection: sqlite3.Connection, ref: int, name: MessageName | None, a
     if stored is None:
         return Found(name, mail, None)
     n, kind, word, value, error = stored
-    return Found(name, mail, Mail(n, kind, word, value, None if error is None else decode_failure(error, word)))
+    return Found(name, mail, Message(n, kind, word, value, None if error is None else decode_failure(error, word)))
 
 
 def _row(found: tuple[Any, ...]) -> JournalRow:

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from stepwell.core.model import ENDED, MessageName, Status
+from stepwell.core.statuses import ENDED, Status
 from stepwell.errors import Failure, StoreUnavailableError
 from stepwell.store.protocol import (
     CLAIM_BYTES,
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping, Sequence
 
+    from stepwell.core.mailbox import MessageName
     from stepwell.runtime.protocol import Runtime
     from stepwell.store.sqlite.connection import Location
     from stepwell.store.sqlite.guard import Identity

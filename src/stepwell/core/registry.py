@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stepwell.core.plan import Plan, plan_of
 from stepwell.errors import DefinitionError, WorkflowNotRegisteredError
 from stepwell.workflow.builder import Workflow
-from stepwell.workflow.nodes import ChildWorkflow, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,11 +17,12 @@ class Registry:
 
     def __init__(self, workflows: Iterable[Workflow] = ()) -> None:
         self._workflows: dict[str, Workflow] = {}
+        self._plans: dict[str, Plan] = {}
         for workflow in workflows:
             self.add(workflow)
 
     def __iter__(self) -> Iterator[Plan]:
-        return (workflow.close() for workflow in self._workflows.values())
+        return iter(self._plans.values())
 
     def __contains__(self, name: object) -> bool:
         return name in self._workflows
@@ -40,6 +41,7 @@ class Registry:
             raise DefinitionError(f'A workflow "{workflow.name}" is registered already. Known: {known}.')
         workflow.close()
         self._workflows[workflow.name] = workflow
+        self._plans[workflow.name] = plan_of(workflow.name, workflow.nodes)
 
     def get_workflow(self, name: str) -> Workflow:
         """The workflow of that name; raises WorkflowNotRegisteredError."""
@@ -54,11 +56,12 @@ class Registry:
         found = self.get_workflow(name)
         if isinstance(workflow, Workflow) and workflow is not found:
             raise DefinitionError(f'Workflow "{name}" is another one than the one registered under that name.')
-        return found.close()
+        return self._plans[name]
 
     def check_children(self) -> None:
         """Raises WorkflowNotRegisteredError when a registered workflow has a child that is not."""
         for plan in self:
-            for node in plan.nodes:
-                if isinstance(node, ChildWorkflow) and node.workflow not in self._workflows:
-                    raise WorkflowNotRegisteredError(node.workflow, self.names, needed_by=plan.name)
+            for node, kind in zip(plan.nodes, plan.kinds, strict=True):
+                child = kind.child(node)
+                if child is not None and child not in self._workflows:
+                    raise WorkflowNotRegisteredError(child, self.names, needed_by=plan.name)

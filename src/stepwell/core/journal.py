@@ -1,0 +1,203 @@
+"""The journal's rows: what one holds, how one is made, and which one can follow where a run stands.
+
+A row's identity in its run is `(node, item, phase, name, n)`. `item` is an entry of a parallel or an iteration of a
+loop, `phase` the part of the node's work, `name` is empty for the node itself, and `n` is 0 for the outcome, 1, 2, …
+for the retrying and suspended rows before it. `seq` is its place in the run, from 1: the order of completion is `seq`,
+never a clock. `new_row` makes every row and `why_invalid` judges every row that is read, so that a new column or a new
+kind of node changes one place of each.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
+
+from stepwell.errors import Failure, JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from stepwell.core.state import RunState
+
+RowKind: TypeAlias = Literal["step", "route", "sleep", "signal", "child", "compensate"]
+Phase: TypeAlias = Literal["choose", "do", "undo", "read"]
+"""Of a piece of work; *read* has one row, the last: that the rows before it cannot be what happened."""
+RowStatus: TypeAlias = Literal["completed", "failed", "skipped", "retrying", "suspended"]
+
+ASKED = b'{"at":"when"}'
+"""The detail of a failed attempt at a node's condition: no answer was given yet."""
+NULL = b"null"
+_PHASES, _KINDS, _STATUSES = (frozenset(get_args(words)) for words in (Phase, RowKind, RowStatus))
+_ATTEMPTS = frozenset({"retrying", "suspended"})
+_ERRORS = frozenset({"retrying", "failed"})
+
+
+class RowKey(NamedTuple):
+    """What identifies a row in its run."""
+
+    node: str
+    item: str
+    phase: Phase
+    name: str
+    n: int
+
+
+class JournalRow(NamedTuple):
+    """One entry of a run's journal, in the order of the stored columns; instants in microseconds since 1970.
+
+    `ref` is the store's own name of the run.
+    """
+
+    ref: int
+    seq: int
+    node: str
+    item: str
+    phase: Phase
+    n: int
+    kind: RowKind
+    attempt: int
+    status: RowStatus
+    value: bytes | None
+    detail: bytes | None
+    error: Failure | None
+    retry_at: int | None
+    started_at: int
+    finished_at: int
+    worker: str
+
+    @property
+    def key(self) -> RowKey:
+        """What identifies it in its run."""
+        return RowKey(self.node, self.item, self.phase, "", self.n)
+
+
+class Work(NamedTuple):
+    """One piece of work, which a call attempts and rows record: the journal's key without the attempt."""
+
+    node: str
+    item: str = ""
+    phase: Phase = "do"
+    kind: RowKind = "step"
+
+    @property
+    def name(self) -> str:
+        """What the user calls it: the entry's name in a parallel, the node's elsewhere."""
+        return self.item if self.item and not self.item.startswith("#") else self.node
+
+
+def item_of(iteration: int) -> str:
+    """How a loop's iteration is named in the journal's key: in the order of numbers; no entry's name can begin so."""
+    return f"#{iteration:09}"
+
+
+def iteration_of(item: str) -> int | None:
+    """The iteration that a journal key's item names, or None."""
+    return int(item[1:]) if item.startswith("#") else None
+
+
+def name_of(row: JournalRow) -> str:
+    """The row's node, or its entry of a parallel."""
+    return row.item if row.item and not row.item.startswith("#") else row.node
+
+
+def new_row(  # noqa: PLR0917  the facts of every row, on the hot path
+    state: RunState,
+    work: Work,
+    status: RowStatus,
+    attempt: int,
+    started_at: int,
+    finished_at: int,
+    value: bytes | None = None,
+    detail: bytes | None = None,
+    error: Failure | None = None,
+    retry_at: int | None = None,
+) -> JournalRow:
+    """The next row of the run: an outcome, or for the statuses of an attempt the next row before the outcome."""
+    return JournalRow(
+        state.ref,
+        state.seq + 1,
+        work.node,
+        work.item,
+        work.phase,
+        state.progress_of(work).n + 1 if status in _ATTEMPTS else 0,
+        work.kind,
+        attempt,
+        status,
+        value,
+        detail,
+        error,
+        retry_at,
+        started_at,
+        finished_at,
+        state.worker,
+    )
+
+
+def why_invalid(state: RunState, row: JournalRow, *, is_after_gap: bool = False) -> str | None:
+    """Why the row cannot be the next one of this run, or at least come after a gap; None if it can."""
+    reason = why_malformed(row, row.seq if is_after_gap else state.seq + 1)
+    if reason is not None:
+        return reason
+    if row.phase == "undo":
+        return None if _undoes_the_newest(state, row) else f"row {row.seq} undoes {row.node!a} out of order"
+    if state.at_end or state.node.name != row.node:
+        return f"row {row.seq} is of node {row.node!a}, which is not where the run is"
+    if row.phase == "read":
+        return None
+    kind, node = state.kind, state.node
+    if _continues(state, row) and kind.accepts(node, state, row, is_after_gap=is_after_gap):
+        return None
+    return f"row {row.seq} cannot come there in node {row.node!a}"
+
+
+def check(run_id: str, rows: Iterable[JournalRow]) -> None:
+    """Raises JournalError, naming the row, unless all rows of the run are there, known and well-shaped."""
+    for place, row in enumerate(rows, 1):
+        reason = why_malformed(row, place)
+        if reason is not None:
+            raise JournalError(run_id, reason)
+
+
+def why_malformed(row: JournalRow, place: int) -> str | None:
+    """Why no workflow can have this row at that place of a journal, or None."""
+    if row.seq != place:
+        return f"row {place} is missing" if row.seq > place else f"there are two rows {row.seq}"
+    word = unknown_word(row)
+    if word is not None:
+        return f"row {row.seq} has the {word}, which this version of stepwell does not know"
+    return f"row {row.seq} is no whole {row.status} row" if _is_misshapen(row) else None
+
+
+def unknown_word(row: JournalRow) -> str | None:
+    """The word in the row that this version has no meaning for, or None: another version may have written it."""
+    if row.status not in _STATUSES:
+        return f"status {row.status!a}"
+    if row.phase not in _PHASES:
+        return f"phase {row.phase!a}"
+    return None if row.kind in _KINDS else f"kind {row.kind!a}"
+
+
+def _is_misshapen(row: JournalRow) -> bool:
+    valued = row.status == "suspended" or (row.status == "completed" and row.phase != "undo")
+    return (
+        (row.n > 0) is not (row.status in _ATTEMPTS)
+        or row.n < 0
+        or row.attempt < 1
+        or (row.value is not None) is not valued
+        or (row.error is not None) is not (row.status in _ERRORS)
+        or (row.n > 0 and row.detail not in {None, ASKED})
+        or (row.phase == "read" and row.status != "failed")
+    )
+
+
+def _undoes_the_newest(state: RunState, row: JournalRow) -> bool:
+    if state.failed is None or not state.completed:
+        return False
+    newest = state.completed[-1]
+    progress = state.progress_of(Work(row.node, row.item, "undo"))
+    return (newest.node, newest.item) == (row.node, row.item) and row.n in {0, progress.n + 1}
+
+
+def _continues(state: RunState, row: JournalRow) -> bool:
+    """Whether the work has no outcome yet, and the row is its next attempt or its outcome."""
+    progress = state.progress_of(Work(row.node, row.item, row.phase))
+    return progress.outcome is None and row.n in {0, progress.n + 1}

@@ -1,0 +1,69 @@
+"""The child workflow: a run of its own, spawned once, whose end comes back as a message."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stepwell.core.attempts import call_for, outcome, unless_waiting
+from stepwell.core.decisions import Call, Decision, Ending, Invoke, Park, Record, Spawn, Spawned, SpawnWith, Tools
+from stepwell.core.journal import Work
+from stepwell.core.kinds.kind import Kind
+from stepwell.core.mailbox import MessageName
+from stepwell.workflow.nodes import ChildWorkflow
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from stepwell.core.state import RunState
+    from stepwell.workflow.nodes import Function
+
+
+class ChildKind(Kind[ChildWorkflow]):
+    """Answers for child workflows."""
+
+    needs_store = True
+
+    def outline(self, node: ChildWorkflow) -> dict[str, Any]:
+        """The workflow of the child."""
+        return {"workflow": node.workflow}
+
+    def next_work(self, node: ChildWorkflow, state: RunState) -> Work:
+        """The child."""
+        return Work(node.name, kind="child")
+
+    def decide(self, node: ChildWorkflow, state: RunState, now: int) -> tuple[Decision, ...]:
+        """Maps the input, spawns the child, waits, and takes its results or its failure."""
+        work = self.next_work(node, state)
+        since = state.parked.at if state.parked else now
+        message = state.first_message(self.awaits(node))
+        if message is not None:
+            failure = None if message.error is None else (message.error.type, message.error.message)
+            value = None if failure else message.value
+            row = outcome(state, work, started_at=since, now=now, value=value, failure=failure)
+            return (Record(row, consumed=(message.n,)),)
+        if state.parked is not None:
+            return (Park(since, wake_at=None, absent=self.awaits(node)),)
+        mapper = node.map_input
+        if mapper is None:
+            return (Spawn(Spawned(node.workflow, state.input, node.name), now),)
+        waiting = unless_waiting(state, work, now)
+        return (waiting or call_for(state, work, _map_input, node.policy, subject=(node, mapper)),)
+
+    def awaits(self, node: ChildWorkflow) -> MessageName:
+        """The end of its child."""
+        return MessageName("child", node.name)
+
+    def compensator(self, node: ChildWorkflow, state: RunState, item: str) -> Function | None:
+        """What undoes the completed child."""
+        return node.compensate
+
+    def child(self, node: ChildWorkflow) -> str:
+        """The child's workflow."""
+        return node.workflow
+
+
+def _map_input(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:
+    node: ChildWorkflow
+    node, mapper = call.subject
+    mapped = yield Invoke(mapper, (tools.context(call),))
+    return SpawnWith(node.workflow, tools.encode(mapped, f"input.{node.name}"))

@@ -1,0 +1,123 @@
+"""The loop: one call an iteration; its row holds the verdict on what follows, so nothing is asked twice."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from stepwell.core.attempts import call_for, unless_waiting
+from stepwell.core.decisions import Call, Decision, Done, Ending, Invoke, Park, Refused, Tools
+from stepwell.core.journal import Work, item_of, iteration_of
+from stepwell.core.kinds.kind import Kind
+from stepwell.core.kinds.parallel import NOT_HERE, asks_alone
+from stepwell.workflow.durations import wake_at
+from stepwell.workflow.nodes import Loop
+from stepwell.workflow.policy import Suspended
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from stepwell.core.journal import JournalRow
+    from stepwell.core.state import RunState
+    from stepwell.workflow.nodes import Function
+
+_END = b"end"
+_ITERATION = re.compile(r"#[0-9]{9}")
+_FOLLOWS_AN_ITERATION = re.compile(rb"end|next -?[0-9]{1,18} .+", re.DOTALL)
+
+
+class _Next(NamedTuple):
+    """What an iteration begins with: its input, which the first one may map, and when."""
+
+    iteration: int
+    value: bytes
+    at: int
+
+
+class LoopKind(Kind[Loop]):
+    """Answers for loops."""
+
+    def next_work(self, node: Loop, state: RunState) -> Work:
+        """The iteration after the last one journaled."""
+        return Work(node.name, item_of(_next(state).iteration))
+
+    def condition(self, node: Loop, state: RunState) -> Work:
+        """The node itself: its condition is asked once, before the first iteration."""
+        return Work(node.name)
+
+    def decide(self, node: Loop, state: RunState, now: int) -> tuple[Decision, ...]:
+        """Calls the next iteration, after the pause that the last one asked for."""
+        follows = _next(state)
+        if follows.at > now:
+            return (Park(since=None, wake_at=follows.at),)
+        work = Work(node.name, item_of(follows.iteration))
+        waiting = unless_waiting(state, work, now)
+        return (waiting or call_for(state, work, _iterate, node.policy, subject=(node, follows.value)),)
+
+    def accepts(self, node: Loop, state: RunState, row: JournalRow, *, is_after_gap: bool) -> bool:
+        """The next iteration, or after a gap a later one, whose verdict can be read; or the condition's row."""
+        if not row.item:
+            return asks_alone(row)
+        if row.status == "completed" and _FOLLOWS_AN_ITERATION.fullmatch(row.detail or b"") is None:
+            return False
+        return is_after_gap or super().accepts(node, state, row, is_after_gap=is_after_gap)
+
+    def results(self, node: Loop, state: RunState, row: JournalRow) -> dict[str, bytes] | None:
+        """The last iteration's result, once the loop has ended."""
+        return {node.name: row.value or b"null"} if row.detail == _END else None
+
+    def compensator(self, node: Loop, state: RunState, item: str) -> Function | None:
+        """What undoes an iteration."""
+        return node.compensate
+
+    def needs_only_last(self, node: Loop, *, compensating: bool) -> bool:
+        """An iteration begins from the row of the one before it; those further back are needed to undo them."""
+        return not (compensating and node.compensate is not None)
+
+    def may_leave_out(self, node: Loop, state: RunState, row: JournalRow) -> bool:
+        """Whether none of the iterations is there, and at least one row is missing for each of those before this one.
+
+        Of the first one, its failed attempts may be missing, too.
+        """
+        if row.n or row.phase != "do" or _ITERATION.fullmatch(row.item) is None:
+            return False
+        expected, there = self.next_work(node, state).item, iteration_of(row.item) or 0
+        return expected == item_of(1) and 1 <= there <= row.seq - state.seq
+
+
+def _next(state: RunState) -> _Next:
+    last = state.last
+    if last is None or last.item == "" or last.detail is None:
+        return _Next(1, state.input, 0)
+    _, at, value = last.detail.split(b" ", 2)
+    return _Next((iteration_of(last.item) or 0) + 1, state.input if value == b"-" else value, int(at))
+
+
+def _iterate(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:
+    node: Loop
+    value: bytes
+    node, value = call.subject
+    iteration = call.iteration or 1
+    if iteration == 1 and node.map_input is not None:
+        mapped = yield Invoke(node.map_input, (tools.context(call),))
+        value = tools.encode(mapped, f"input.{node.name}")
+    result = yield Invoke(node.handler, (tools.decode(value), tools.context(call)), handler=True)
+    if isinstance(result, Suspended):
+        return Refused("Suspended", NOT_HERE)
+    encoded = tools.encode(result, f"results.{node.name}")
+    ended = iteration >= node.max_iterations
+    if not ended and node.until is not None:
+        ended = bool((yield Invoke(node.until, (tools.decode(encoded), iteration))))
+    if ended:
+        return Done(encoded, _END)
+    if node.feedback is not None:
+        fed = yield Invoke(node.feedback, (tools.decode(encoded),))
+        value = tools.encode(fed, f"input.{node.name}")
+    at = 0
+    if node.pause is not None:
+        pause = node.pause
+        if callable(pause):
+            pause = yield Invoke(pause, (tools.decode(encoded), iteration))
+        at = wake_at(pause, tools.latest() if pause else tools.now(), f"the pause of {node.name}")
+    unchanged = node.map_input is None and node.feedback is None
+    return Done(encoded, b"next %d %b" % (at, b"-" if unchanged else value))

@@ -1,0 +1,54 @@
+"""The wait for a signal: the first message of that name in the mailbox, or what a timeout gives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stepwell.core.attempts import outcome
+from stepwell.core.decisions import Decision, Park, Record
+from stepwell.core.journal import Work
+from stepwell.core.kinds.kind import Kind
+from stepwell.core.mailbox import MessageName
+from stepwell.workflow.nodes import WaitForSignal
+
+if TYPE_CHECKING:
+    from stepwell.core.state import RunState
+
+
+class SignalKind(Kind[WaitForSignal]):
+    """Answers for waits for a signal."""
+
+    needs_store = True
+
+    def outline(self, node: WaitForSignal) -> dict[str, Any]:
+        """The signal that a stored run waits for."""
+        return {"signal": node.signal}
+
+    def next_work(self, node: WaitForSignal, state: RunState) -> Work:
+        """The wait."""
+        return Work(node.name, kind="signal")
+
+    def decide(self, node: WaitForSignal, state: RunState, now: int) -> tuple[Decision, ...]:
+        """Takes the message that is here; without one waits, and after the timeout gives the default or fails."""
+        work = self.next_work(node, state)
+        since = state.parked.at if state.parked else now
+        name = self.awaits(node)
+        message = state.first_message(name)
+        if message is not None:
+            row = outcome(state, work, started_at=since, now=now, value=message.value or b"null")
+            return (Record(row, consumed=(message.n,)),)
+        if state.parked is not None:
+            deadline = state.parked.wake_at
+        else:
+            since = now + state.lag
+            deadline = None if node.timeout is None else since + node.timeout
+        if deadline is None or deadline > now:
+            return (Park(since, deadline, absent=name),)
+        if node.default is not None:
+            return (Record(outcome(state, work, started_at=since, now=now, value=node.default), absent=name),)
+        failure = ("SignalTimeout", f'no signal "{node.signal}" came in {(deadline - since) / 1_000_000:g} s')
+        return (Record(outcome(state, work, started_at=since, now=now, failure=failure), absent=name),)
+
+    def awaits(self, node: WaitForSignal) -> MessageName:
+        """The signal that it waits for."""
+        return MessageName("signal", node.signal)

@@ -1,0 +1,66 @@
+"""The step: one call of a handler, which may suspend itself and is then entered again by a signal of its name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stepwell.core.attempts import call_for, unless_waiting
+from stepwell.core.decisions import Call, Decision, Done, Ending, Invoke, Park, Snapshot, Tools
+from stepwell.core.journal import Work
+from stepwell.core.kinds.kind import Kind
+from stepwell.core.mailbox import MessageName
+from stepwell.workflow.nodes import Step
+from stepwell.workflow.policy import Suspended
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from stepwell.core.journal import JournalRow
+    from stepwell.core.state import RunState
+    from stepwell.workflow.nodes import Function
+
+
+class StepKind(Kind[Step]):
+    """Answers for steps."""
+
+    def next_work(self, node: Step, state: RunState) -> Work:
+        """The call."""
+        return Work(node.name)
+
+    def decide(self, node: Step, state: RunState, now: int) -> tuple[Decision, ...]:
+        """Calls the handler; a suspended one only once its signal is here."""
+        work = Work(node.name)
+        if not state.progress and not state.in_flight:
+            return (call_for(state, work, _call, node.policy, subject=node.handler),)
+        if state.progress_of(work).snapshot is None:
+            waiting = unless_waiting(state, work, now)
+            return (waiting or call_for(state, work, _call, node.policy, subject=node.handler),)
+        message = state.first_message(self.awaits(node))
+        if message is None:
+            since = state.parked.at if state.parked else now
+            return (Park(since, wake_at=None, absent=self.awaits(node)),)
+        resume = (message.n, message.value or b"null")
+        waiting = unless_waiting(state, work, now)
+        return (waiting or call_for(state, work, _call, node.policy, subject=node.handler, resume=resume),)
+
+    def accepts(self, node: Step, state: RunState, row: JournalRow, *, is_after_gap: bool) -> bool:
+        """Its handler may have suspended itself."""
+        return (row.item, row.phase) == ("", "do")
+
+    def awaits(self, node: Step) -> MessageName:
+        """The signal that enters it again, once it has suspended itself."""
+        return MessageName("signal", node.name)
+
+    def compensator(self, node: Step, state: RunState, item: str) -> Function | None:
+        """What undoes the step."""
+        return node.compensate
+
+
+def _call(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:
+    result = yield Invoke(call.subject, (tools.context(call),), handler=True)
+    if isinstance(result, Suspended):
+        return Snapshot(tools.encode(result.snapshot, f"results.{call.step}"))
+    encoded = tools.encode(result, f"results.{call.step}")
+    if isinstance(result, dict) and result.get("status") == "suspended" and "state" in result:
+        return Snapshot(encoded)
+    return Done(encoded)

@@ -1,0 +1,315 @@
+"""Where a run stands: its journal, folded row by row up to its current node; the only place that changes a `RunState`.
+
+The state runs ahead of the store by the rows that are on their way there, and is dropped when their commit is lost. It
+is rebuilt by the same functions that built it: `replay` applies stored rows as the drive applies new ones, so a restart
+cannot see another state than the process before it. What an advance costs must not grow with what is behind it: a
+parallel's entries are kept by what may begin, waits and has completed (`Fan`), and nothing walks through all of them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from stepwell.core.decisions import Park, Record, Spawn
+from stepwell.core.journal import ASKED, NULL, why_invalid
+from stepwell.core.statuses import may_follow
+from stepwell.errors import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
+
+    from stepwell.core.decisions import Call
+    from stepwell.core.journal import JournalRow, Phase, Work
+    from stepwell.core.kinds import Kind
+    from stepwell.core.mailbox import Message, MessageName
+    from stepwell.core.plan import Plan
+    from stepwell.core.statuses import Status
+    from stepwell.workflow.nodes import Node
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far one piece of work has come: a node, an entry, an iteration, a choice, or an undoing."""
+
+    n: int = 0
+    attempts: int = 0
+    entries: int = 0
+    retry_at: int | None = None
+    snapshot: bytes | None = None
+    outcome: JournalRow | None = None
+
+
+@dataclass(slots=True)
+class Fan:
+    """The entries of the parallel that a run is at; kept up to date row by row, so that nothing walks through all.
+
+    `ready` may begin at once, `retries` at their instants, soonest first; `results` are those that have completed.
+    """
+
+    ready: dict[str, None]
+    retries: list[tuple[int, str]] = field(default_factory=list)
+    results: dict[str, bytes] = field(default_factory=dict)
+
+    def wait(self, item: str, until: int) -> None:
+        """The entry's next attempt may begin at that instant."""
+        insort(self.retries, (until, item))
+
+    def take_out(self, item: str, retry_at: int | None) -> None:
+        """The entry, whose next attempt was due at `retry_at`, has begun or ended."""
+        self.ready.pop(item, None)
+        if retry_at is not None:
+            at = bisect_left(self.retries, (retry_at, item))
+            if self.retries[at : at + 1] == [(retry_at, item)]:
+                del self.retries[at]
+
+
+@dataclass(slots=True)
+class Parked:
+    """How the run waits at its node: since when, until when, and for which signal."""
+
+    at: int
+    wake_at: int | None = None
+    awaiting: str | None = None
+
+
+@dataclass(slots=True)
+class RunState:
+    """A run's journal, folded up to its current node; only the functions of this module change it."""
+
+    run_id: str
+    ref: int
+    plan: Plan
+    worker: str
+    input: bytes
+    status: Status = "running"
+    seq: int = 0
+    crashes: int = 0
+    mail: int = 0
+    max_crashes: int = 5
+    position: int = 0
+    results: dict[str, bytes] = field(default_factory=dict)
+    progress: dict[tuple[str, Phase], Progress] = field(default_factory=dict)
+    undoing: dict[tuple[str, str], Progress] = field(default_factory=dict)
+    completed: list[JournalRow] = field(default_factory=list)
+    choices: dict[str, str] = field(default_factory=dict)
+    failed: JournalRow | None = None
+    last: JournalRow | None = None
+    parked: Parked | None = None
+    mailbox: list[Message] = field(default_factory=list)
+    known: dict[MessageName, int] = field(default_factory=dict)
+    """Up to which number the mailbox has been looked through for messages of a name; nothing of it, for most names."""
+    fan: Fan | None = None
+    in_flight: set[tuple[str, str, Phase]] = field(default_factory=set)
+    admitted: bool = False
+    is_partial: bool = False
+    """Whether completed work that can be undone is missing in `completed`, since it was not loaded."""
+    lag: int = 0
+    """By how much the instants that the core is given may be behind the store's clock; durations are added to more."""
+    is_replaying: bool = False
+    """Whether its journal is being read, and nothing was given its results yet: they may grow in place."""
+
+    @property
+    def kind(self) -> Kind[Any]:
+        """What decides for the node it is at."""
+        return self.plan.kinds[self.position]
+
+    @property
+    def node(self) -> Node:
+        """The node it is at."""
+        return self.plan.nodes[self.position]
+
+    @property
+    def at_end(self) -> bool:
+        """Whether every node has its outcome."""
+        return self.position >= len(self.plan.nodes)
+
+    def progress_of(self, work: Work) -> Progress:
+        """How far the work has come; not to be changed."""
+        if work.phase == "undo":
+            return self.undoing.get((work.node, work.item), _NEW)
+        return self.progress.get((work.item, work.phase), _NEW)
+
+    def first_message(self, name: MessageName) -> Message | None:
+        """The first message of that name that the run has not used, of those that it knows."""
+        return next((message for message in self.mailbox if (message.kind, message.name) == name), None)
+
+
+_NEW = Progress()
+
+
+def replay(state: RunState, rows: Iterable[JournalRow], last_of: Container[str] = ()) -> None:
+    """Brings a fresh state to where its stored journal has come; raises JournalError for one that does not fit.
+
+    Of the nodes `last_of` the rows before the last outcome may be missing.
+    """
+    crashes, parked, status = state.crashes, state.parked, state.status
+    state.is_replaying = True
+    for row in rows:
+        is_after_gap = row.node in last_of and row.seq > state.seq + 1 and _may_leave_out(state, row)
+        reason = why_invalid(state, row, is_after_gap=is_after_gap)
+        if reason is not None:
+            raise JournalError(state.run_id, reason)
+        if is_after_gap and state.kind.compensator(state.node, state, row.item) is not None:
+            state.is_partial = True
+        apply(state, row)
+    state.is_replaying = False
+    if status == "compensating" and state.failed is None:
+        raise JournalError(state.run_id, "it is compensating, but no row tells of a failure")
+    state.crashes, state.parked, state.status = crashes, parked, status
+    state.admitted = state.admitted or parked is not None
+
+
+def begin(state: RunState, call: Call) -> None:
+    """Takes in that a call is in flight beside others."""
+    state.in_flight.add(call.identity)
+    fan = _fan(state)
+    if fan is not None:
+        fan.take_out(call.item, _retry_at(state, call))
+
+
+def end(state: RunState, call: Call, *, began: bool) -> None:
+    """Takes in that a call is in flight no more; one that never began may begin again."""
+    state.in_flight.discard(call.identity)
+    fan = _fan(state)
+    if fan is not None and not began:
+        fan.ready[call.item] = None
+
+
+def apply(state: RunState, row: JournalRow) -> None:
+    """Adds one row of the journal."""
+    state.seq = row.seq
+    state.crashes = 0
+    if row.phase == "undo":
+        _apply_undo(state, row)
+        return
+    if row.n:
+        if row.item:
+            _apply_entry(state, row)
+        _apply_attempt(state.progress.setdefault((row.item, row.phase), Progress()), row)
+        state.admitted = state.admitted or row.detail != ASKED
+        return
+    state.parked = None
+    state.admitted = True
+    state.last = row
+    if row.item:
+        _apply_entry(state, row)
+    if row.status == "failed":
+        state.progress.setdefault((row.item, row.phase), Progress()).outcome = row
+        state.failed = state.failed or row
+        return
+    if row.status == "skipped":
+        _leave(state, dict.fromkeys(state.node.names, NULL))
+        return
+    _apply_completed(state, row)
+
+
+def apply_decision(state: RunState, decision: Record | Park | Spawn) -> None:
+    """Takes a decision into the state, ahead of the commit that makes it durable."""
+    match decision:
+        case Record():
+            apply(state, decision.row)
+            if decision.consumed:
+                state.mailbox = [message for message in state.mailbox if message.n not in decision.consumed]
+        case Park(since, wake_at):
+            state.parked = None if since is None else Parked(since, wake_at, decision.awaiting)
+        case Spawn(_, since):  # pragma: no branch  mypy proves that there is no other decision
+            state.parked = Parked(since)
+
+
+def look(state: RunState, name: MessageName, mail: int, found: Message | None) -> None:
+    """Takes in what the mailbox holds of a name: its next unread message, or none among all that were counted."""
+    state.mail = mail
+    state.known[name] = mail if found is None else found.n
+    if found is not None:
+        state.mailbox.append(found)
+
+
+def admit(state: RunState) -> None:
+    """Takes a condition's true answer into the state."""
+    state.admitted = True
+
+
+def set_status(state: RunState, status: Status) -> None:
+    """Changes the run's status, by the table alone."""
+    if not may_follow(state.status, status):
+        raise JournalError(state.run_id, f"it is {state.status} and cannot become {status}")
+    state.status = status
+
+
+def _apply_completed(state: RunState, row: JournalRow) -> None:
+    node, kind = state.node, state.kind
+    if row.phase == "choose":
+        state.choices[node.name] = kind.choice(row)
+        return
+    if kind.compensator(node, state, row.item) is not None:
+        state.completed.append(row)
+    if row.item.startswith("#"):
+        state.progress.clear()
+    elif row.item:
+        state.progress.setdefault((row.item, row.phase), Progress()).outcome = row
+    ending = kind.results(node, state, row)
+    if ending is not None:
+        _leave(state, ending)
+
+
+def _apply_entry(state: RunState, row: JournalRow) -> None:
+    """Keeps the entries of a parallel in order: which may begin, which wait, which have completed."""
+    fan = _fan(state)
+    if fan is None:
+        return
+    fan.take_out(row.item, _retry_at(state, row))
+    if row.n:
+        fan.wait(row.item, row.retry_at or 0)
+    elif row.status == "completed":
+        fan.results[row.item] = row.value or b"null"
+
+
+def _fan(state: RunState) -> Fan | None:
+    if state.fan is None:
+        entries = state.kind.entries(state.node)
+        state.fan = None if entries is None else Fan(dict.fromkeys(entries))
+    return state.fan
+
+
+def _may_leave_out(state: RunState, row: JournalRow) -> bool:
+    """Whether the rows between where the run stands and this one may be missing, as not needed to go on."""
+    return not state.at_end and state.kind.may_leave_out(state.node, state, row)
+
+
+def _retry_at(state: RunState, entry: Call | JournalRow) -> int | None:
+    progress = state.progress.get((entry.item, entry.phase))
+    return None if progress is None else progress.retry_at
+
+
+def _leave(state: RunState, results: dict[str, bytes]) -> None:
+    if state.is_replaying:
+        state.results.update(results)
+    else:
+        state.results = {**state.results, **results}
+    state.fan = None
+    state.position += 1
+    state.progress.clear()
+    state.admitted = False
+    state.last = None
+
+
+def _apply_undo(state: RunState, row: JournalRow) -> None:
+    progress = state.undoing.setdefault((row.node, row.item), Progress())
+    if row.n:
+        _apply_attempt(progress, row)
+        return
+    progress.outcome = row
+    state.completed.pop()
+
+
+def _apply_attempt(progress: Progress, row: JournalRow) -> None:
+    progress.n = row.n
+    progress.retry_at = row.retry_at
+    if row.status == "suspended":
+        progress.attempts = 0
+        progress.entries += 1
+        progress.snapshot = row.value
+    else:
+        progress.attempts = row.attempt

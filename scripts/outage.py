@@ -18,9 +18,9 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from stepwell import Durable
+from tests.network_faults import PATIENCE, CountedCalls, check, fetch, fresh_schema, owners, retrying_while_unavailable
 from tests.postgres import Server
 from tests.waiting import eventually
-from tests.weather import PATIENCE, Crossing, check, fetch, fresh_schema, owners, persevering
 
 WORKERS = 3
 ENTRIES = "SELECT count(*) FROM journal"
@@ -28,16 +28,16 @@ ENTRIES = "SELECT count(*) FROM journal"
 
 async def play(seconds: float, each: int) -> dict[str, Any]:
     """The figures of one outage."""
-    crossing = Crossing()
+    counted = CountedCalls()
     with Server() as server:
         url = fresh_schema(server.dsn)
         async with AsyncExitStack() as stack:
-            apps = [Durable(url, crossing.workflows(), queue=f"queue-{at}") for at in range(WORKERS)]
+            apps = [Durable(url, counted.workflows(), queue=f"queue-{at}") for at in range(WORKERS)]
             for app in apps:
                 await stack.enter_async_context(app)
             held = [run.run_id for app in apps for run in await app.start_many("held", range(each))]
             workers = [await stack.enter_async_context(app.worker()) for app in apps]
-            await crossing.reached(WORKERS * each, "work")
+            await counted.reached(WORKERS * each, "work")
             asleep = [run.run_id for run in await apps[0].start_many("held", range(each), delay=seconds / 2)]
             before, ids = await owners(url), [worker.worker_id for worker in workers]
             ((entries,),) = await fetch(url, ENTRIES)
@@ -45,7 +45,7 @@ async def play(seconds: float, each: int) -> dict[str, Any]:
             stopping = time.monotonic()
             await asyncio.to_thread(server.stop, signal.SIGQUIT)
             clients = [asyncio.create_task(_call(app, f"client {at}", seconds)) for at, app in enumerate(apps)]
-            crossing.let.set()
+            counted.release.set()
             await asyncio.sleep(max(0.0, seconds - (time.monotonic() - stopping)))
             away = time.monotonic() - stopping
             await asyncio.to_thread(server.start)
@@ -58,7 +58,7 @@ async def play(seconds: float, each: int) -> dict[str, Any]:
                 await apps[0].result(run_id, timeout=PATIENCE)
             all_ended = time.monotonic() - up
             journaled = {entry.worker for run_id in held for entry in await apps[0].journal(run_id)}
-            ended = await check(apps[0], url, crossing, run_ids)
+            ended = await check(apps[0], url, counted, run_ids)
             return {
                 "seconds away": round(away, 1),
                 "workers": WORKERS,
@@ -71,13 +71,13 @@ async def play(seconds: float, each: int) -> dict[str, Any]:
                 "runs whose owner changed": sum(before[run_id][0] not in ids for run_id in held),
                 "entries by strangers": len(journaled - set(ids)),
                 "workers under a new id": sum(new.worker_id != old for new, old in zip(workers, ids, strict=True)),
-                "calls made twice": len(crossing.repeated()),
+                "calls made twice": len(counted.repeated()),
             }
 
 
 async def _call(app: Durable, key: str, seconds: float) -> str:
     """A client that starts one run, and calls until it is told that it did."""
-    started = await persevering(lambda: app.start("held", key=key), within=seconds + PATIENCE)
+    started = await retrying_while_unavailable(lambda: app.start("held", key=key), within=seconds + PATIENCE)
     return started.run_id
 
 

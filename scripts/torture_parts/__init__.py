@@ -1,1 +1,1 @@
-"""The parts of `scripts/torture.py`: the crew of workers, what they run, and the client that troubles their runs."""
+"""The parts of `scripts/torture.py`: the workers of workers, what they run, and the client that troubles their runs."""

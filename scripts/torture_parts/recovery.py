@@ -1,4 +1,4 @@
-"""How long it takes until others go on with what a killed worker had begun, told from the handlers' log."""
+"""Measures from the handler log how long it takes until other workers continue the calls of a killed one."""
 
 from __future__ import annotations
 
@@ -7,52 +7,54 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tests.simulation.story import Line
+from tests.simulation.trace import Line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from scripts.torture_parts.crew import Toll
-    from scripts.torture_parts.places import Outage
-    from tests.simulation.story import Story
+    from scripts.torture_parts.targets import Outage
+    from scripts.torture_parts.worker_processes import Disruptions
+    from tests.simulation.trace import Trace
 
 
 @dataclass(slots=True)
 class Recovery:
-    """Seconds from a kill until the call that it cut off was begun again, and until its run had an entry more."""
+    """Seconds from a kill until the interrupted call was started again, and until its run had another entry."""
 
-    cut_off: int = 0
+    interrupted: int = 0
     calls: list[float] = field(default_factory=list)
     entries: list[float] = field(default_factory=list)
 
 
-def recovery_in(story: Story, toll: Toll, killed: Mapping[str, float], outages: Sequence[Outage]) -> Recovery:
-    """The recoveries of a story; `killed`: who, when.
+def recovery_in(
+    trace: Trace, disruptions: Disruptions, killed: Mapping[str, float], outages: Sequence[Outage]
+) -> Recovery:
+    """The recoveries in a trace; `killed` maps each killed worker to the time.
 
-    Whoever takes the run over and is killed or frozen in his turn begins the count anew. While the store is away nobody
-    can recover anything: what is cut off then is counted from its return.
+    If the worker that takes over a run is killed or frozen as well, the count restarts. No recovery is possible while
+    the store is unavailable: a call that is interrupted then is counted from the end of the outage.
     """
     found = Recovery()
-    blows = defaultdict[str, list[float]](list)
-    for blow in toll.blows:
-        for run_id in blow.held:
-            blows[run_id].append(min(blow.at, killed.get(blow.who, blow.at)))
-    finished = {one: sorted(e.finished_at.timestamp() for e in entries) for one, entries in story.journals.items()}
-    ended = {line.token for line in story.lines if line.event == "end"}
-    for line, again in _begun_again(story.lines):
-        if line.token in ended or line.who in toll.frozen or again.at < killed.get(line.who, again.at + 1):
+    interruptions = defaultdict[str, list[float]](list)
+    for one in disruptions.interruptions:
+        for run_id in one.held:
+            interruptions[run_id].append(min(one.at, killed.get(one.who, one.at)))
+    finished = {one: sorted(e.finished_at.timestamp() for e in entries) for one, entries in trace.journals.items()}
+    ended = {line.token for line in trace.lines if line.event == "end"}
+    for line, again in _restarted(trace.lines):
+        if line.token in ended or line.who in disruptions.frozen or again.at < killed.get(line.who, again.at + 1):
             continue
-        at = max([killed[line.who], *(blow for blow in blows[line.run_id] if blow < again.at)])
-        found.cut_off += 1
+        at = max([killed[line.who], *(other for other in interruptions[line.run_id] if other < again.at)])
+        found.interrupted += 1
         found.calls.append(_between(at, again.at, outages))
         entry = next((one for one in finished[line.run_id] if one > again.at), None)
-        if entry is not None and not any(again.at <= blow < entry for blow in blows[line.run_id]):
+        if entry is not None and not any(again.at <= other < entry for other in interruptions[line.run_id]):
             found.entries.append(_between(at, entry, outages))
     return found
 
 
-def _begun_again(lines: Sequence[Line]) -> list[tuple[Line, Line]]:
-    """Each call that was begun again as the same attempt, with the next one."""
+def _restarted(lines: Sequence[Line]) -> list[tuple[Line, Line]]:
+    """Each call that was started again as the same attempt, with the next start."""
     calls = defaultdict[tuple[str, str, int], list[Line]](list)
     for line in sorted(lines, key=lambda line: line.at):
         if line.event == "begin" and line.phase in {"do", "undo"}:

@@ -1,7 +1,7 @@
-"""A worker process of the torture, and the nursery that forks one within milliseconds whenever it is told to.
+"""A worker process of the torture, and the forker, which forks one within milliseconds on request.
 
 `python -m scripts.torture_parts.worker FOLDER OPTIONS` reads `NUMBER` lines and forks a worker for each; it answers
-`born NUMBER PID` and `gone NUMBER STATUS`, and kills them all when its input ends.
+`started NUMBER PID` and `exited NUMBER STATUS`, and kills them all when its input ends.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scripts.torture_parts.looks import look_at
+from scripts.torture_parts.direct_reads import open_reader
 from stepwell import Durable, StoreUnavailableError
 from tests.simulation.designs import designs_from
 from tests.simulation.handlers import Builder
-from tests.simulation.story import Line, beginning_after, ending
+from tests.simulation.trace import Line, beginning_after, ending
 
 if TYPE_CHECKING:
     from stepwell import Context
     from tests.simulation.designs import Design
 
 LOG = "handlers.log"
-_ORPHAN_LOOKS_EVERY = 0.2
-_SPARE_LOOKS_EVERY = 0.01
-_NURSERY_LOOKS_EVERY = 0.01
-_AWAY_SECONDS = 0.05
+_ORPHAN_POLL_SECONDS = 0.2
+_SPARE_POLL_SECONDS = 0.01
+_FORKER_POLL_SECONDS = 0.01
+_RETRY_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,10 @@ def designs_of(options: Options) -> dict[str, Design]:
 
 
 class FileProbe:
-    """Tells an append-only file of every call; SIGKILL cuts off at most the line of a call that did not begin."""
+    """Logs every call to an append-only file; SIGKILL truncates at most the line of a call that did not start."""
 
     def __init__(self, folder: Path, options: Options, who: str) -> None:
-        self._look = look_at(options.url)
+        self._reader = open_reader(options.url)
         self._long_calls = options.long_calls
         self._descriptor = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._who = who
@@ -75,7 +75,7 @@ class FileProbe:
         with self._lock:
             self._made += 1
             token = f"{self._who}-{self._made}"
-            journaled = self._look.journal(ctx.run_id)
+            journaled = self._reader.journal(ctx.run_id)
             self._write(beginning_after(journaled, ctx, phase, who=self._who, at=time.time(), token=token))
         if phase == "do" and ctx.input.get("poison") == ctx.step:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -125,10 +125,10 @@ def app_of(options: Options, probe: Any) -> Durable:
 
 
 async def work(folder: Path, options: Options, number: int) -> None:
-    """Be a worker once called up, until SIGTERM, or until the nursery is gone; if the store is away at first, wait."""
+    """Run a worker, once activated, until SIGTERM or until the forker exits; wait if the store is unavailable."""
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
-    watching = asyncio.create_task(_watch_nursery(told))
+    watching = asyncio.create_task(_watch_forker(told))
     probe = FileProbe(folder, options, f"w{number}")
     while not told.is_set():
         try:
@@ -138,15 +138,15 @@ async def work(folder: Path, options: Options, number: int) -> None:
                     await asyncio.to_thread((folder / f"ready-{number}").write_text, worker.worker_id)
                     await told.wait()
         except StoreUnavailableError:
-            await asyncio.sleep(_AWAY_SECONDS)
+            await asyncio.sleep(_RETRY_SECONDS)
     watching.cancel()
 
 
-async def _watch_nursery(told: asyncio.Event) -> None:
-    nursery = os.getppid()
+async def _watch_forker(told: asyncio.Event) -> None:
+    forker = os.getppid()
     while True:
-        await asyncio.sleep(_ORPHAN_LOOKS_EVERY)
-        if os.getppid() != nursery:
+        await asyncio.sleep(_ORPHAN_POLL_SECONDS)
+        if os.getppid() != forker:
             told.set()
 
 
@@ -154,11 +154,11 @@ async def _called_up(folder: Path, number: int, told: asyncio.Event) -> None:
     while True:
         if told.is_set() or await asyncio.to_thread((folder / f"go-{number}").exists):
             return
-        await asyncio.sleep(_SPARE_LOOKS_EVERY)
+        await asyncio.sleep(_SPARE_POLL_SECONDS)
 
 
-def born(folder: Path, options: Options, number: int) -> int:
-    """Fork a worker; its pid."""
+def fork_worker(folder: Path, options: Options, number: int) -> int:
+    """Fork a worker and return its pid."""
     pid = os.fork()
     if pid:
         return pid
@@ -166,33 +166,33 @@ def born(folder: Path, options: Options, number: int) -> int:
     try:
         asyncio.run(work(folder, options, number))
         status = 0
-    except BaseException:  # noqa: BLE001 - whatever ends a worker by itself is a finding, and is told by its status
+    except BaseException:  # noqa: BLE001  any exit that nobody asked for is a finding, and the status reports it
         traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(status)
 
 
-def nurse(folder: Path, options: Options) -> None:
-    """Fork workers as told on standard input until it ends."""
+def fork_on_request(folder: Path, options: Options) -> None:
+    """Fork the workers requested on standard input until it ends."""
     alive: dict[int, int] = {}
     rest = b""
     while True:
-        readable, _, _ = select.select([0], [], [], _NURSERY_LOOKS_EVERY)
+        readable, _, _ = select.select([0], [], [], _FORKER_POLL_SECONDS)
         if readable:
             told = os.read(0, 65536)
             if not told:
                 break
             *numbers, rest = (rest + told).split(b"\n")
             for number in map(int, numbers):
-                pid = born(folder, options, number)
+                pid = fork_worker(folder, options, number)
                 alive[pid] = number
-                print(f"born {number} {pid}", flush=True)
+                print(f"started {number} {pid}", flush=True)
         while alive:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 break
-            print(f"gone {alive.pop(pid)} {os.waitstatus_to_exitcode(status)}", flush=True)
+            print(f"exited {alive.pop(pid)} {os.waitstatus_to_exitcode(status)}", flush=True)
     for pid in alive:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -200,4 +200,4 @@ def nurse(folder: Path, options: Options) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(created).3f %(process)d %(levelname)s %(message)s")
-    nurse(Path(sys.argv[1]), Options(**json.loads(sys.argv[2])))
+    fork_on_request(Path(sys.argv[1]), Options(**json.loads(sys.argv[2])))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepwell import Durable, JournalError, RunFailedError, durable
-from tests.fuzz.yard import PATIENCE
+from tests.fuzz.damaged_store import PATIENCE
 from tests.postgres import execute, fresh_url
 from tests.waiting import eventually
 

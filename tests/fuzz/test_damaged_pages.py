@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepwell import Durable, JournalError, durable
-from tests.fuzz.yard import PATIENCE
+from tests.fuzz.damaged_store import PATIENCE
 from tests.postgres import execute, fresh_url
 
 if TYPE_CHECKING:

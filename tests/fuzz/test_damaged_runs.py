@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Durable, JournalError, RunFailedError
-from tests.fuzz.yard import HELD, PATIENCE, PLAIN, RESULTS, Yard, workflows
+from tests.fuzz.damaged_store import HELD, PATIENCE, PLAIN, RESULTS, DamagedStore, workflows
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -23,19 +23,19 @@ JOURNAL_OF = "WHERE ref = (SELECT ref FROM stepwell_runs WHERE id = '{id}')"
 
 
 @pytest.fixture(scope="module")
-def yard(tmp_path_factory: pytest.TempPathFactory) -> Yard:
+def damaged_store(tmp_path_factory: pytest.TempPathFactory) -> DamagedStore:
     """A store with runs in all states."""
-    return Yard(tmp_path_factory.mktemp("yard"))
+    return DamagedStore(tmp_path_factory.mktemp("damaged_store"))
 
 
 class Copy:
     """A copy of the store, to be edited."""
 
-    def __init__(self, yard: Yard, folder: Path) -> None:
-        self._path = folder / "yard.db"
-        self.url = yard.copy(self._path)
-        self.ids = yard.ids
-        self.healthy = yard.healthy
+    def __init__(self, damaged_store: DamagedStore, folder: Path) -> None:
+        self._path = folder / "damaged.db"
+        self.url = damaged_store.copy(self._path)
+        self.ids = damaged_store.ids
+        self.healthy = damaged_store.healthy
 
     def edit(self, name: str, script: str) -> str:
         """Runs the statements over the run of that name, and gives its id."""
@@ -51,9 +51,9 @@ class Copy:
 
 
 @pytest.fixture
-def copy(yard: Yard, tmp_path: Path) -> Copy:
+def copy(damaged_store: DamagedStore, tmp_path: Path) -> Copy:
     """A copy of the store, for one test."""
-    return Copy(yard, tmp_path)
+    return Copy(damaged_store, tmp_path)
 
 
 async def ended(app: Durable, run_id: str) -> RunFailedError:

@@ -17,8 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepwell import Durable, DurableError, RunStatus
+from tests.fuzz.damaged_store import (
+    HELD,
+    PATIENCE,
+    PLAIN,
+    RESULTS,
+    STATES,
+    DamagedStore,
+    add,
+    replace,
+    rows_of,
+    workflows,
+)
 from tests.fuzz.profile import examples
-from tests.fuzz.yard import HELD, PATIENCE, PLAIN, RESULTS, STATES, Yard, add, replace, rows_of, workflows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -94,9 +105,9 @@ DAMAGE = st.tuples(st.integers(0, 99), st.sampled_from(CHANGES) | st.sampled_fro
 
 
 @pytest.fixture(scope="module")
-def yard(tmp_path_factory: pytest.TempPathFactory) -> Yard:
+def damaged_store(tmp_path_factory: pytest.TempPathFactory) -> DamagedStore:
     """A store with runs in all states."""
-    return Yard(tmp_path_factory.mktemp("yard"))
+    return DamagedStore(tmp_path_factory.mktemp("damaged_store"))
 
 
 def damage(connection: sqlite3.Connection, ref: int, place: int, change: tuple[str, str, Any]) -> None:
@@ -217,14 +228,16 @@ async def go_through(url: str, ids: dict[str, str], healthy: list[str]) -> None:
 @examples(14)
 @given(changes=st.lists(DAMAGE, min_size=len(VICTIMS), max_size=len(VICTIMS)))
 def test_whatever_was_done_to_a_store_it_gives_right_answers_or_clear_errors(
-    yard: Yard, tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, tuple[str, str, Any]]]
+    damaged_store: DamagedStore,
+    tmp_path_factory: pytest.TempPathFactory,
+    changes: list[tuple[int, tuple[str, str, Any]]],
 ) -> None:
-    path = tmp_path_factory.mktemp("damaged") / "yard.db"
-    url = yard.copy(path)
+    path = tmp_path_factory.mktemp("damaged") / "damaged.db"
+    url = damaged_store.copy(path)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
             "UPDATE stepwell_runs SET due_at = 1 WHERE status IN ('running', 'suspended', 'compensating')"
         )
         for name, (place, change) in zip(VICTIMS, changes, strict=True):
-            damage(connection, yard.refs[yard.ids[name]], place, change)
-    asyncio.run(go_through(url, yard.ids, yard.healthy))
+            damage(connection, damaged_store.refs[damaged_store.ids[name]], place, change)
+    asyncio.run(go_through(url, damaged_store.ids, damaged_store.healthy))

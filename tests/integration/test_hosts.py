@@ -10,9 +10,9 @@ import pytest
 
 from stepwell import Durable
 from tests.network import Network, NotPermittedError, end, said
+from tests.network_faults import PATIENCE, fetch, fresh_schema, owners
 from tests.programs.far_worker import CONCURRENCY, Line, lines, workflows
 from tests.waiting import eventually
-from tests.weather import PATIENCE, fetch, fresh_schema, owners
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

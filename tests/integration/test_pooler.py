@@ -11,9 +11,9 @@ import pytest
 from stepwell import Durable, RunCanceledError, StoreUnavailableError
 from stepwell.engine.fleet import worker as workers
 from stepwell.store.postgres import notifier
+from tests.network_faults import PATIENCE, CountedCalls, check, cross, fetch, fresh_schema, own_server
 from tests.pooler import KINDS, pooler
 from tests.waiting import eventually
-from tests.weather import PATIENCE, Crossing, check, cross, fetch, fresh_schema, own_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,16 +42,16 @@ def notifier_of(app: Durable) -> notifier.Notifier:
 
 
 async def test_workers_and_clients_get_on_through_a_pooler(url: str) -> None:
-    crossing, pooled = Crossing(), f"{url}&pooled=true"
+    counted, pooled = CountedCalls(), f"{url}&pooled=true"
     async with AsyncExitStack() as stack:
-        apps = [await stack.enter_async_context(Durable(pooled, crossing.workflows())) for _ in range(3)]
+        apps = [await stack.enter_async_context(Durable(pooled, counted.workflows())) for _ in range(3)]
         for app in apps:
             await stack.enter_async_context(app.worker(concurrency=5))
         run_ids = await asyncio.gather(*(cross(apps[at % 3], f"run {at}") for at in range(RUNS)))
-        await check(apps[0], past_the_pooler(url), crossing, run_ids)
-        assert crossing.repeated() == {}
+        await check(apps[0], past_the_pooler(url), counted, run_ids)
+        assert counted.repeated() == {}
         held = (await apps[0].start("held")).run_id
-        await crossing.reached(1, "work")
+        await counted.reached(1, "work")
         await apps[1].cancel(held)
         with pytest.raises(RunCanceledError):
             await apps[2].result(held, timeout=PATIENCE)
@@ -60,8 +60,8 @@ async def test_workers_and_clients_get_on_through_a_pooler(url: str) -> None:
 
 
 async def test_without_a_way_to_listen_an_idle_worker_finds_what_others_start(url: str) -> None:
-    crossing, pooled = Crossing(), f"{url}&pooled=true"
-    async with Durable(pooled, crossing.workflows()) as app, Durable(pooled, crossing.workflows()) as other:
+    counted, pooled = CountedCalls(), f"{url}&pooled=true"
+    async with Durable(pooled, counted.workflows()) as app, Durable(pooled, counted.workflows()) as other:
         async with app.worker():
             await cross(other, "alone")
         listening = "SELECT FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND query LIKE '%' || $1 || '%'"
@@ -72,13 +72,13 @@ async def test_with_the_servers_own_address_an_idle_worker_is_told_at_once(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody looks unasked for ten minutes, so that only a notification can bring the news."""
-    crossing, listening = Crossing(), f"{url}&pooled=true&listen=127.0.0.1:{own_server().port}"
+    counted, listening = CountedCalls(), f"{url}&pooled=true&listen=127.0.0.1:{own_server().port}"
     async with (
-        Durable(listening, crossing.workflows()) as app,
-        Durable(listening, crossing.workflows()) as other,
+        Durable(listening, counted.workflows()) as app,
+        Durable(listening, counted.workflows()) as other,
         app.worker(),
     ):
-        crossing.let.set()
+        counted.release.set()
         await cross(app, "first")
         await other._store.reader.changed()
         await eventually(lambda: notifier_of(app)._hears and notifier_of(other)._hears)
@@ -92,6 +92,6 @@ async def test_with_the_servers_own_address_an_idle_worker_is_told_at_once(
 
 async def test_a_pooler_that_was_not_told_of_is_named_with_what_to_add(url: str) -> None:
     with pytest.raises(StoreUnavailableError, match="pooled=true") as raised:
-        await Durable(url, Crossing().workflows()).__aenter__()
+        await Durable(url, CountedCalls().workflows()).__aenter__()
     assert "listen=" in str(raised.value)
     assert "\n" not in str(raised.value)

@@ -15,9 +15,9 @@ from stepwell import DefinitionError, Durable, StoreUnavailableError, durable
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres import connection, heartbeat, opening
 from stepwell.store.postgres.store import PostgresStore
+from tests.network_faults import fresh_schema
 from tests.postgres import Server, fresh_url
 from tests.waiting import eventually
-from tests.weather import fresh_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,10 +12,19 @@ import pytest
 from stepwell import Durable, RunNotFoundError, durable
 from stepwell.engine.fleet.worker_session import WorkerSession
 from tests.gates import Gate
+from tests.network_faults import (
+    PATIENCE,
+    CountedCalls,
+    check,
+    cross,
+    ended,
+    fetch,
+    fresh_schema,
+    retrying_while_unavailable,
+)
 from tests.postgres import Server
 from tests.standby import Standby
 from tests.waiting import eventually
-from tests.weather import PATIENCE, Crossing, check, cross, ended, fetch, fresh_schema, persevering
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,20 +80,20 @@ async def a_day_passes(app: Durable, server: Server, url: str) -> None:
 async def test_workers_and_clients_find_the_promoted_standby_by_themselves(
     primary: Server, standby: Standby, url: str
 ) -> None:
-    crossing = Crossing()
-    async with Durable(url, crossing.workflows(), lease=2) as app, app.worker() as worker:
+    counted = CountedCalls()
+    async with Durable(url, counted.workflows(), lease=2) as app, app.worker() as worker:
         worker_id = worker.worker_id
         held = [one.run_id for one in await app.start_many("held", range(RUNS))]
-        await crossing.reached(RUNS, "work")
+        await counted.reached(RUNS, "work")
         await has_followed(standby, primary, url)
         await asyncio.to_thread(primary.stop, signal.SIGQUIT)
         clients = [asyncio.create_task(cross(app, f"run {number}")) for number in range(RUNS)]
         await asyncio.to_thread(standby.promote)
-        crossing.let.set()
+        counted.release.set()
         run_ids = [*held, *await asyncio.gather(*clients)]
         await ended(app, held)
-        await check(app, on(standby, url), crossing, run_ids)
-        assert crossing.repeated() == {}
+        await check(app, on(standby, url), counted, run_ids)
+        assert counted.repeated() == {}
         assert worker.worker_id == worker_id
 
 
@@ -92,11 +101,11 @@ async def test_i7_a_standby_that_lacks_the_last_commits_has_no_hole_in_any_journ
     primary: Server, standby: Standby, url: str
 ) -> None:
     """What was acknowledged last is gone; runs that the standby knows go on from where it knows them."""
-    crossing = Crossing()
-    async with Durable(url, crossing.workflows(), lease=2) as app, app.worker(concurrency=10):
-        before = [(await app.start("crossing", key=f"before {number}")).run_id for number in range(RUNS)]
+    counted = CountedCalls()
+    async with Durable(url, counted.workflows(), lease=2) as app, app.worker(concurrency=10):
+        before = [(await app.start("counted", key=f"before {number}")).run_id for number in range(RUNS)]
         held = [one.run_id for one in await app.start_many("held", range(5))]
-        await crossing.reached(5, "work")
+        await counted.reached(5, "work")
         await has_followed(standby, primary, url)
         await asyncio.to_thread(standby.cut_off)
         length = "SELECT count(*) FROM journal"
@@ -109,13 +118,13 @@ async def test_i7_a_standby_that_lacks_the_last_commits_has_no_hole_in_any_journ
         assert written - known >= MISSING
         await asyncio.to_thread(primary.stop, signal.SIGQUIT)
         await asyncio.to_thread(standby.promote)
-        crossing.let.set()
+        counted.release.set()
         for run_id in before:
-            again = await persevering(lambda one=run_id: app.signal(one, "word", "again", key="again"))  # type: ignore[misc]  # a default argument holds the id
+            again = await retrying_while_unavailable(lambda one=run_id: app.signal(one, "word", "again", key="again"))  # type: ignore[misc]  # a default argument holds the id
             assert again.accepted
         results = await ended(app, [*before, *held])
         assert [one["word"] for one in results[:RUNS]] == ["again"] * RUNS
-        await check(app, on(standby, url), crossing, [*before, *held])
+        await check(app, on(standby, url), counted, [*before, *held])
         for run_id in after:
             with pytest.raises(RunNotFoundError):
                 await app.status(run_id)
@@ -156,18 +165,18 @@ async def test_i1_a_worker_that_claims_again_what_it_holds_drives_it_once(
         pass
 
     monkeypatch.setattr(WorkerSession, "look_for_lost", come_later)
-    crossing = Crossing()
-    async with Durable(url, crossing.workflows(), lease=60) as app, app.worker():
+    counted = CountedCalls()
+    async with Durable(url, counted.workflows(), lease=60) as app, app.worker():
         held = (await app.start("held", delay=timedelta(days=1))).run_id
         await has_followed(standby, primary, url)
         await asyncio.to_thread(standby.cut_off)
         await a_day_passes(app, primary, url)
-        await crossing.reached(1, "work")
+        await counted.reached(1, "work")
         await asyncio.to_thread(primary.stop, signal.SIGQUIT)
         await asyncio.to_thread(standby.promote)
         await a_day_passes(app, standby, url)
-        await crossing.reached(2, "work")
-        crossing.let.set()
+        await counted.reached(2, "work")
+        counted.release.set()
         await ended(app, [held])
-        await check(app, on(standby, url), crossing, [held])
-        assert crossing.calls[held, "last"] == 1
+        await check(app, on(standby, url), counted, [held])
+        assert counted.calls[held, "last"] == 1

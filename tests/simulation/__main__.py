@@ -1,7 +1,7 @@
 """`python -m tests.simulation SEED` plays one history and tells what is wrong in it; `--count N` plays N from there.
 
 A history that fails is made smaller, and printed as a line for `regressions.toml`. `--without` takes out elements of
-the plan; `--trace` prints all that happens; `--reach` fails when the histories did not reach what they should.
+the plan; `--log` prints all that happens; `--reach` fails when the histories did not reach what they should.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from tests.simulation.batch import Batch, play_batch
 from tests.simulation.reach import missing, missing_of_wide, table
 from tests.simulation.regressions import command, line_of
 from tests.simulation.shrink import failings, shrunk
+from tests.simulation.simulated_history import play
 from tests.simulation.wide import FIRST
-from tests.simulation.world import play
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,21 +33,21 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--without", default="", help="elements of the plan, separated by semicolons")
-    parser.add_argument("--trace", action="store_true")
+    parser.add_argument("--log", action="store_true")
     parser.add_argument("--reach", action="store_true", help="fail when something was not reached")
     parser.add_argument("--as-it-is", action="store_true", help="do not make a failing history smaller")
     parser.add_argument("--stop", type=int, default=10, help="after so many failing histories")
     given = parser.parse_args()
     without = [one for one in given.without.split(";") if one]
     if given.count == 1:
-        return _one(given.seed, without, traced=given.trace, shrinks=not given.as_it_is)
+        return _one(given.seed, without, logged=given.log, shrinks=not given.as_it_is)
     return _many(given)
 
 
-def _one(seed: int, without: Sequence[str], *, traced: bool, shrinks: bool) -> int:
+def _one(seed: int, without: Sequence[str], *, logged: bool, shrinks: bool) -> int:
     found = failings(seed, without)
-    if traced:
-        sys.stdout.writelines(f"{line}\n" for line in play(seed, without, traced=True).trace)
+    if logged:
+        sys.stdout.writelines(f"{line}\n" for line in play(seed, without, logged=True).log_lines)
     _print(f"{command(seed, without)}: {len(found)} violations", *found)
     if found and shrinks:
         smaller = shrunk(seed, without)
@@ -75,7 +75,7 @@ def _many(given: argparse.Namespace) -> int:
         *table(whole.reached),
     )
     for seed in list(whole.failed)[:1] if not given.as_it_is else []:
-        _one(seed, (), traced=False, shrinks=True)
+        _one(seed, (), logged=False, shrinks=True)
     lacking = []
     if given.reach:
         lacking = missing_of_wide(whole.reached) if given.seed >= FIRST else missing(whole.reached)

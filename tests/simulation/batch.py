@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tests.simulation.reach import reached_by
 from tests.simulation.shrink import raised
-from tests.simulation.world import play
+from tests.simulation.simulated_history import play
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ def play_batch(first: int, count: int) -> Batch:
         except Exception as error:  # noqa: BLE001  it is told with its seed, and the others are played
             batch.failed[seed] = [raised(error)]
             continue
-        batch.runs += len(ended.story.snapshots)
+        batch.runs += len(ended.trace.snapshots)
         batch.looks += ended.looks
         batch.virtual += ended.seconds
         batch.reached.update(reached_by(ended))

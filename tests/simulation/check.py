@@ -1,4 +1,4 @@
-"""The invariants, checked on a story when it is over: the journals against the model, and against the handlers' log."""
+"""The invariants, checked on a trace when it is over: the journals against the model, and against the handlers' log."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation.acts import without_tokens
 from tests.simulation.check_calls import check_calls
-from tests.simulation.model import ChildEnd, Course, Expected, Key, course_of
+from tests.simulation.model import ChildEnd, Expected, ExpectedPath, Key, expected_path_of
 
 if TYPE_CHECKING:
     from stepwell import Entry
-    from tests.simulation.story import Story
+    from tests.simulation.trace import Trace
 
 OUTCOMES = ("completed", "failed", "skipped")
 STRUCK = ("CrashLimit", "IntegrityError")
 
 
-def violations(story: Story) -> list[str]:
-    """Everything in the story that should not be; each begins with the number of what it breaks."""
+def violations(trace: Trace) -> list[str]:
+    """Everything in the trace that should not be; each begins with the number of what it breaks."""
     found: list[str] = []
-    for run_id in story.snapshots:
-        check = RunCheck(story, run_id)
+    for run_id in trace.snapshots:
+        check = RunCheck(trace, run_id)
         check.check()
-        found += [f"{text} [run {run_id} of {story.snapshots[run_id].workflow_name}]" for text in check.found]
+        found += [f"{text} [run {run_id} of {trace.snapshots[run_id].workflow_name}]" for text in check.found]
     return found
 
 
@@ -33,24 +33,24 @@ def key_of(entry: Entry) -> Key:
 
 
 class _Facts:
-    """What came from outside, as the story has it."""
+    """What came from outside, as the trace has it."""
 
-    def __init__(self, story: Story, run_id: str) -> None:
-        self._story = story
-        self._children = story.children(run_id)
+    def __init__(self, trace: Trace, run_id: str) -> None:
+        self._trace = trace
+        self._children = trace.children(run_id)
         self._letters = defaultdict[str, list[Any]](list)
-        for letter in story.letters.get(run_id, ()):
+        for letter in trace.letters.get(run_id, ()):
             self._letters[letter.name].append(letter.payload)
-        self._outcomes = {entry.node: entry for entry in story.journals[run_id] if entry.kind == "signal"}
+        self._outcomes = {entry.node: entry for entry in trace.journals[run_id] if entry.kind == "signal"}
         self._struck = {
             key_of(entry): entry.error.type
-            for entry in story.journals[run_id]
-            if entry.error is not None and (run_id, *key_of(entry)) in story.struck
+            for entry in trace.journals[run_id]
+            if entry.error is not None and (run_id, *key_of(entry)) in trace.imposed
         }
         self.used = Counter[str]()
 
-    def struck(self, key: Key) -> str | None:
-        """As the story has it."""
+    def imposed(self, key: Key) -> str | None:
+        """As the trace has it."""
         return self._struck.get(key)
 
     @property
@@ -78,7 +78,7 @@ class _Facts:
         """The end of the oldest child that was not asked for yet."""
         if not self._children:
             return None
-        child = self._story.snapshots[self._children.pop(0)]
+        child = self._trace.snapshots[self._children.pop(0)]
         if child.workflow_name != workflow:
             return ChildEnd(f"of another workflow, {child.workflow_name}")
         message = "" if child.error is None else child.error.message
@@ -93,14 +93,14 @@ class _Facts:
 class RunCheck:
     """One run against its model."""
 
-    def __init__(self, story: Story, run_id: str) -> None:
+    def __init__(self, trace: Trace, run_id: str) -> None:
         self.found: list[str] = []
-        self._story = story
+        self._trace = trace
         self._run_id = run_id
-        self._run = story.snapshots[run_id]
-        self._entries = story.journals[run_id]
-        self._facts = _Facts(story, run_id)
-        self._course = course_of(story.designs[self._run.workflow_name], self._run.input, self._facts)
+        self._run = trace.snapshots[run_id]
+        self._entries = trace.journals[run_id]
+        self._facts = _Facts(trace, run_id)
+        self._path = expected_path_of(trace.designs[self._run.workflow_name], self._run.input, self._facts)
         self._outcomes = [entry for entry in self._entries if entry.status in OUTCOMES]
         self._forward = [entry for entry in self._outcomes if entry.kind != "compensate"]
 
@@ -115,14 +115,14 @@ class RunCheck:
         self._check_attempts()
         self._check_compensation()
         self._check_outside()
-        own = [line for line in self._story.lines if line.run_id == self._run_id]
-        self.found += check_calls(own, self._entries, self._course, self._story)
+        own = [line for line in self._trace.lines if line.run_id == self._run_id]
+        self.found += check_calls(own, self._entries, self._path, self._trace)
 
     def _say(self, what: str, text: str) -> None:
         self.found.append(f"{what}: {text}")
 
     def _check_end(self) -> None:
-        run, course = self._run, self._course
+        run, path = self._run, self._path
         status = str(run.status)
         if status == "canceled":
             if not self._was_told_to_cancel():
@@ -130,29 +130,29 @@ class RunCheck:
             return
         if status not in {"completed", "failed"}:
             self._say("I4", f"is {status} at {run.current_node}, waits for {run.awaiting_signal}, until {run.wake_at}")
-        elif status != course.end:
-            self._say("end", f"is {status}, expected {course.end}; error {run.error}; {self._brief(course)}")
-        elif status == "completed" and without_tokens(run.results) != without_tokens(course.results):
-            self._say("end", f"results {run.results}, expected {course.results}")
+        elif status != path.end:
+            self._say("end", f"is {status}, expected {path.end}; error {run.error}; {self._brief(path)}")
+        elif status == "completed" and without_tokens(run.results) != without_tokens(path.results):
+            self._say("end", f"results {run.results}, expected {path.results}")
         elif status == "failed":
             first = next((entry for entry in self._forward if entry.status == "failed"), None)
             if first is None or run.error != first.error:
                 self._say("end", f"error {run.error} is not the first failure {first}")
 
-    def _brief(self, course: Course) -> str:
-        return " ".join(f"{one.key}={one.status}" for stage in course.stages for one in stage)
+    def _brief(self, path: ExpectedPath) -> str:
+        return " ".join(f"{one.key}={one.status}" for stage in path.stages for one in stage)
 
     def _was_told_to_cancel(self) -> bool:
         run_id: str | None = self._run_id
         while run_id is not None:
-            if run_id in self._story.cancel_asked:
+            if run_id in self._trace.cancel_asked:
                 return True
-            run_id = self._story.snapshots[run_id].parent_run_id
+            run_id = self._trace.snapshots[run_id].parent_run_id
         return False
 
     def _check_order(self) -> None:
         """Every outcome is in its stage, and no stage is left out (I2 as the journal tells it)."""
-        stage_of = {one.key: at for at, stage in enumerate(self._course.stages) for one in stage}
+        stage_of = {one.key: at for at, stage in enumerate(self._path.stages) for one in stage}
         have = {key_of(entry) for entry in self._forward}
         reached = 0
         for entry in self._entries:
@@ -160,19 +160,19 @@ class RunCheck:
             if entry.kind == "compensate":
                 continue
             if at is None:
-                self._say("order", f"{key_of(entry)} {entry.status} is not expected; {self._brief(self._course)}")
+                self._say("order", f"{key_of(entry)} {entry.status} is not expected; {self._brief(self._path)}")
             elif at < reached:
                 self._say("I2", f"{key_of(entry)} {entry.status} comes after a later stage")
             else:
                 reached = at
-        whole = len(self._course.stages) if str(self._run.status) in {"completed", "failed"} else reached
-        for stage in self._course.stages[:whole]:
+        whole = len(self._path.stages) if str(self._run.status) in {"completed", "failed"} else reached
+        for stage in self._path.stages[:whole]:
             missing = [one.key for one in stage if one.status in OUTCOMES and one.key not in have and not one.optional]
             if missing:
                 self._say("I2", f"outcomes missing: {missing}")
 
     def _check_outcomes(self) -> None:
-        expected = {one.key: one for stage in self._course.stages for one in stage}
+        expected = {one.key: one for stage in self._path.stages for one in stage}
         for entry in self._forward:
             one = expected.get(key_of(entry))
             if one is None:
@@ -188,7 +188,7 @@ class RunCheck:
     def _check_attempts(self) -> None:
         """Failed attempts and suspensions are as many as the acts say: a crash is none."""
         rows = Counter((key_of(entry), entry.status) for entry in self._entries)
-        for one in (one for stage in self._course.stages for one in stage):
+        for one in (one for stage in self._path.stages for one in stage):
             if one.failure in STRUCK:
                 continue
             whole = (one.status in OUTCOMES and self._has(one)) or (
@@ -207,15 +207,15 @@ class RunCheck:
     def _check_compensation(self) -> None:
         """What completed is undone once, newest first, and nothing else (I5)."""
         status = str(self._run.status)
-        expected = {one.key: one for stage in self._course.stages for one in stage}
+        expected = {one.key: one for stage in self._path.stages for one in stage}
         done = [expected[key_of(entry)] for entry in self._forward if key_of(entry) in expected]
         wanted = [(one.key[0], one.key[2], *one.undone()) for one in reversed(done) if one.undo is not None]
         retries = Counter(
             (e.node, e.iteration) for e in self._entries if e.kind == "compensate" and e.status == "retrying"
         )
         undone = [entry for entry in self._outcomes if entry.kind == "compensate"]
-        struck = {(e.node, e.iteration) for e in undone if self._facts.struck(key_of(e))}
-        wanted = [(*one[:2], "failed", retries[one[:2]]) if one[:2] in struck else one for one in wanted]
+        imposed = {(e.node, e.iteration) for e in undone if self._facts.imposed(key_of(e))}
+        wanted = [(*one[:2], "failed", retries[one[:2]]) if one[:2] in imposed else one for one in wanted]
         told = [(entry.node, entry.iteration, entry.status, retries[entry.node, entry.iteration]) for entry in undone]
         if status == "completed":
             wanted = []
@@ -230,7 +230,7 @@ class RunCheck:
 
     def _check_outside(self) -> None:
         """Letters are used once and not lost (I6), children spawned once (I8), the canceled stay as they were (I9)."""
-        letters = self._story.letters.get(self._run_id, [])
+        letters = self._trace.letters.get(self._run_id, [])
         if str(self._run.status) != "canceled" and not self._facts.is_struck:
             for name, count in Counter(letter.name for letter in letters if letter.waited_for).items():
                 if self._facts.used[name] < count:
@@ -238,13 +238,13 @@ class RunCheck:
         self._check_timeouts()
         if self._facts.strangers:
             self._say("I8", f"children that no node spawned: {self._facts.strangers}")
-        frozen = self._story.frozen.get(self._run_id)
+        frozen = self._trace.frozen.get(self._run_id)
         if frozen is not None and frozen != self._entries:
             self._say("I9", f"{len(self._entries) - len(frozen)} entries were written after the cancel")
 
     def _check_timeouts(self) -> None:
         """No wait timed out that began when an unread letter was already accepted."""
-        design = self._story.designs[self._run.workflow_name]
+        design = self._trace.designs[self._run.workflow_name]
         signals = {spec.name: spec.signal for spec in design.specs if hasattr(spec, "signal")}
         used = Counter[str]()
         for entry in self._forward:
@@ -254,6 +254,6 @@ class RunCheck:
             if not self._facts.times_out(entry.node):
                 used[name] += 1
                 continue
-            waiting = [one for one in self._story.letters.get(self._run_id, ()) if one.name == name][used[name] :]
+            waiting = [one for one in self._trace.letters.get(self._run_id, ()) if one.name == name][used[name] :]
             if any(letter.answered_at < entry.started_at.timestamp() for letter in waiting):
                 self._say("I6", f"{entry.node} timed out beside an unread letter")

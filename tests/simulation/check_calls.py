@@ -5,39 +5,39 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.story import Line, digest, key_name, kind_of
+from tests.simulation.trace import Line, digest, key_name, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from stepwell import Entry
-    from tests.simulation.model import Course
-    from tests.simulation.story import Story
+    from tests.simulation.model import ExpectedPath
+    from tests.simulation.trace import Trace
 
 _OUTCOMES = ("completed", "failed", "skipped")
 
 
-def check_calls(lines: list[Line], entries: list[Entry], course: Course, story: Story) -> list[str]:
+def check_calls(lines: list[Line], entries: list[Entry], path: ExpectedPath, trace: Trace) -> list[str]:
     """What the calls of one run show that should not be."""
     begun = [line for line in lines if line.event == "begin"]
     return [
-        *_started_too_early([line for line in begun if line.who not in story.late], entries, course),
+        *_started_too_early([line for line in begun if line.who not in trace.late], entries, path),
         *_saw_what_was_not_journaled(begun, entries),
         *_journaled_what_nobody_returned(lines, entries),
         *_begun_again(
-            [one for one in begun if one.who not in story.late and one.run_id not in story.refused], story.stopped
+            [one for one in begun if one.who not in trace.late and one.run_id not in trace.refused], trace.stopped
         ),
         *_keys(begun),
-        *_undone_without_results([line for line in begun if line.phase == "undo"], entries, course),
+        *_undone_without_results([line for line in begun if line.phase == "undo"], entries, path),
     ]
 
 
-def _started_too_early(begun: list[Line], entries: list[Entry], course: Course) -> Iterable[str]:
+def _started_too_early(begun: list[Line], entries: list[Entry], path: ExpectedPath) -> Iterable[str]:
     """I2: all that precedes a call was journaled when it began, and its own outcome was not."""
     stage_of: dict[str, int] = {}
     before: list[set[str]] = []
     names: set[str] = set()
-    for at, expected in enumerate(course.stages):
+    for at, expected in enumerate(path.stages):
         before.append(set(names))
         for one in expected:
             name = key_name(*one.key)
@@ -49,14 +49,14 @@ def _started_too_early(begun: list[Line], entries: list[Entry], course: Course) 
     ]
     for line in begun:
         own, journaled = key_name(line.step, kind_of(line.phase), line.iteration), set(line.journaled)
-        stage = course.begins.get(line.step) if line.phase == "when" else stage_of.get(own)
+        stage = path.begins.get(line.step) if line.phase == "when" else stage_of.get(own)
         if line.phase == "undo":
             earlier = set(undone[: undone.index(own)]) if own in undone else set()
-            if not any(stage_of.get(name) == len(course.stages) - 1 for name in journaled):
+            if not any(stage_of.get(name) == len(path.stages) - 1 for name in journaled):
                 yield f"I5: {own} began to be undone though nothing had failed: {line.journaled}"
         elif stage is None:
             earlier = set()
-            yield f"I2: {line.phase} of {own} began, which the course does not have"
+            yield f"I2: {line.phase} of {own} began, which the path does not have"
         else:
             earlier = before[stage]
         if not earlier <= journaled:
@@ -111,11 +111,11 @@ def _keys(begun: list[Line]) -> Iterable[str]:
     yield from (f"key: {key} stands for {found}" for key, found in places.items() if len(found) > 1)
 
 
-def _undone_without_results(undoing: list[Line], entries: list[Entry], course: Course) -> Iterable[str]:
+def _undone_without_results(undoing: list[Line], entries: list[Entry], path: ExpectedPath) -> Iterable[str]:
     """A compensator sees all results as the run left them, those of a parallel that failed too."""
-    entry_names = {one.key[0] for stage in course.stages for one in stage if one.optional}
+    entry_names = {one.key[0] for stage in path.stages for one in stage if one.optional}
     done = {entry.node for entry in entries if entry.status == "completed" and entry.node in entry_names}
     for line in undoing:
-        wanted = {*course.results, *done, line.step}
+        wanted = {*path.results, *done, line.step}
         if wanted != line.saw.keys():
             yield f"I5: the compensator of {line.step} saw {sorted(line.saw)}, not {sorted(wanted)}"

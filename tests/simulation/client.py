@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwell import RunNotFoundError, RunStatus, StoreUnavailableError
 from tests.simulation.designs import StepSpec
-from tests.simulation.story import Letter, Story
+from tests.simulation.trace import Letter, Trace
 from tests.simulation.wide import pad_of
 
 if TYPE_CHECKING:
@@ -85,12 +85,12 @@ class Client:
     """Troubles all runs of an app until they have ended."""
 
     def __init__(
-        self, app: Durable, story: Story, chance: random.Random, now: Callable[[], float], manner: Manner
+        self, app: Durable, trace: Trace, chance: random.Random, now: Callable[[], float], manner: Manner
     ) -> None:
         self.done = Done()
         self.roots: list[str] = []
         self._app = app
-        self._story = story
+        self._trace = trace
         self._chance = chance
         self._now = now
         self._manner = manner
@@ -103,11 +103,11 @@ class Client:
         self._flooded: set[tuple[str, str]] = set()
         self._floods = random.Random(f"floods {manner.floods}")
 
-    async def trouble(self, runs: int, poisons: int) -> None:
+    async def act(self, runs: int, poisons: int) -> None:
         """Start the runs, a few at a time, and go on until all have ended."""
-        await self.trouble_with(self._inputs(runs, poisons))
+        await self.act_on(self._inputs(runs, poisons))
 
-    async def trouble_with(self, inputs: list[tuple[str, dict[str, Any]]]) -> None:
+    async def act_on(self, inputs: list[tuple[str, dict[str, Any]]]) -> None:
         """The same, with runs of these workflows and inputs."""
         pause = self._manner.looks_every
         while True:
@@ -137,7 +137,7 @@ class Client:
         return [run for run in await self._list() if run.status in LIVE]
 
     def _inputs(self, runs: int, poisons: int) -> list[tuple[str, dict[str, Any]]]:
-        roots = [design for design in self._story.designs.values() if design.level == "root"]
+        roots = [design for design in self._trace.designs.values() if design.level == "root"]
         inputs: list[tuple[str, dict[str, Any]]] = [
             (self._chance.choice(roots).name, {"number": number}) for number in range(runs - poisons)
         ]
@@ -153,7 +153,7 @@ class Client:
         first, second = await asyncio.gather(
             *(self._surely(lambda: self._app.start(workflow, given, key=key)) for _ in range(2))
         )
-        if first.run_id != second.run_id and not {first.run_id, second.run_id} & self._story.deleted:
+        if first.run_id != second.run_id and not {first.run_id, second.run_id} & self._trace.deleted:
             self.done.faults.append(f"I10: {key} is two runs, {first.run_id} and {second.run_id}")
         self.roots.append(first.run_id)
         self.done.counts["runs started twice by one key"] += 1
@@ -170,15 +170,15 @@ class Client:
         ]
         again = dict(zip(keys, second, strict=True))
         for key, one in zip(keys, first, strict=True):
-            if one.run_id != again[key].run_id and not {one.run_id, again[key].run_id} & self._story.deleted:
+            if one.run_id != again[key].run_id and not {one.run_id, again[key].run_id} & self._trace.deleted:
                 self.done.faults.append(f"I10: {key} is two runs, {one.run_id} and {again[key].run_id}")
             if delay is None or one.run_id in self._undelayed:
-                self._story.not_before.pop(one.run_id, None)
+                self._trace.not_before.pop(one.run_id, None)
                 self._undelayed.add(one.run_id)
             else:
                 earliest = asked + delay
-                known = self._story.not_before.setdefault(one.run_id, earliest)
-                self._story.not_before[one.run_id] = min(known, earliest)
+                known = self._trace.not_before.setdefault(one.run_id, earliest)
+                self._trace.not_before[one.run_id] = min(known, earliest)
         self.roots += [one.run_id for one in first]
         counts = self.done.counts
         counts["delayed starts"] += 0 if delay is None else len(some)
@@ -195,7 +195,7 @@ class Client:
                 self._later(self._flood(run.run_id, name))
         if name is None or run.current_node is None:
             if self._chance.random() < self._manner.early:
-                names = self._story.designs[run.workflow_name].signals
+                names = self._trace.designs[run.workflow_name].signals
                 if names:
                     await self._send(run.run_id, self._chance.choice(names), only_if_awaited=False)
         elif run.wake_at is None:
@@ -224,13 +224,13 @@ class Client:
     async def _is_beside_unread_mail(self, run: RunSnapshot, name: str) -> bool:
         """Whether the run waits for a letter that was accepted before: then nothing more is sent, and it hangs."""
         async with self._turns[run.run_id]:
-            accepted = sum(letter.name == name for letter in self._story.letters.get(run.run_id, ()))
+            accepted = sum(letter.name == name for letter in self._trace.letters.get(run.run_id, ()))
             if not accepted:
                 return False
             before = await self._surely(lambda: self._app.journal(run.run_id))
             now = await self._surely(lambda: self._app.status(run.run_id))
             after = await self._surely(lambda: self._app.journal(run.run_id))
-        nodes = {spec.name: getattr(spec, "signal", None) for spec in self._story.designs[run.workflow_name].specs}
+        nodes = {spec.name: getattr(spec, "signal", None) for spec in self._trace.designs[run.workflow_name].specs}
         used = sum(one.kind == "signal" and nodes[one.node] == name and _is_letter(one.result) for one in before)
         used += max(0, sum(one.node == name and one.status == "suspended" for one in before) - 1)
         beside = before == after and now.awaiting_signal == name and accepted > used
@@ -272,7 +272,7 @@ class Client:
                     self.done.faults.append(f"I6: a signal to {run_id}, which is {answer.status}, was refused")
                 return
             letter = Letter(name, payload, only_if_awaited, self._now())
-            self._story.letters.setdefault(run_id, []).append(letter)
+            self._trace.letters.setdefault(run_id, []).append(letter)
             if self._chance.random() < 0.2:
                 second = {"letter": "a second one"}
                 again = await self._surely(lambda: self._app.signal(run_id, name, second, key=key))
@@ -283,7 +283,7 @@ class Client:
     async def _cancel(self, run: RunSnapshot) -> None:
         """Cancel a run, a root or a child, and keep what is journaled then of all that was canceled."""
         async with self._turns[run.run_id]:
-            self._story.cancel_asked.add(run.run_id)
+            self._trace.cancel_asked.add(run.run_id)
             await self._surely(lambda: self._app.cancel(run.run_id))
             if self._manner.second_cancels:
                 await asyncio.gather(*(self._surely(lambda: self._app.cancel(run.run_id)) for _ in range(2)))
@@ -296,8 +296,8 @@ class Client:
             await self._freeze(after)
 
     async def _freeze(self, run: RunSnapshot) -> None:
-        if run.status is RunStatus.CANCELED and run.run_id not in self._story.frozen:
-            self._story.frozen[run.run_id] = await self._surely(lambda: self._app.journal(run.run_id))
+        if run.status is RunStatus.CANCELED and run.run_id not in self._trace.frozen:
+            self._trace.frozen[run.run_id] = await self._surely(lambda: self._app.journal(run.run_id))
         if run.status in LIVE:
             self.done.faults.append(f"I9: {run.run_id} is {run.status} though the run above it is canceled")
         for child in await self._list(parent_run_id=run.run_id):
@@ -315,7 +315,7 @@ class Client:
                 self.done.counts["calls made again"] += 1
                 await asyncio.sleep(AWAY_SECONDS)
             except RunNotFoundError as error:
-                if error.run_id in self._story.deleted:
+                if error.run_id in self._trace.deleted:
                     raise _DeletedError from None
                 raise
 
@@ -334,11 +334,11 @@ def _poisonable(design: Design) -> str | None:
     return next((spec.name for spec in design.specs if isinstance(spec, StepSpec) and not spec.suspends), None)
 
 
-async def tell(app: Durable, story: Story) -> None:
-    """Read every run and journal into the story."""
+async def tell(app: Durable, trace: Trace) -> None:
+    """Read every run and journal into the trace."""
     before: str | None = None
     while page := await app.list(limit=PAGE, before=before):
         for run in page:
-            story.snapshots[run.run_id] = await app.status(run.run_id)
-            story.journals[run.run_id] = await app.journal(run.run_id)
+            trace.snapshots[run.run_id] = await app.status(run.run_id)
+            trace.journals[run.run_id] = await app.journal(run.run_id)
         before = page[-1].run_id

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stepwell import Durable, durable
 from stepwell.store.sqlite.store import SqliteStore
-from tests.simulation.faults import FaultyStore, Shared, Weather
+from tests.simulation.faults import FaultPlan, FaultyStore, Shared
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.virtual import Host, VirtualRuntime
 
@@ -68,11 +68,11 @@ async def _after(ctx: Context) -> Any:
 async def _play(seed: int) -> tuple[str, list[str]]:
     chance = random.Random(f"deadline {seed}")
     runtime = VirtualRuntime(chance, "host", Host())
-    weather = Weather(chance, {}, slowness=SLOWNESS)
+    fault_plan = FaultPlan(chance, {}, slowness=SLOWNESS)
     base = SqliteStore("sqlite://", runtime)
     await base.migrate()
     await base.open()
-    store = _Watching(Shared(base, weather), None, with_others=False)
+    store = _Watching(Shared(base, fault_plan), None, with_others=False)
     app = Durable(workflows=[_workflow(chance)], store=cast("Store", store), runtime=runtime)
     found: list[str] = []
     async with app, app.worker():

@@ -11,16 +11,16 @@ import sys
 import tomllib
 from pathlib import Path
 
-from tests.simulation.world import play
+from tests.simulation.simulated_history import play
 
 FILE = Path(__file__).with_name("digests.toml")
 
 
 def trace_digest(seed: int) -> str:
     """A digest of every call, every transaction's change and its instant in the history of this seed."""
-    ended = play(seed, traced=True)
+    ended = play(seed, logged=True)
     told = hashlib.blake2b(digest_size=8)
-    for line in ended.trace:
+    for line in ended.log_lines:
         told.update(line.encode())
     told.update(repr((ended.seconds, sorted(ended.met.items()), ended.violations)).encode())
     return told.hexdigest()

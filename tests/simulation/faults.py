@@ -1,4 +1,4 @@
-"""The in-memory store as an unreliable one: away, slow, forgetful, late, broken, and deadly to whoever calls it."""
+"""The in-memory store made unreliable: unavailable, slow, late, failing, losing answers, or killing its caller."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class BrokenDriverError(Exception):
 
 
 @dataclass(slots=True)
-class Weather:
-    """How likely each fault is at each call while it is stormy, and how slow the store is, in seconds.
+class FaultPlan:
+    """The probability of each fault at each call while faults are active, and the store's delays, in seconds.
 
     `without`: faults that do not happen though they were drawn, all of a kind or one of it.
     """
@@ -46,7 +46,7 @@ class Weather:
     chance: random.Random
     rates: dict[str, float]
     without: frozenset[str] = frozenset()
-    stormy: bool = True
+    active: bool = True
     slowness: float = 0.002
     slow_for: float = 1.5
     full_until: float = 0.0
@@ -56,7 +56,7 @@ class Weather:
 
     def at_a_call(self, verb: str) -> str | None:
         """The fault that strikes this call; at most one does."""
-        if not self.stormy:
+        if not self.active:
             return None
         left = self.chance.random()
         for fault in _AT_A_CALL:
@@ -65,10 +65,10 @@ class Weather:
                 return fault if (fault != "breaks" or verb in _BREAKS) and self.counts(fault, verb) else None
         return None
 
-    def strikes(self, fault: str, where: str = "") -> bool:
+    def happens(self, fault: str, where: str = "") -> bool:
         """Whether this fault happens now."""
         rate = self.rates.get(fault, 0.0)
-        return self.stormy and rate > 0 and self.chance.random() < rate and self.counts(fault, where)
+        return self.active and rate > 0 and self.chance.random() < rate and self.counts(fault, where)
 
     def refuse_if_full(self, url: str) -> None:
         """Raises StoreUnavailableError while nothing more can be written."""
@@ -91,7 +91,7 @@ class Shared:
     """What all callers of the store share: the store itself, who is known to whom, and which runs were refused."""
 
     store: SqliteStore
-    weather: Weather
+    fault_plan: FaultPlan
     owners: dict[str, Process] = field(default_factory=dict)
     locks_tell: bool = True
     writes: int = 0
@@ -121,21 +121,21 @@ class FaultyStore:
         self.sees_death = shared.locks_tell
         self._all = shared
         self._store = shared.store
-        self._weather = shared.weather
+        self._fault_plan = shared.fault_plan
         self._process = process
         self.reader = FaultyReader(self)
 
     async def call(self, verb: str, what: Callable[[], Awaitable[T]], *, writes: bool = True) -> T:
         """What the store gives, if all goes well; it is on its way there or back, or neither."""
-        weather, process = self._weather, self._process
+        fault_plan, process = self._fault_plan, self._process
         if process is not None and not process.alive:
             await asyncio.sleep(0)
         if verb not in _READS:
-            weather.refuse_if_full(self.url)
-        fault = weather.at_a_call(verb)
-        delay = 3 * weather.slowness * (weather.chance.random() - 1 / 3)
+            fault_plan.refuse_if_full(self.url)
+        fault = fault_plan.at_a_call(verb)
+        delay = 3 * fault_plan.slowness * (fault_plan.chance.random() - 1 / 3)
         if fault == "slow":
-            delay *= weather.slow_for / weather.slowness / 2
+            delay *= fault_plan.slow_for / fault_plan.slowness / 2
         if delay > 0:
             await pause(delay)
         if fault == "away":
@@ -184,9 +184,9 @@ class FaultyStore:
     async def load(self, wanted: Sequence[Wanted], most_bytes: int = LOAD_BYTES) -> Mapping[str, History]:
         """Passes on."""
         try:
-            if self._weather.slow_for == LOADS_SLOWLY and self._weather.strikes("slow"):
-                self._weather.met["slow load"] += 1
-                await pause(LOADS_SLOWLY * (0.5 + self._weather.chance.random()))
+            if self._fault_plan.slow_for == LOADS_SLOWLY and self._fault_plan.happens("slow"):
+                self._fault_plan.met["slow load"] += 1
+                await pause(LOADS_SLOWLY * (0.5 + self._fault_plan.chance.random()))
             return await self.call("load", lambda: self._store.load(wanted, most_bytes), writes=False)
         except BrokenDriverError:
             self._all.broken |= {one.lease.run_id for one in wanted}
@@ -194,14 +194,15 @@ class FaultyStore:
 
     async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
         """Passes on, but for runs that are busy or refused; now and then the same batch comes once more, much later."""
-        weather = self._weather
+        fault_plan = self._fault_plan
         kept = [_kept(one) for one in advances]
         self._perhaps_refuse(kept)
         busy = [
-            weather.strikes("busy") or (one.post is not None and weather.strikes("busy parent")) for one in advances
+            fault_plan.happens("busy") or (one.post is not None and fault_plan.happens("busy parent"))
+            for one in advances
         ]
         free = [one for one, is_busy in zip(kept, busy, strict=True) if not is_busy]
-        if weather.strikes("repeats"):
+        if fault_plan.happens("repeats"):
             late = asyncio.get_running_loop().create_task(
                 self._commit_late(worker_id, free), context=contextvars.Context()
             )
@@ -223,7 +224,7 @@ class FaultyStore:
         """Cannot keep one of the rows, an outcome's."""
         for one in advances:
             outcomes = {row.phase for row in one.rows if row.n == 0}
-            if outcomes and self._weather.strikes("refuses", "undo" if "undo" in outcomes else "do"):
+            if outcomes and self._fault_plan.happens("refuses", "undo" if "undo" in outcomes else "do"):
                 self._all.refused.add(one.run_id)
                 raise sqlite3.IntegrityError("no such row can be kept")
 
@@ -252,8 +253,8 @@ class FaultyStore:
     async def _expire(self, worker_id: str, silent_for: int | None) -> int | None:
         freed = await self._store.expire(worker_id, silent_for)
         if freed is not None and not self._all.is_dead(worker_id):
-            self._all.owners[worker_id].buried_alive = True
-            self._weather.met["buried alive"] += 1
+            self._all.owners[worker_id].expired_alive = True
+            self._fault_plan.met["buried alive"] += 1
         return freed
 
     async def steal(self, worker_id: str) -> None:
@@ -262,7 +263,7 @@ class FaultyStore:
         self._all.writes += 1
 
     async def _commit_late(self, worker_id: str, advances: list[Advance]) -> None:
-        await asyncio.sleep(self._weather.chance.uniform(0, 2 * self._weather.slow_for))
+        await asyncio.sleep(self._fault_plan.chance.uniform(0, 2 * self._fault_plan.slow_for))
         await self._store.commit(worker_id, advances)
         self._all.writes += 1
 
@@ -308,12 +309,12 @@ class FaultyReader:
 
     async def changed(self) -> bool:
         """Whether anybody wrote; sometimes late, sometimes for nothing."""
-        weather = self._faulty._weather
-        if weather.strikes("away", "changed"):
+        fault_plan = self._faulty._fault_plan
+        if fault_plan.happens("away", "changed"):
             raise StoreUnavailableError(self._faulty.url, "it is away")
-        if weather.strikes("wakes for nothing"):
+        if fault_plan.happens("wakes for nothing"):
             return True
-        if weather.strikes("wakes late"):
+        if fault_plan.happens("wakes late"):
             return False
         changed = self._seen != self._faulty._all.writes
         self._seen = self._faulty._all.writes
@@ -329,10 +330,10 @@ class FaultyHeartbeat:
 
     def beat(self) -> dict[str, int] | None:
         """Says that the worker lives."""
-        weather, connection = self._all.weather, self._all.connection
-        if weather.strikes("away", "beat"):
+        fault_plan, connection = self._all.fault_plan, self._all.connection
+        if fault_plan.happens("away", "beat"):
             raise StoreUnavailableError("sqlite://", "it is away")
-        weather.refuse_if_full("sqlite://")
+        fault_plan.refuse_if_full("sqlite://")
         now = self._all.store._runtime.wall()
 
         def beat() -> dict[str, int] | None:
@@ -342,7 +343,7 @@ class FaultyHeartbeat:
             return dict(held.fetchall())
 
         held = in_transaction(connection, beat, lambda _: None, write=True)
-        if weather.strikes("forgets", "beat"):
+        if fault_plan.happens("forgets", "beat"):
             raise StoreUnavailableError("sqlite://", "the answer was lost")
         return held
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from stepwell.engine.fleet.worker import Worker
-    from tests.simulation.faults import Weather
+    from tests.simulation.faults import FaultPlan
 
 T = TypeVar("T")
 ENTERINGS, STOPS, TWICE = 0.1, 0.5, 0.3
@@ -24,9 +24,9 @@ _SOON = 0.4
 class Leaving:
     """How one process enters and leaves its workers."""
 
-    def __init__(self, chance: random.Random, weather: Weather, lease: float, faults: list[str]) -> None:
+    def __init__(self, chance: random.Random, fault_plan: FaultPlan, lease: float, faults: list[str]) -> None:
         self._chance = chance
-        self._weather = weather
+        self._fault_plan = fault_plan
         self._lease = lease
         self._faults = faults
 
@@ -54,7 +54,7 @@ class Leaving:
         await asyncio.sleep(self._chance.uniform(0, 2 * self._lease))
 
     def _strikes(self, kind: str, share: float) -> bool:
-        return self._weather.stormy and self._chance.random() < share and self._weather.counts(kind)
+        return self._fault_plan.active and self._chance.random() < share and self._fault_plan.counts(kind)
 
     async def _cancelled(self, what: Coroutine[object, object, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(what)

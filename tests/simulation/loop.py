@@ -74,7 +74,7 @@ class Process:
         self.alive = True
         self.frozen = False
         self.blocked = False
-        self.buried_alive = False
+        self.expired_alive = False
         self.left = left
         self.takes = 0.0
         """How long the plain handler that was called last takes."""

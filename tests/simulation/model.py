@@ -77,12 +77,12 @@ class Facts(Protocol):
     def child(self, workflow: str) -> ChildEnd | None:
         """How the next child ended; None if it has not, or was never spawned."""
 
-    def struck(self, key: Key) -> str | None:
-        """The failure by which an outcome was struck that no act tells: by crashes, or by the store."""
+    def imposed(self, key: Key) -> str | None:
+        """The failure by which an outcome was imposed that no act tells: by crashes, or by the store."""
 
 
 @dataclass(slots=True)
-class Course:
+class ExpectedPath:
     """What should be in a run's journal, stage by stage; `open` when the facts do not tell more."""
 
     stages: list[list[Expected]] = field(default_factory=list)
@@ -92,31 +92,31 @@ class Course:
     results: dict[str, Any] = field(default_factory=dict)
 
 
-def course_of(design: Design, given: dict[str, Any], facts: Facts) -> Course:
-    """The course of a run of this design with this input."""
-    course = Course()
+def expected_path_of(design: Design, given: dict[str, Any], facts: Facts) -> ExpectedPath:
+    """The path of a run of this design with this input."""
+    path = ExpectedPath()
     for spec in design.specs:
-        if not _Node(design, given, facts, course).passes(spec):
+        if not _Node(design, given, facts, path).passes(spec):
             break
-    return course
+    return path
 
 
 class _Node:
-    """One node's share in the course."""
+    """One node's share in the path."""
 
-    def __init__(self, design: Design, given: dict[str, Any], facts: Facts, course: Course) -> None:
+    def __init__(self, design: Design, given: dict[str, Any], facts: Facts, path: ExpectedPath) -> None:
         self._design = design
         self._given = given
         self._number: int = given["number"]
         self._facts = facts
-        self._course = course
+        self._path = path
 
     def passes(self, spec: Spec) -> bool:
         """Adds the node's stages; whether the run goes on after them."""
-        self._course.begins[spec.name] = len(self._course.stages)
+        self._path.begins[spec.name] = len(self._path.stages)
         in_vain = 0
         first = _first_key(spec)
-        if not isinstance(spec, (ParallelSpec, LoopSpec)) and self._facts.struck(first):
+        if not isinstance(spec, (ParallelSpec, LoopSpec)) and self._facts.imposed(first):
             if isinstance(spec, ChildSpec):
                 self._facts.child(spec.workflow)  # it may have been spawned before
             return self._add(Expected(first))
@@ -148,28 +148,28 @@ class _Node:
         kinds = {RouteSpec: "route", SleepSpec: "sleep", WaitSpec: "signal", ChildSpec: "child"}
         kind = kinds.get(type(spec), "step")
         names = [unit.name for unit in spec.units] if isinstance(spec, ParallelSpec) else [spec.name]
-        if self._facts.struck(_first_key(spec)):
+        if self._facts.imposed(_first_key(spec)):
             if in_vain and isinstance(spec, (ParallelSpec, LoopSpec)):
-                self._course.stages.append([Expected((spec.name, "step", None), "asked", retrying=in_vain)])
+                self._path.stages.append([Expected((spec.name, "step", None), "asked", retrying=in_vain)])
             return self._add(Expected(_first_key(spec)))
         skipped = Expected((spec.name, kind, None), "skipped", retrying=in_vain, last_attempt=in_vain + 1)
-        self._course.stages.append([skipped])
-        self._course.results |= dict.fromkeys(names)
+        self._path.stages.append([skipped])
+        self._path.results |= dict.fromkeys(names)
         return True
 
     def _add(self, one: Expected) -> bool:
         self._strike(one)
-        self._course.stages.append([one])
+        self._path.stages.append([one])
         if one.status == "failed":
-            self._course.end = "failed"
+            self._path.end = "failed"
             return False
         if one.key[1] != "route":
-            self._course.results[one.key[0]] = one.value
+            self._path.results[one.key[0]] = one.value
         return True
 
     def _strike(self, one: Expected) -> None:
         """What befell an outcome takes the place of what its act tells."""
-        failure = self._facts.struck(one.key)
+        failure = self._facts.imposed(one.key)
         if failure is not None:
             one.status, one.failure, one.value, one.undo = "failed", failure, None, None
 
@@ -200,7 +200,7 @@ class _Node:
         return one
 
     def _told(self, unit: Unit, extra: tuple[str, ...] = ()) -> dict[str, Any]:
-        return {"at": unit.name, "number": self._number, "saw": sorted({*self._course.results, *extra})}
+        return {"at": unit.name, "number": self._number, "saw": sorted({*self._path.results, *extra})}
 
     def _step(self, spec: StepSpec, in_vain: int) -> bool:
         key: Key = (spec.name, "step", None)
@@ -224,8 +224,8 @@ class _Node:
             letter = self._facts.letter(spec.name)
             if letter is None:
                 one.status, one.suspended = "open", entries + 1
-                self._course.stages.append([one])
-                self._course.end = "open"
+                self._path.stages.append([one])
+                self._path.end = "open"
                 return False
             (resumed,) = letter
         raise AssertionError(spec)
@@ -241,14 +241,14 @@ class _Node:
         in_vain = self._vain(spec, "when") if spec.conditional else 0
         if in_vain:
             asked = Expected((spec.name, "step", None), "asked", retrying=in_vain)
-            self._course.stages.append([asked])
-        self._course.stages.append(stage)
+            self._path.stages.append([asked])
+        self._path.stages.append(stage)
         if any(one.status == "failed" for one in stage):
             for one in stage:
                 one.optional = True
-            self._course.end = "failed"
+            self._path.end = "failed"
             return False
-        self._course.results |= {one.key[0]: one.value for one in stage}
+        self._path.results |= {one.key[0]: one.value for one in stage}
         return True
 
     def _route(self, spec: RouteSpec, in_vain: int) -> bool:
@@ -271,10 +271,10 @@ class _Node:
 
     def _loop(self, spec: LoopSpec) -> bool:
         if spec.conditional and self._vain(spec, "when"):
-            self._course.stages.append([Expected((spec.name, "step", None), "asked", retrying=1)])
+            self._path.stages.append([Expected((spec.name, "step", None), "asked", retrying=1)])
         value: Any = {"first": self._number, "of": spec.name} if spec.maps else self._given
         last = last_turn(self._number, self._design.name, spec.name, spec.turns)
-        saw = sorted(self._course.results)
+        saw = sorted(self._path.results)
         for turn in range(1, spec.turns + 1):
             act = act_of(self._number, self._design.name, place_of(spec.name, turn))
             one = self._tried((spec.name, "step", turn), act, spec.retries)
@@ -282,7 +282,7 @@ class _Node:
             if one.failure == "ValueError" and act.how == "stall":
                 raise AssertionError("a loop never stalls")
             if not self._add(self._undo(one, spec.unit, spec.retries)):
-                self._course.results.pop(spec.name, None)  # a loop that did not end has no result
+                self._path.results.pop(spec.name, None)  # a loop that did not end has no result
                 return False
             if spec.until and turn >= last:
                 break
@@ -319,8 +319,8 @@ class _Node:
 
     def _stays_open(self, one: Expected) -> bool:
         one.status = "open"
-        self._course.stages.append([one])
-        self._course.end = "open"
+        self._path.stages.append([one])
+        self._path.end = "open"
         return False
 
 

@@ -1,4 +1,4 @@
-"""The plan of a history, drawn from its seed: workflows, runs, workers and weather; and what was taken out of it.
+"""The plan of a history, drawn from its seed: workflows, runs, workers and fault_plan; and what was taken out of it.
 
 Everything that can be taken out has a name, and taking it out draws nothing anew: `root:1` is the second run that the
 client starts, `node:root-0/2` the third node of a workflow, `away` every absence of the store and `away:3` its fourth
@@ -88,7 +88,7 @@ class Plan:
     threads: int
     unit: float
     lease: float
-    storm_seconds: float
+    fault_seconds: float
     event_seconds: float
     """From one event to the next, on average."""
     max_crashes: int
@@ -190,7 +190,7 @@ def plan_of(seed: int, without: Iterable[str] = ()) -> Plan:
         threads=1 if theme else chance.choice((1, 2, 32)),
         unit=unit,
         lease=0.6,
-        storm_seconds=chance.uniform(1, 5) if long else chance.uniform(0.3, 1.5),
+        fault_seconds=chance.uniform(1, 5) if long else chance.uniform(0.3, 1.5),
         event_seconds=chance.choice((0.1, 0.2, 0.5)),
         max_crashes=max_crashes,
         rates=rates,

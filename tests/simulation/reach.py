@@ -12,8 +12,8 @@ from tests.simulation.plan import EVENTS, RATES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from tests.simulation.story import Story
-    from tests.simulation.world import Ended
+    from tests.simulation.simulated_history import Ended
+    from tests.simulation.trace import Trace
 
 UNREACHABLE = {
     ("suspended", "completed"): "a signal, a child's end and a timeout are journaled first, which makes it running",
@@ -72,10 +72,10 @@ def reached_by(ended: Ended) -> Counter[str]:
             kinds.add(name.split(", ")[0])
     for one, other in combinations(sorted(kinds & {*FAULTS}), 2):
         found[f"pair {one} + {other}"] += 1
-    found.update(f"node {type(spec).__name__}" for design in ended.story.designs.values() for spec in design.specs)
-    found.update(f"run {run.status}" for run in ended.story.snapshots.values())
-    found["more than five roots"] += sum(run.parent_run_id is None for run in ended.story.snapshots.values()) > 5
-    found["tree deeper than two"] += _depth(ended.story) > 2
+    found.update(f"node {type(spec).__name__}" for design in ended.trace.designs.values() for spec in design.specs)
+    found.update(f"run {run.status}" for run in ended.trace.snapshots.values())
+    found["more than five roots"] += sum(run.parent_run_id is None for run in ended.trace.snapshots.values()) > 5
+    found["tree deeper than two"] += _depth(ended.trace) > 2
     return found
 
 
@@ -126,13 +126,13 @@ def wanted() -> set[str]:
     }
 
 
-def _depth(story: Story) -> int:
+def _depth(trace: Trace) -> int:
     """How many levels of children the deepest tree has."""
     deepest = 0
-    for run in story.snapshots.values():
+    for run in trace.snapshots.values():
         levels, above = 0, run.parent_run_id
-        while above is not None and above in story.snapshots:
-            levels, above = levels + 1, story.snapshots[above].parent_run_id
+        while above is not None and above in trace.snapshots:
+            levels, above = levels + 1, trace.snapshots[above].parent_run_id
         deepest = max(deepest, levels)
     return deepest
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.simulation.plan import plan_of
-from tests.simulation.world import play
+from tests.simulation.simulated_history import play
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -25,8 +25,8 @@ from tests.simulation.plan import plan_of
 from tests.simulation.reach import missing, missing_of_wide
 from tests.simulation.regressions import Regression, command, plan_digest, regressions
 from tests.simulation.shrink import failings, shrunk
+from tests.simulation.simulated_history import play
 from tests.simulation.wide import FIRST
-from tests.simulation.world import play
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,7 +117,7 @@ def test_a_seed_is_the_same_history_in_processes_that_hash_differently() -> None
 def test_a_seed_is_the_same_history_twice_in_one_process() -> None:
     first, second = play(7), play(7)
 
-    assert first.story == second.story
+    assert first.trace == second.trace
     assert (first.seconds, first.met) == (second.seconds, second.met)
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from stepwell.core.statuses import may_follow
 from stepwell.store.codec import decode_failure
 from tests.simulation.check import STRUCK
-from tests.simulation.course import Track
-from tests.simulation.story import kind_of, outcome_name
+from tests.simulation.expected_path import JournalPath
+from tests.simulation.trace import kind_of, outcome_name
 
 if TYPE_CHECKING:
     import sqlite3
@@ -99,7 +99,7 @@ _UNBORN = Standing("", "", None, "", 0, None, 0, 0, 0, 0, None, None, None, None
 class Watched:
     """A run as it was when it was last looked at."""
 
-    track: Track
+    track: JournalPath
     now: Standing = _UNBORN
     mailbox: dict[int, tuple[str, str, int]] = field(default_factory=dict)
     children: dict[str, str] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class Watch:
         self.found: list[str] = []
         self.transitions: Counter[tuple[str, str]] = Counter()
         self.seen: Counter[str] = Counter()
-        self.struck: set[tuple[str, str, str, int | None]] = set()
+        self.imposed: set[tuple[str, str, str, int | None]] = set()
         self.on_look: Callable[[object], None] | None = None
         self.looks = 0
         self._connection = connection
@@ -228,7 +228,7 @@ class Watch:
 
     def _add(self, ref: int, now: Standing) -> Watched:
         """A new run (I8, I10)."""
-        watched = Watched(Track(self._designs[now.workflow]))
+        watched = Watched(JournalPath(self._designs[now.workflow]))
         self._runs[ref] = self._by_id[now.run_id] = watched
         self.transitions["", now.status] += 1
         if now.key is not None and self._keys.setdefault((now.workflow, now.key), now.run_id) != now.run_id:
@@ -305,7 +305,7 @@ class Watch:
             return
         iteration = int(row.item[1:]) if row.item.startswith("#") else None
         name = row.item if row.item and iteration is None else row.node
-        self.struck.add((before.run_id, name, row.kind, iteration))
+        self.imposed.add((before.run_id, name, row.kind, iteration))
         self.seen[kind] += 1
         if kind == "CrashLimit" and before.crashes < self._max_crashes:
             self._say("crashes", before.run_id, f"{name} failed after {before.crashes} of {self._max_crashes} crashes")

@@ -1,4 +1,4 @@
-"""One simulated history: worker processes over one store in virtual time, a client, and a fate that strikes them."""
+"""One simulated history: worker processes on one store in virtual time, a client, and injected faults."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from stepwell.errors import JournalError
 from tests.simulation.check import violations
 from tests.simulation.client import Client, tell
 from tests.simulation.designs import StepSpec, Unit
-from tests.simulation.faults import BrokenDriverError, FaultyStore, Shared, Weather
+from tests.simulation.faults import BrokenDriverError, FaultPlan, FaultyStore, Shared
 from tests.simulation.handlers import Builder
 from tests.simulation.leaving import Leaving
 from tests.simulation.loop import CURRENT, LivelockError, Process, VirtualLoop, end_all
 from tests.simulation.memory import empty_store
 from tests.simulation.plan import COMPENSATORS, plan_of
-from tests.simulation.story import Line, Story, digest, ending
+from tests.simulation.trace import Line, Trace, digest, ending
 from tests.simulation.virtual import Host, VirtualRuntime
 from tests.simulation.watch import Watch
 from tests.simulation.wide import LOADS_SLOWLY
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from stepwell.store.protocol import Store
     from tests.simulation.plan import Plan
 
-CALM_SECONDS = 3600.0
+RECOVERY_SECONDS = 3600.0
 GRACE_SECONDS = 0.3
 _EXPLAINED = (StoreUnavailableError, BrokenDriverError)
 _WAS_LOST = "were committed"
@@ -61,7 +61,7 @@ class Ended:
     """A history that is over: what was found wrong in it, and what it reached."""
 
     plan: Plan
-    story: Story
+    trace: Trace
     violations: list[str]
     seconds: float
     looks: int
@@ -69,21 +69,21 @@ class Ended:
     drawn: Counter[str]
     seen: Counter[str]
     transitions: Counter[tuple[str, str]]
-    trace: list[str] = field(default_factory=list)
+    log_lines: list[str] = field(default_factory=list)
 
 
-class World:
-    """Everything in one history."""
+class SimulatedHistory:
+    """The state of one history: the store, its processes, the client and the faults."""
 
-    def __init__(self, plan: Plan, *, traced: bool) -> None:
+    def __init__(self, plan: Plan, *, logged: bool) -> None:
         seed = plan.seed
         self.plan = plan
         self.chance = random.Random(f"world {seed}")
         self.host = Host()
-        self.weather = Weather(random.Random(f"weather {seed}"), plan.rates, plan.without, slow_for=0.8)
+        self.fault_plan = FaultPlan(random.Random(f"weather {seed}"), plan.rates, plan.without, slow_for=0.8)
         if plan.wide.slow_loads:
-            self.weather.slow_for = LOADS_SLOWLY
-        self.story = Story(plan.designs)
+            self.fault_plan.slow_for = LOADS_SLOWLY
+        self.trace = Trace(plan.designs)
         self.builder = Builder(self, plan.unit, self.stalls_plainly, plan.wide.sizes)
         self.workflows = [self.builder.workflow(design) for design in plan.designs.values()]
         self.strangers: set[str] = set()
@@ -92,7 +92,7 @@ class World:
         self.living: list[asyncio.Task[None]] = []
         self.stops: dict[str, asyncio.Event] = {}
         self.faults: list[str] = []
-        self.trace: list[str] | None = [] if traced else None
+        self.log_lines: list[str] | None = [] if logged else None
         self.made = 0
         self.over = False
         self.open = Counter[tuple[Process | None, str]]()
@@ -107,7 +107,7 @@ class World:
         apart = 0.0
         if self.plan.wide.clocks_apart and name != "store":
             apart = random.Random(f"clock {name} {self.plan.seed}").uniform(-7200, 7200)
-            self.weather.met["clocks apart"] += 1
+            self.fault_plan.met["clocks apart"] += 1
         return VirtualRuntime(chance, name, self.host, apart)
 
     def now(self) -> float:
@@ -126,16 +126,16 @@ class World:
         self.made += 1
         token, process = f"{self.made}", CURRENT.get()
         journaled, tries = self.watch.began(ctx.run_id, phase, ctx.step, ctx.iteration)
-        if process is not None and not process.buried_alive and process.name not in self.story.late:
+        if process is not None and not process.expired_alive and process.name not in self.trace.late:
             self.watch.may_begin(ctx.run_id, phase, ctx.step, ctx.iteration, ctx.attempt)
         saw = {name: digest(value) for name, value in ctx.results.items()}
         facts = (ctx.run_id, phase, ctx.step, ctx.iteration, ctx.attempt, ctx.idempotency_key, token)
         line = Line("begin", self._who(), self.now(), *facts, tries, journaled, saw, ctx.resume_data)
-        self.story.lines.append(line)
+        self.trace.lines.append(line)
         self._told(line)
         if process is not None and process.name in self.strangers:
             self.faults.append(f"I4: {process.name}, whose definitions differ, began {ctx.step} [run {ctx.run_id}]")
-        if asyncio.get_running_loop().time() < self.story.not_before.get(ctx.run_id, 0.0) and not self.jumps:
+        if asyncio.get_running_loop().time() < self.trace.not_before.get(ctx.run_id, 0.0) and not self.jumps:
             self.faults.append(f"timer: {ctx.step} began before the delay of its start was over [run {ctx.run_id}]")
         if phase == "do":
             self.open[process, ctx.run_id] += 1
@@ -143,7 +143,7 @@ class World:
         self.watch.seen[f"call {phase}"] += 1
         poison = {"do": ctx.step, "undo": COMPENSATORS}.get(phase)
         if poison and process is not None and ctx.input.get("poison") == poison and not self.over:
-            self.weather.met[f"poison, {phase}"] += 1
+            self.fault_plan.met[f"poison, {phase}"] += 1
             process.die()
         return token
 
@@ -152,7 +152,7 @@ class World:
         if phase == "do":
             self.open[CURRENT.get(), ctx.run_id] -= 1
         line = ending(ctx, phase, who=self._who(), at=self.now(), token=token)
-        self.story.lines.append(line)
+        self.trace.lines.append(line)
         self._told(line)
 
     async def works(self, seconds: float | None = None) -> None:
@@ -167,7 +167,7 @@ class World:
 
     def stalls_plainly(self) -> None:
         """A plain handler holds its thread for longer than it may."""
-        self.weather.met["stuck thread"] += 1
+        self.fault_plan.met["stuck thread"] += 1
         self._takes(self.plan.unit * self.chance.uniform(3, 12))
 
     def _takes(self, seconds: float) -> None:
@@ -180,8 +180,8 @@ class World:
         return "nobody" if process is None else process.name
 
     def _told(self, what: object) -> None:
-        if self.trace is not None:
-            self.trace.append(f"{asyncio.get_running_loop().time():.9f} {what}")
+        if self.log_lines is not None:
+            self.log_lines.append(f"{asyncio.get_running_loop().time():.9f} {what}")
 
     async def live(self, process: Process) -> None:
         """What a worker process does: enter, work until it is told to stop, and leave."""
@@ -190,7 +190,7 @@ class World:
         await app.__aenter__()
         concurrency = self.chance.randint(1, self.plan.wide.concurrency)
         leaving = Leaving(
-            random.Random(f"leaving {process.name} {self.plan.seed}"), self.weather, self.plan.lease, self.faults
+            random.Random(f"leaving {process.name} {self.plan.seed}"), self.fault_plan, self.plan.lease, self.faults
         )
         worker = None
         while worker is None:
@@ -200,49 +200,49 @@ class World:
             except StoreUnavailableError:
                 await asyncio.sleep(0.1)
         await stop.wait()
-        self.story.stopped.add(process.name)
+        self.trace.stopped.add(process.name)
         await leaving.leave(worker)
         await app.__aexit__(None, None, None)
         process.die()
 
-    async def strike(self, client: Durable) -> None:
-        """Keeps the number of workers, and lets things befall them while it is stormy."""
+    async def inject_faults(self, client: Durable) -> None:
+        """Keeps the number of workers constant, and injects faults while they are active."""
         plan, chance = self.plan, self.chance
         kinds, weights = list(plan.events), list(plan.events.values())
         while True:
             running = [one for one in self.processes if one.alive and one.name not in self.strangers]
             running += [self._begin_process() for _ in range(plan.workers - len(running))]
             await asyncio.sleep(chance.expovariate(1 / plan.event_seconds))
-            if not self.weather.stormy or not any(weights):
+            if not self.fault_plan.active or not any(weights):
                 continue
             kind, victim = chance.choices(kinds, weights)[0], chance.choice(running)
-            if self.weather.counts(kind):
-                await self._befall(kind, victim, client)
+            if self.fault_plan.counts(kind):
+                await self._inject(kind, victim, client)
 
     def _begin_process(self) -> Process:
         left = -1
-        if self.plan.turns and self.weather.stormy:
+        if self.plan.turns and self.fault_plan.active:
             drawn = 1 + int(self.chance.expovariate(1 / self.plan.turns))
-            left = drawn if self.weather.counts("kill at any await", "planned") else -1
-        if self.weather.stormy and self.plan.wide.strangers and self.chance.random() < self.plan.wide.strangers:
+            left = drawn if self.fault_plan.counts("kill at any await", "planned") else -1
+        if self.fault_plan.active and self.plan.wide.strangers and self.chance.random() < self.plan.wide.strangers:
             stranger = Process(f"process-{len(self.processes)}")
             self.strangers.add(stranger.name)
             self.processes.append(stranger)
             self.living.append(stranger.begin(self.live(stranger)))
-            self.weather.met["other definitions"] += 1
+            self.fault_plan.met["other definitions"] += 1
         process = Process(f"process-{len(self.processes)}", left)
         self.processes.append(process)
         self.living.append(process.begin(self.live(process)))
         return process
 
-    async def _befall(self, kind: str, victim: Process, client: Durable) -> None:
+    async def _inject(self, kind: str, victim: Process, client: Durable) -> None:
         loop, lease = asyncio.get_running_loop(), self.plan.lease
         match kind:
             case "kill":
                 victim.die()
             case "freeze":
                 victim.frozen = True
-                self.story.late.add(victim.name)
+                self.trace.late.add(victim.name)
                 loop.call_later(self.chance.uniform(0, 2.5 * lease), victim.go_on)
             case "block":
                 victim.blocked = True
@@ -256,7 +256,7 @@ class World:
                 if victim.name in self.stops:
                     self.stops[victim.name].set()
             case "full disk":
-                self.weather.full_until = loop.time() + self.chance.uniform(0.1, 2.0)
+                self.fault_plan.full_until = loop.time() + self.chance.uniform(0.1, 2.0)
             case "deleted run":
                 self._delete_a_run()
             case _:
@@ -281,10 +281,10 @@ class World:
         found = connection.execute(newest).fetchone()
         if found is None or found[2] is not None:
             return
-        self.story.deleted.add(found[1])
+        self.trace.deleted.add(found[1])
         self.watch.forget(found[0])
         connection.execute("DELETE FROM stepwell_runs WHERE ref = ?", (found[0],))
-        self.weather.met["deleted run, newest"] += 1
+        self.fault_plan.met["deleted run, newest"] += 1
         self.watch.look()
 
     async def play(self) -> Ended:
@@ -292,25 +292,25 @@ class World:
         loop, plan = asyncio.get_running_loop(), self.plan
         loop.set_exception_handler(self._unhandled)
         store, turns = await empty_store(self.runtime("store"))
-        self.shared = Shared(store, self.weather, locks_tell=plan.locks_tell)
+        self.shared = Shared(store, self.fault_plan, locks_tell=plan.locks_tell)
         self.watch = Watch(self.shared.connection, plan.designs, plan.max_crashes, self.shared.refused)
         self.watch.wall = None if self.jumps else store._runtime.wall
-        self.watch.on_look = self._told if self.trace is not None else None
+        self.watch.on_look = self._told if self.log_lines is not None else None
         turns.on_commit = self.watch.look
-        loop.call_later(plan.storm_seconds, self._clear_up)
+        loop.call_later(plan.fault_seconds, self._end_faults)
         async with self.app(None, "client") as app:
-            client = Client(app, self.story, random.Random(f"client {plan.seed}"), self.now, plan.manner)
-            striking = loop.create_task(self.strike(app))
-            troubling = loop.create_task(client.trouble_with(list(plan.inputs)))
-            await asyncio.wait({troubling, striking}, timeout=CALM_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            self._clear_up()
-            for one in (troubling, striking):
+            client = Client(app, self.trace, random.Random(f"client {plan.seed}"), self.now, plan.manner)
+            injecting = loop.create_task(self.inject_faults(app))
+            acting = loop.create_task(client.act_on(list(plan.inputs)))
+            await asyncio.wait({acting, injecting}, timeout=RECOVERY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            self._end_faults()
+            for one in (acting, injecting):
                 if one.done():
                     one.result()
                 one.cancel()
-            await asyncio.wait({troubling, striking})
+            await asyncio.wait({acting, injecting})
             recovered = await app.recover()
-            await tell(app, self.story)
+            await tell(app, self.trace)
         if recovered:
             self.faults.append(f"I4: recover() found {recovered} runs that nothing would have moved")
         turns.on_commit = None
@@ -322,17 +322,26 @@ class World:
         return ended
 
     def _failure_detector(self, client: Client, seconds: float) -> Ended:
-        story, watch, met = self.story, self.watch, self.weather.met
-        story.stopped |= {one.name for one in self.processes if not one.alive}
-        story.late |= {one.name for one in self.processes if one.buried_alive}
-        story.struck, story.refused = watch.struck, self.shared.refused | self.shared.broken
+        trace, watch, met = self.trace, self.watch, self.fault_plan.met
+        trace.stopped |= {one.name for one in self.processes if not one.alive}
+        trace.late |= {one.name for one in self.processes if one.expired_alive}
+        trace.imposed, trace.refused = watch.imposed, self.shared.refused | self.shared.broken
         met.update({"kill at any await": sum(one.left == 0 for one in self.processes)})
         watch.seen.update(self.shared.decided)
         watch.seen.update({f"client: {name}": count for name, count in client.done.counts.items()})
-        found = [*watch.found, *client.done.faults, *self.faults, *violations(story)]
-        drawn = self.weather.drawn
+        found = [*watch.found, *client.done.faults, *self.faults, *violations(trace)]
+        drawn = self.fault_plan.drawn
         return Ended(
-            self.plan, story, found, seconds, watch.looks, met, drawn, watch.seen, watch.transitions, self.trace or []
+            self.plan,
+            trace,
+            found,
+            seconds,
+            watch.looks,
+            met,
+            drawn,
+            watch.seen,
+            watch.transitions,
+            self.log_lines or [],
         )
 
     async def break_off(self) -> list[str]:
@@ -340,13 +349,13 @@ class World:
         found = [*self.watch.found, *self.faults]
         asyncio.get_running_loop().set_exception_handler(None)
         self.over = True
-        self._clear_up()
+        self._end_faults()
         await end_all(self.processes)
         return found
 
-    def _clear_up(self) -> None:
-        self.weather.stormy = False
-        self.weather.full_until = 0.0
+    def _end_faults(self) -> None:
+        self.fault_plan.active = False
+        self.fault_plan.full_until = 0.0
         for process in self.processes:
             if process.alive:
                 process.left = -1
@@ -357,21 +366,21 @@ class World:
         if not isinstance(error, _EXPLAINED):
             self.faults.append(f"unhandled: {context['message']} {error!r}")
         else:
-            self.weather.met["unhandled " + type(error).__name__] += 1
+            self.fault_plan.met["unhandled " + type(error).__name__] += 1
 
 
-def play(seed: int, without: Iterable[str] = (), *, traced: bool = False) -> Ended:
+def play(seed: int, without: Iterable[str] = (), *, logged: bool = False) -> Ended:
     """One history of this seed without these elements of its plan, always the same."""
     log, faults, loop = logging.getLogger("stepwell"), _Faults(), VirtualLoop()
-    world = World(plan_of(seed, without), traced=traced)
+    history = SimulatedHistory(plan_of(seed, without), logged=logged)
     propagate, level = log.propagate, log.level
     log.propagate = False
     log.setLevel(logging.ERROR)
     log.addHandler(faults)
     try:
-        ended = loop.run_until_complete(world.play())
+        ended = loop.run_until_complete(history.play())
     except LivelockError as error:
-        found = loop.break_off(world.break_off())
+        found = loop.break_off(history.break_off())
         raise LivelockError("; ".join([str(error), *found[:3]])) from error
     finally:
         loop.close()

@@ -93,11 +93,11 @@ def workflows(*, gate: bool = False) -> list[Workflow]:
     return [everything, kid, durable("plain").step("one", lambda ctx: 1).step("two", lambda ctx: 2)]
 
 
-class Yard:
+class DamagedStore:
     """The file, and the ids of its runs by what they were given; `kid` is the child that waits."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "yard.db"
+        self.path = folder / "damaged.db"
         self.ids: dict[str, str] = {}
         self.healthy: list[str] = []
         asyncio.run(self._fill())

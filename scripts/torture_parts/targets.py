@@ -1,6 +1,6 @@
-"""Where a tortured store is: a SQLite file, or a PostgreSQL server whose connections are cut and which is restarted.
+"""The store under torture: a SQLite file, or a PostgreSQL server that loses connections and is restarted.
 
-How to look into either while handlers run is in `looks.py`.
+`direct_reads.py` reads either of them while handlers run.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
-_LOOKS_EVERY = 0.05
-_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_POLL_SECONDS = 0.05
+_UNAVAILABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 _BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'stepwell' ORDER BY pid"
 _COUNTED = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 _LOGGED = """
@@ -29,43 +29,43 @@ SELECT count(*) FROM pg_ls_logdir() AS log, regexp_matches(pg_read_file(
     current_setting('data_directory') || '/' || current_setting('log_directory') || '/' || log.name
 ), 'deadlock detected', 'g')
 """
-"""What a crash of the server cannot make it forget."""
+"""Counted in the server's log, which survives a crash."""
 
 
 class Outage(NamedTuple):
-    """When nobody could reach a store; in seconds since 1970."""
+    """An interval in which the store was unavailable, in seconds since 1970."""
 
     down: float
     up: float
 
 
-class Place(Protocol):
-    """A store and its weather."""
+class Target(Protocol):
+    """A store and its faults."""
 
     url: str
     outages: list[Outage]
 
-    def weather(self, every: float, halfway: Callable[[], bool]) -> list[Coroutine[Any, Any, None]]:
-        """What befalls it: something every so many seconds on average, and something worse once, halfway."""
+    def fault_loops(self, every: float, halfway: Callable[[], bool]) -> list[Coroutine[Any, Any, None]]:
+        """Coroutines that inject faults: a small one every `every` seconds on average, and a large one halfway."""
 
     async def figures(self) -> dict[str, int]:
-        """What is to be told of it, once all who used it are gone."""
+        """The figures to report, once all users of the store have exited."""
 
     def faults(self, figures: dict[str, int]) -> list[str]:
-        """What of that should not be."""
+        """The figures that should be zero and are not."""
 
     def remove(self) -> None:
-        """Takes it away."""
+        """Removes the store."""
 
 
-class FilePlace:
-    """A file in a folder, which no weather befalls."""
+class FileTarget:
+    """A SQLite file in a folder; no faults are injected."""
 
     def __init__(self, folder: Path) -> None:
         self.url = f"sqlite:///{folder / 'store.db'}"
         self.outages: list[Outage] = []
 
-    def weather(self, _every: float, _halfway: Callable[[], bool]) -> list[Coroutine[Any, Any, None]]:
+    def fault_loops(self, _every: float, _halfway: Callable[[], bool]) -> list[Coroutine[Any, Any, None]]:
         """None."""
         return []
 
@@ -81,7 +81,7 @@ class FilePlace:
         """The folder is the caller's."""
 
 
-class ServerPlace:
+class ServerTarget:
     """A server of its own, with fsync; its backends are terminated, and it is restarted in immediate mode."""
 
     def __init__(self, chance: random.Random) -> None:
@@ -92,12 +92,12 @@ class ServerPlace:
         self.url = self._server.dsn
         self.outages: list[Outage] = []
 
-    def weather(self, every: float, halfway: Callable[[], bool]) -> list[Coroutine[Any, Any, None]]:
-        """Backends are terminated at random, and the server crashes once."""
+    def fault_loops(self, every: float, halfway: Callable[[], bool]) -> list[Coroutine[Any, Any, None]]:
+        """Terminates backends at random, and crashes the server once."""
         return [self._cut(every), self._crash(halfway)]
 
     async def figures(self) -> dict[str, int]:
-        """What was done to it, and its deadlocks: by its statistics, which a crash loses, and by its log."""
+        """The injected faults and the deadlocks, counted by the statistics (which a crash resets) and by the log."""
         async with self._connected() as connection:
             return {
                 "backends terminated": self._terminated,
@@ -107,7 +107,7 @@ class ServerPlace:
             }
 
     def faults(self, figures: dict[str, int]) -> list[str]:
-        """Deadlocks: what never waits for a lock is in none."""
+        """Deadlocks: workers never wait for a lock, so there must be none."""
         return [f"{name}: {figures[name]}" for name in ("deadlocks", "deadlocks logged") if figures[name]]
 
     def remove(self) -> None:
@@ -117,7 +117,7 @@ class ServerPlace:
     async def _cut(self, every: float) -> None:
         while True:
             await asyncio.sleep(self._chance.expovariate(1 / every))
-            with suppress(*_AWAY):
+            with suppress(*_UNAVAILABLE):
                 async with self._connected() as connection:
                     backends = [pid for (pid,) in await connection.fetch(_BACKENDS)]
                     if backends:
@@ -126,7 +126,7 @@ class ServerPlace:
 
     async def _crash(self, halfway: Callable[[], bool]) -> None:
         while True:
-            await asyncio.sleep(_LOOKS_EVERY)
+            await asyncio.sleep(_POLL_SECONDS)
             if halfway():
                 break
         async with self._connected() as connection:

@@ -16,11 +16,9 @@ from stepwell import Durable, StoreUnavailableError, durable
 from stepwell.engine.fleet import worker as workers
 from stepwell.store.postgres import notifier
 from tests.faulty import make_faulty
-from tests.postgres import Server
-from tests.waiting import eventually
-from tests.weather import (
+from tests.network_faults import (
     PATIENCE,
-    Crossing,
+    CountedCalls,
     check,
     cross,
     ended,
@@ -29,6 +27,8 @@ from tests.weather import (
     own_server,
     owners,
 )
+from tests.postgres import Server
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -52,16 +52,16 @@ def server() -> Iterator[Server]:
 
 
 async def test_i1_a_server_restarted_under_clients_and_a_worker_costs_no_run_and_no_second_call(server: Server) -> None:
-    crossing, url = Crossing(), fresh_schema(server.dsn)
-    async with Durable(url, crossing.workflows(), lease=2) as app, app.worker() as worker:
+    counted, url = CountedCalls(), fresh_schema(server.dsn)
+    async with Durable(url, counted.workflows(), lease=2) as app, app.worker() as worker:
         worker_id = worker.worker_id
         clients = [asyncio.create_task(cross(app, f"run {number}")) for number in range(RUNS)]
         for step in ("first", "last"):
-            await crossing.reached(RUNS // 4, step)
+            await counted.reached(RUNS // 4, step)
             await asyncio.to_thread(server.restart, signal.SIGQUIT)
         run_ids = await asyncio.gather(*clients)
-        await check(app, url, crossing, run_ids)
-        assert crossing.repeated() == {}
+        await check(app, url, counted, run_ids)
+        assert counted.repeated() == {}
         assert len(set(run_ids)) == RUNS == len(await app.list())
         assert worker.worker_id == worker_id
     words = await fetch(url, "SELECT count(*), count(DISTINCT run_id) FROM mailbox WHERE name = 'word'")
@@ -69,15 +69,15 @@ async def test_i1_a_server_restarted_under_clients_and_a_worker_costs_no_run_and
 
 
 async def test_i7_calls_while_the_server_is_away_say_so_and_have_done_nothing(server: Server) -> None:
-    crossing, url = Crossing(), fresh_schema(server.dsn)
-    async with Durable(url, crossing.workflows()) as app:
-        waits = (await app.start("crossing")).run_id
+    counted, url = CountedCalls(), fresh_schema(server.dsn)
+    async with Durable(url, counted.workflows()) as app:
+        waits = (await app.start("counted")).run_id
         async with app.worker():
             await eventually(lambda: _is_awaiting(app, waits))
         before = [await app.status(waits), await app.journal(waits)]
         calls: list[Callable[[], Awaitable[Any]]] = [
-            lambda: app.start("crossing"),
-            lambda: app.start_many("crossing", [1, 2]),
+            lambda: app.start("counted"),
+            lambda: app.start_many("counted", [1, 2]),
             lambda: app.signal(waits, "word", 1),
             lambda: app.resume(waits, "word", 1),
             lambda: app.cancel(waits),
@@ -102,7 +102,7 @@ async def _is_awaiting(app: Durable, run_id: str) -> bool:
 
 
 async def test_who_waits_for_a_result_waits_through_a_restart(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    crossing, url = Crossing(), fresh_schema(server.dsn)
+    counted, url = CountedCalls(), fresh_schema(server.dsn)
     looked = asyncio.Event()
 
     async def look(run_ids: Sequence[str]) -> Mapping[str, Status | None]:
@@ -110,45 +110,45 @@ async def test_who_waits_for_a_result_waits_through_a_restart(server: Server, mo
         looked.set()
         return found
 
-    async with Durable(url, crossing.workflows()) as app, Durable(url, crossing.workflows()) as other:
+    async with Durable(url, counted.workflows()) as app, Durable(url, counted.workflows()) as other:
         run_id = (await app.start("held")).run_id
         async with app.worker():
-            await eventually(lambda: crossing.called("work"))
+            await eventually(lambda: counted.called("work"))
             ended_of = other._store.reader.ended
             monkeypatch.setattr(other._store.reader, "ended", look)
             waiting = asyncio.create_task(other.result(run_id, timeout=PATIENCE))
             await asyncio.wait_for(looked.wait(), PATIENCE)
             await asyncio.to_thread(server.stop, signal.SIGQUIT)
-            crossing.let.set()
+            counted.release.set()
             await asyncio.to_thread(server.start)
             assert (await waiting).keys() == {"first", "work", "last"}
 
 
 async def test_backends_terminated_at_random_cost_no_run_and_no_second_call(server: Server) -> None:
-    crossing, url = Crossing(), fresh_schema(server.dsn)
+    counted, url = CountedCalls(), fresh_schema(server.dsn)
     chance = random.Random(7)
-    async with Durable(url, crossing.workflows(), lease=2) as app, app.worker() as worker:
+    async with Durable(url, counted.workflows(), lease=2) as app, app.worker() as worker:
         worker_id = worker.worker_id
         clients = [asyncio.create_task(cross(app, f"run {number}")) for number in range(RUNS)]
         for calls in range(4, 2 * RUNS, 4):
-            await crossing.reached(calls)
+            await counted.reached(calls)
             backends = "SELECT pid FROM pg_stat_activity WHERE application_name = 'stepwell'"
             pids = [pid for (pid,) in await fetch(url, backends)]
             doomed = chance.sample(pids, min(len(pids), 2))
             await fetch(url, "SELECT pg_terminate_backend(pid) FROM unnest($1::integer[]) AS pid", doomed)
-        await check(app, url, crossing, await asyncio.gather(*clients))
-        assert crossing.repeated() == {}
+        await check(app, url, counted, await asyncio.gather(*clients))
+        assert counted.repeated() == {}
         assert worker.worker_id == worker_id
 
 
 async def test_i4_after_an_outage_of_several_leases_every_run_is_still_its_workers(server: Server) -> None:
     """Whoever comes back first finds all others silent for longer than the lease, and must expire none of them."""
-    crossing, url = Crossing(), fresh_schema(server.dsn)
+    counted, url = CountedCalls(), fresh_schema(server.dsn)
     async with AsyncExitStack() as stack:
-        apps = [await stack.enter_async_context(_with_queue(url, crossing, f"queue-{at}")) for at in range(3)]
+        apps = [await stack.enter_async_context(_with_queue(url, counted, f"queue-{at}")) for at in range(3)]
         started = [one for app in apps for one in await app.start_many("held", range(5))]
         workers = [await stack.enter_async_context(app.worker()) for app in apps]
-        await eventually(lambda: crossing.called("work") == 15, within=PATIENCE)
+        await eventually(lambda: counted.called("work") == 15, within=PATIENCE)
         before, ids = await owners(url), [worker.worker_id for worker in workers]
         await asyncio.to_thread(server.stop, signal.SIGQUIT)
         await asyncio.sleep(4 * LEASE)  # the outage itself: it has to outlast the lease, and is not waited for
@@ -157,16 +157,16 @@ async def test_i4_after_an_outage_of_several_leases_every_run_is_still_its_worke
         await eventually(lambda: _have_judged(url, beats), within=PATIENCE)
         assert await owners(url) == before
         assert {crashes for _, _, crashes in before.values()} == {0}
-        crossing.let.set()
+        counted.release.set()
         run_ids = [one.run_id for one in started]
         await ended(apps[0], run_ids)
-        await check(apps[0], url, crossing, run_ids)
-        assert crossing.repeated() == {}
+        await check(apps[0], url, counted, run_ids)
+        assert counted.repeated() == {}
         assert [worker.worker_id for worker in workers] == ids
 
 
-def _with_queue(url: str, crossing: Crossing, queue: str) -> Durable:
-    return Durable(url, crossing.workflows(), lease=LEASE, queue=queue)
+def _with_queue(url: str, counted: CountedCalls, queue: str) -> Durable:
+    return Durable(url, counted.workflows(), lease=LEASE, queue=queue)
 
 
 async def _have_judged(url: str, beats: dict[str, set[int]]) -> bool:
@@ -177,24 +177,24 @@ async def _have_judged(url: str, beats: dict[str, set[int]]) -> bool:
 
 
 async def test_a_server_that_others_have_filled_is_unavailable_and_then_all_goes_on() -> None:
-    crossing = Crossing()
+    counted = CountedCalls()
     with Server(fsync=False, settings={"max_connections": "20"}) as server:
         url = fresh_schema(server.dsn)
-        async with Durable(url, crossing.workflows(), lease=2) as app, app.worker() as worker:
+        async with Durable(url, counted.workflows(), lease=2) as app, app.worker() as worker:
             worker_id = worker.worker_id
             held = [one.run_id for one in await app.start_many("held", range(5))]
-            await eventually(lambda: crossing.called("work") == 5)
+            await eventually(lambda: counted.called("work") == 5)
             others = await _everything_there_is(server)
-            crossing.let.set()
+            counted.release.set()
             with pytest.raises(StoreUnavailableError, match="too many clients"):
-                await Durable(url, crossing.workflows()).ensure_tables()
+                await Durable(url, counted.workflows()).ensure_tables()
             clients = [asyncio.create_task(cross(app, f"run {number}")) for number in range(5)]
             for other in others:
                 await other.close()
             crossed = await asyncio.gather(*clients)
             await ended(app, held)
-            await check(app, url, crossing, [*held, *crossed])
-            assert crossing.repeated() == {}
+            await check(app, url, counted, [*held, *crossed])
+            assert counted.repeated() == {}
             assert worker.worker_id == worker_id
 
 
@@ -219,9 +219,9 @@ async def test_i4_a_due_run_that_was_locked_when_it_was_looked_for_is_looked_for
     """Whoever locks a run, as a signal does, tells nobody when it is free again; and nobody looks unasked."""
     monkeypatch.setattr(workers, "_LONGEST_WAIT", LONG)
     monkeypatch.setattr(notifier, "_TRUST_SECONDS", LONG)
-    crossing, url = Crossing(), fresh_schema(server.dsn)
-    crossing.let.set()
-    async with Durable(url, crossing.workflows()) as app, app.worker():
+    counted, url = CountedCalls(), fresh_schema(server.dsn)
+    counted.release.set()
+    async with Durable(url, counted.workflows()) as app, app.worker():
         await app.result((await app.start("held")).run_id, timeout=PATIENCE)
         run_id = (await app.start("held", delay=1)).run_id
         connection = await asyncpg.connect(server.dsn)

@@ -9,9 +9,9 @@ import pytest
 
 from stepwell import Durable, StoreUnavailableError
 from stepwell.store.postgres import connection, heartbeat, notifier, opening
+from tests.network_faults import PATIENCE, CountedCalls, check, cross, ended, fetch, fresh_schema, own_server
 from tests.proxy import Proxy
 from tests.waiting import eventually
-from tests.weather import PATIENCE, Crossing, check, cross, ended, fetch, fresh_schema, own_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -39,36 +39,36 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_connections_cut_again_and_again_cost_no_run_and_no_second_call(proxy: Proxy) -> None:
-    crossing, direct = Crossing(), fresh_schema(own_server().dsn)
-    async with Durable(proxy.url(direct), crossing.workflows(), lease=2) as app, app.worker() as worker:
+    counted, direct = CountedCalls(), fresh_schema(own_server().dsn)
+    async with Durable(proxy.url(direct), counted.workflows(), lease=2) as app, app.worker() as worker:
         worker_id = worker.worker_id
         clients = [asyncio.create_task(cross(app, f"run {number}")) for number in range(RUNS)]
         for calls in range(4, 2 * RUNS, 4):
-            await crossing.reached(calls)
+            await counted.reached(calls)
             proxy.cut()
-        await check(app, direct, crossing, await asyncio.gather(*clients))
-        assert crossing.repeated() == {}
+        await check(app, direct, counted, await asyncio.gather(*clients))
+        assert counted.repeated() == {}
         assert worker.worker_id == worker_id
 
 
 @pytest.mark.usefixtures("impatient")
 async def test_half_open_connections_are_given_up_and_cost_no_run_and_no_second_call(proxy: Proxy) -> None:
-    crossing, direct = Crossing(), fresh_schema(own_server().dsn)
-    async with Durable(proxy.url(direct), crossing.workflows(), lease=4) as app, app.worker() as worker:
+    counted, direct = CountedCalls(), fresh_schema(own_server().dsn)
+    async with Durable(proxy.url(direct), counted.workflows(), lease=4) as app, app.worker() as worker:
         worker_id = worker.worker_id
         clients = [asyncio.create_task(cross(app, f"run {number}")) for number in range(RUNS)]
-        await crossing.reached(RUNS // 4, "last")
+        await counted.reached(RUNS // 4, "last")
         proxy.half_open()
         with pytest.raises(StoreUnavailableError, match="in time"):
             await app.list()
         proxy.heal()
-        await check(app, direct, crossing, await asyncio.gather(*clients))
-        assert crossing.repeated() == {}
+        await check(app, direct, counted, await asyncio.gather(*clients))
+        assert counted.repeated() == {}
         assert worker.worker_id == worker_id
 
 
 CALLS: dict[str, tuple[str, Callable[[Durable, str], Awaitable[Any]]]] = {
-    "start": (".inputs (run_id, value)", lambda app, _: app.start("crossing", {"key": "lost"}, key="lost")),
+    "start": (".inputs (run_id, value)", lambda app, _: app.start("counted", {"key": "lost"}, key="lost")),
     "signal": (".mailbox (run_id, n,", lambda app, run_id: app.signal(run_id, "word", "lost", key="lost")),
     "resume": (".mailbox (run_id, n,", lambda app, run_id: app.resume(run_id, "word", "lost", key="lost")),
 }
@@ -82,9 +82,9 @@ async def test_i6_i10_a_call_whose_answer_was_lost_is_safe_to_repeat_with_its_ke
 ) -> None:
     """Where the server can be reached again the call repeats itself, and else its caller does."""
     statement, make = CALLS[call]
-    crossing, direct = Crossing(), fresh_schema(own_server().dsn)
-    async with Durable(proxy.url(direct), crossing.workflows()) as app:
-        run_id = (await app.start("crossing")).run_id
+    counted, direct = CountedCalls(), fresh_schema(own_server().dsn)
+    async with Durable(proxy.url(direct), counted.workflows()) as app:
+        run_id = (await app.start("counted")).run_id
         async with app.worker():
             await eventually(lambda: is_waiting(app, run_id), within=PATIENCE)
         if not reachable:
@@ -108,7 +108,7 @@ async def test_i6_i10_a_call_whose_answer_was_lost_is_safe_to_repeat_with_its_ke
                 assert (await app.signal(each, "word", "lost", key="lost")).accepted
             results = await ended(app, run_ids)
         assert [one["word"] for one in results] == ["lost"] * len(run_ids)
-        await check(app, direct, crossing, run_ids)
+        await check(app, direct, counted, run_ids)
 
 
 async def is_waiting(app: Durable, run_id: str) -> bool:
@@ -123,9 +123,9 @@ async def test_i4_who_is_gone_in_the_middle_of_a_transaction_keeps_its_run_only_
     """The server never hears that its client is gone, and would keep the run locked for hours."""
     assert "idle_in_transaction_session_timeout" in opening.SETTINGS
     monkeypatch.setitem(opening.SETTINGS, "idle_in_transaction_session_timeout", "1s")
-    crossing, direct = Crossing(), fresh_schema(own_server().dsn)
-    async with Durable(proxy.url(direct), crossing.workflows()) as app:
-        run_id, other = [one.run_id for one in await app.start_many("crossing", range(2))]
+    counted, direct = CountedCalls(), fresh_schema(own_server().dsn)
+    async with Durable(proxy.url(direct), counted.workflows()) as app:
+        run_id, other = [one.run_id for one in await app.start_many("counted", range(2))]
         await app.signal(other, "word", 1)  # now the statements are prepared, so that the one held is not half sent
         held = proxy.hold(".mailbox")
         with pytest.raises(StoreUnavailableError):

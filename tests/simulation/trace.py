@@ -1,4 +1,4 @@
-"""What is known of a history once it is over: the store's answers, the calls handlers told of, the letters sent."""
+"""The trace of a history: the store's answers, the calls that handlers logged, and the signals that were sent."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class Letter:
 
 
 @dataclass(slots=True)
-class Story:
+class Trace:
     """All runs of a history, children too, by id.
 
-    `stopped`: whoever was killed or stopped, so that its calls are begun again. `late`: whoever stood still, and may
-    begin a call before it learns that its runs are others' now. `struck`: the run, node, kind and iteration of each
-    outcome that no act tells: workers died at it too often, or the store refused it. `refused`: the runs of which the
-    store refused something, or which its driver did not read, so that a call may be begun again.
+    `stopped`: the processes that were killed or stopped, so that their calls start again. `late`: the processes that
+    were frozen and may start a call before they notice that they lost their runs. `imposed`: the run, node, kind and
+    iteration of each outcome that no handler produced: workers died at it too often, or the store refused it.
+    `refused`: the runs whose rows the store refused or its driver failed to read, so that a call may start again.
     """
 
     designs: dict[str, Design]
@@ -73,7 +73,7 @@ class Story:
     cancel_asked: set[str] = field(default_factory=set)
     stopped: set[str] = field(default_factory=set)
     late: set[str] = field(default_factory=set)
-    struck: set[tuple[str, str, str, int | None]] = field(default_factory=set)
+    imposed: set[tuple[str, str, str, int | None]] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
     """The runs that were deleted by hand."""

@@ -1,4 +1,4 @@
-"""Where a run is by its journal, row by row: told from its design, and by no code of the engine."""
+"""The path that a run's journal must follow, row by row: derived from its design, without code of the engine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, TypeAlias
 
 from tests.simulation.designs import ChildSpec, LoopSpec, ParallelSpec, RouteSpec, SleepSpec, StepSpec, WaitSpec
-from tests.simulation.story import key_name, kind_of, outcome_name
+from tests.simulation.trace import key_name, kind_of, outcome_name
 
 if TYPE_CHECKING:
     from tests.simulation.designs import Design, Spec
@@ -23,8 +23,8 @@ _KINDS = {
 }
 
 
-class Track:
-    """One run's journal, folded as far as the invariants need it."""
+class JournalPath:
+    """One run's journal, folded as far as the invariants need."""
 
     def __init__(self, design: Design) -> None:
         self.seq = 0

@@ -1,4 +1,4 @@
-"""Looks into a tortured store past the engine: what is journaled of a run, and which runs a worker holds."""
+"""Reads a store under torture without the engine: the journal of a run, and the runs that a worker holds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from tests.simulation.story import JOURNAL
+from tests.simulation.trace import JOURNAL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,26 +20,26 @@ SELECT node, item, phase, n, kind, status FROM stepwell.journal WHERE run_id = $
 """
 _HELD = "SELECT id FROM stepwell_runs WHERE worker = ?"
 _SERVER_HELD = "SELECT id::text FROM stepwell.runs WHERE worker = $1"
-_AWAY_SECONDS = 0.05
-_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_RETRY_SECONDS = 0.05
+_UNAVAILABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
-class Look(Protocol):
-    """One at a time, from any thread."""
+class StoreReader(Protocol):
+    """Reads a store, from any thread."""
 
     def journal(self, run_id: str) -> Sequence[Sequence[Any]]:
-        """Node, item, phase, n, kind and status of each row that the run has now."""
+        """Node, item, phase, n, kind and status of each committed row of the run."""
 
     def held(self, worker_id: str) -> set[str]:
         """The runs leased to a worker now."""
 
 
-def look_at(url: str) -> Look:
-    """A look into the store of this URL."""
-    return FileLook(urlsplit(url).path[1:]) if url.startswith("sqlite") else ServerLook(url)
+def open_reader(url: str) -> StoreReader:
+    """A reader of the store with this URL."""
+    return FileReader(urlsplit(url).path[1:]) if url.startswith("sqlite") else ServerReader(url)
 
 
-class FileLook:
+class FileReader:
     """Reads the file."""
 
     def __init__(self, path: str) -> None:
@@ -60,8 +60,8 @@ class FileLook:
         return self._connection.execute(sql, (about,)).fetchall()
 
 
-class ServerLook:
-    """Asks the server, on a connection and an event loop of its own: whoever asks waits, as long as that is away."""
+class ServerReader:
+    """Reads the server on its own connection and event loop; waits while the server is unavailable."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -91,8 +91,8 @@ class ServerLook:
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await asyncpg.connect(self._dsn, timeout=5)
                 return [tuple(row) for row in await self._connection.fetch(sql, about, timeout=5)]
-            except _AWAY:
+            except _UNAVAILABLE:
                 if self._connection is not None:
                     self._connection.terminate()
                     self._connection = None
-                await asyncio.sleep(_AWAY_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)

@@ -90,7 +90,7 @@ class Durable:
             checked_positive_duration("lease", lease),
             checked_count("max_crashes", max_crashes),
             checked_count("max_value_bytes", max_value_bytes),
-            Observers(observers, of_failures=[LoggingObserver()]),
+            Observers([LoggingObserver(), *observers]),
         )
         self._runtime: Runtime = SystemRuntime() if runtime is None else runtime
         self._file_mode = checked_file_mode(file_mode)

@@ -11,10 +11,12 @@ import pytest
 from stepwell import AttemptEnded, Backoff, DefinitionError, Durable, Observer, RunEnded, durable
 from stepwell.engine.observer import EVENTS, Observers
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE, one, two
+from tests.api.running_fixtures import PATIENCE, file_url, one, two
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from stepwell import Context
 
@@ -112,6 +114,33 @@ async def test_a_canceled_run_is_told_by_the_process_that_cancels_it(url: str) -
 
     (end,) = ear.of("run_ended")
     assert (end.run_id, end.status) == (started.run_id, "canceled")
+
+
+async def test_a_run_that_is_canceled_or_taken_elsewhere_is_told_as_a_lost_lease(tmp_path: Path) -> None:
+    ear, begun = Ear(), asyncio.Event()
+
+    async def wait(ctx: Context) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    flow = durable("flow").step("wait", wait)
+    async with (
+        Durable(file_url(tmp_path), [flow], observers=[ear]) as app,
+        Durable(file_url(tmp_path), [flow]) as other,
+        app.worker() as worker,
+    ):
+        canceled = await app.start("flow")
+        await begun.wait()
+        await other.cancel(canceled.run_id)
+        (lost,) = await eventually(lambda: ear.of("lease_lost"), within=PATIENCE)
+        assert (lost.worker, lost.run_ids) == (worker.worker_id, (canceled.run_id,))
+        begun.clear()
+        taken = await app.start("flow")
+        await begun.wait()
+        await other._store.expire(worker.worker_id, None)
+        lost = (await eventually(lambda: ear.of("lease_lost")[1:], within=PATIENCE))[0]
+        assert lost.run_ids == (taken.run_id,)
+        await app.cancel(taken.run_id)
 
 
 class Late(Observer):

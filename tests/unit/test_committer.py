@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from stepwell.engine.driving.committer import Committer, RefusedError
+from stepwell.engine.observer import LeaseLost, Observer, Observers
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.protocol import Advance
 
@@ -26,6 +27,35 @@ class Strict:
             if advance.run_id.startswith("bad"):
                 raise ValueError(f"{advance.run_id} cannot be kept")
         return ["ok"] * len(advances)
+
+
+class Elsewhere:
+    """A store that says of some runs that another worker has them."""
+
+    async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
+        """Loses those."""
+        return ["lost" if advance.run_id.startswith("lost") else "ok" for advance in advances]
+
+
+class Losses(Observer):
+    """Hears of leases that were lost."""
+
+    def __init__(self) -> None:
+        self.heard: list[LeaseLost] = []
+
+    def lease_lost(self, event: LeaseLost) -> None:
+        """Keeps it."""
+        self.heard.append(event)
+
+
+async def test_i3_what_a_commit_finds_lost_is_told_once_a_batch() -> None:
+    losses = Losses()
+    committer = Committer(cast("Store", Elsewhere()), SystemRuntime(), "ann", Observers([losses]))
+    answers = [committer.commit(Advance(run_id, 0, 1, 0, [], 0, "running")) for run_id in ("lost 1", "kept", "lost 2")]
+    async with asyncio.timeout(20):
+        assert [await answer for answer in answers] == ["lost", "ok", "lost"]
+        await committer.close(1)
+    assert losses.heard == [LeaseLost("ann", ("lost 1", "lost 2"))]
 
 
 async def test_i4_a_refused_advance_that_nobody_waits_for_any_more_keeps_no_other_from_its_answer() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from datetime import timedelta
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import pytest
 
 from stepwell.engine.fleet.failure_detector import FailureDetector
+from stepwell.engine.observer import Observer, Observers, WorkerDead
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.protocol import Store, WorkerRow
 
@@ -71,6 +73,23 @@ async def test_who_stays_silent_for_a_lease_while_he_is_watched_is_declared_dead
     assert not await bench.look(0, silent(0))
     assert not await bench.look(9, silent(9))
     assert await bench.look(11, silent(11)) == ["bob"]
+
+
+async def test_who_was_declared_dead_is_told_with_the_silence_or_none_where_the_end_is_certain() -> None:
+    class Deaths(Observer):
+        heard: ClassVar[list[WorkerDead]] = []
+
+        def worker_dead(self, event: WorkerDead) -> None:
+            self.heard.append(event)
+
+    fleet, clock = Fleet(), StoppedClock()
+    detector = FailureDetector(clock, cast("Store", fleet), LEASE_SECONDS * SECOND, Observers([Deaths()]))
+    fleet.rows = [silent(11), BOB._replace(worker_id="carl", dead=True)]
+    await detector.expire_dead(frozenset(), 0.0)
+    clock.seconds = 6.0
+    await detector.expire_dead(frozenset(), 0.0)
+    of_carl = WorkerDead("carl", "host-b", None, 1)
+    assert Deaths.heard == [of_carl, WorkerDead("bob", "host-b", timedelta(seconds=11), 1), of_carl]
 
 
 async def test_each_beat_that_is_seen_begins_the_watch_anew() -> None:

@@ -37,7 +37,7 @@ _MOST_NAMED = 5
 class AttemptLog(Observer):
     """Logs failed attempts and failed compensators; all that a run in memory logs, whose caller sees its end."""
 
-    def attempt_ended(self, event: AttemptEnded) -> None:
+    def _attempt_failed(self, event: AttemptEnded) -> None:
         """A failed attempt is a warning; a compensator that failed for good an error, with its traceback."""
         error = event.error
         if error is None:

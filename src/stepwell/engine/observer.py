@@ -180,14 +180,18 @@ EVENTS = (
     "worker_dead",
     "lease_lost",
 )
+OF_FAILURES = "_attempt_failed"
+"""A method of our own observers: as `attempt_ended`, but only of entries with an error."""
 
 
 class Observers:
-    """All observers of an app: who hears of what. An event with nobody to hear it is falsy, and is not to be made."""
+    """All observers of an app, and for each event the methods that hear it.
 
-    def __init__(self, observers: Iterable[Any] = (), *, of_failures: Iterable[Observer] = ()) -> None:
-        self._all = [*of_failures, *(_checked(one) for one in observers)]
-        self._of_failures = tuple(of_failures)
+    An empty tuple of methods says that the event need not be made: without an observer an event costs one look.
+    """
+
+    def __init__(self, observers: Iterable[Any] = ()) -> None:
+        self._all = [_checked(one) for one in observers]
         self._dropped: list[Any] = []
         self._find()
 
@@ -196,21 +200,17 @@ class Observers:
         self.run_started = self._heard_by("run_started")
         self.run_ended = self._heard_by("run_ended")
         self.attempt_started = self._heard_by("attempt_started")
-        self.attempt_failed = self._heard_by("attempt_ended")
-        """Of entries with an error; the two lists differ, so that the log costs nothing for what succeeds."""
-        self.attempt_ended = self._heard_by("attempt_ended", but=self._of_failures)
+        self.attempt_ended = self._heard_by("attempt_ended")
+        self.attempt_failed = self._heard_by("attempt_ended", OF_FAILURES)
+        """Of entries with an error: the log hears only of these, so that it costs nothing for what succeeds."""
         self.parked = self._heard_by("parked")
         self.claimed = self._heard_by("claimed")
         self.committed = self._heard_by("committed")
         self.worker_dead = self._heard_by("worker_dead")
         self.lease_lost = self._heard_by("lease_lost")
 
-    def _heard_by(self, name: str, but: tuple[Any, ...] = ()) -> tuple[tuple[Any, Callable[[Any], object]], ...]:
-        return tuple(
-            (one, getattr(one, name))
-            for one in self._all
-            if _overrides(one, name) and not any(one is other for other in but)
-        )
+    def _heard_by(self, *names: str) -> tuple[tuple[Any, Callable[[Any], object]], ...]:
+        return tuple((one, getattr(one, name)) for one in self._all for name in names if _overrides(one, name))
 
     def tell(self, listeners: tuple[tuple[Any, Callable[[Any], object]], ...], event: object) -> None:
         """Tells the event to these; whatever one of them raises ends its hearing, and nothing else."""
@@ -232,14 +232,14 @@ def _overrides(observer: Any, name: str) -> bool:
     own = getattr(type(observer), name, None)
     if own is None:
         return callable(getattr(observer, name, None))
-    return own is not getattr(Observer, name)
+    return own is not getattr(Observer, name, None)
 
 
 def _checked(observer: Any) -> Any:
     named = type(observer).__name__
     if isinstance(observer, type):
         raise DefinitionError(f"observers: {observer.__name__} is a class; give an object of it.")
-    heard = [name for name in EVENTS if _overrides(observer, name)]
+    heard = [name for name in (*EVENTS, OF_FAILURES) if _overrides(observer, name)]
     if not heard:
         raise DefinitionError(f"observers: {named} has none of the methods {', '.join(EVENTS)}.")
     for name in heard:

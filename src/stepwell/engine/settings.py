@@ -9,7 +9,7 @@ from stepwell.engine.observer import Observers
 
 
 def _logging() -> Observers:
-    return Observers(of_failures=[LoggingObserver()])
+    return Observers([LoggingObserver()])
 
 
 @dataclass(frozen=True, slots=True)

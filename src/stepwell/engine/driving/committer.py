@@ -12,6 +12,7 @@ from collections import deque
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from stepwell.engine.driving.telling import tell_lost
 from stepwell.engine.observer import BatchCommitted, Observers
 from stepwell.engine.outage import retry_while_unavailable
 from stepwell.store.background import begin
@@ -116,6 +117,10 @@ class Committer:
             await self._halve(batch, error)
         else:
             self._answer(batch, verdicts)
+            if "lost" in verdicts:
+                answered = zip(advances, verdicts, strict=True)
+                lost = (advance.run_id for advance, verdict in answered if verdict == "lost")
+                tell_lost(self._observers, self._worker_id, lost)
             if self._observers.committed:
                 took = timedelta(seconds=self._runtime.monotonic() - began)
                 rows = sum(len(advance.rows) for advance in advances)

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from stepwell.core.journal import iteration_of, name_of
-from stepwell.engine.observer import AttemptEnded, AttemptStarted, RunEnded, RunParked, RunStarted
+from stepwell.engine.observer import AttemptEnded, AttemptStarted, LeaseLost, RunEnded, RunParked, RunStarted
 from stepwell.workflow.durations import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from stepwell.core.decisions import Call, Park
     from stepwell.core.journal import JournalRow
@@ -116,6 +116,13 @@ class Telling:
             self._worker,
             self._raised.get(row.seq),
         )
+
+
+def tell_lost(observers: Observers, worker: str, run_ids: Iterable[str]) -> None:
+    """A worker does not hold these runs any more."""
+    gone = tuple(run_ids) if observers.lease_lost else ()
+    if gone:
+        observers.tell(observers.lease_lost, LeaseLost(worker, gone))
 
 
 def tell_canceled(observers: Observers, run_ids: Sequence[str], now: int) -> None:

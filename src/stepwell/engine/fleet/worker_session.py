@@ -13,9 +13,10 @@ from stepwell.engine.clock import StoreClock
 from stepwell.engine.driving.committer import Committer
 from stepwell.engine.driving.drive import Drive
 from stepwell.engine.driving.memory import Memory
+from stepwell.engine.driving.telling import tell_lost
 from stepwell.engine.fleet.heartbeat import Heartbeat
 from stepwell.engine.fleet.suspects import Suspects, SuspectsRoom, warn_of_suspects
-from stepwell.engine.observer import LeaseLost, RunsClaimed
+from stepwell.engine.observer import RunsClaimed
 from stepwell.engine.outage import retry_while_unavailable
 from stepwell.errors import JournalError, StoreUnavailableError
 from stepwell.store.background import begin
@@ -244,6 +245,7 @@ class WorkerSession:
     async def abandon(self) -> None:
         """Drops everything: the worker was buried, and its runs are others'."""
         self.is_stopping = True
+        tell_lost(self.observers, self.worker_id, self._held)
         self.cancel(tuple(self._held))
         await self._committer.close(0)
         if self.heartbeat is not None:
@@ -369,8 +371,7 @@ class WorkerSession:
         lost = (run for run, drive in held.items() if leased.get(run) != drive.token and not drive.is_committing)
         gone = tuple(lost)
         self.cancel(gone)
-        if gone and self.observers.lease_lost:
-            self.observers.tell(self.observers.lease_lost, LeaseLost(self.worker_id, gone))
+        tell_lost(self.observers, self.worker_id, gone)
 
     def _reconcile(self, leased: dict[str, int] | None, began: float) -> None:
         """Compares what the store says we hold with what we drive."""

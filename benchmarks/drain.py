@@ -169,6 +169,6 @@ def count(file: str) -> tuple[int, int]:
     """How many runs have completed in the file, and how many steps."""
     connection = sqlite3.connect(file)
     runs: int = connection.execute("SELECT count(*) FROM stepwell_runs WHERE status = 'completed'").fetchone()[0]
-    steps: int = connection.execute("SELECT count(*) FROM stepwell_journal WHERE status = 'completed'").fetchone()[0]
+    steps: int = connection.execute("SELECT count(*) FROM stepwell_entries WHERE status = 'completed'").fetchone()[0]
     connection.close()
     return runs, steps

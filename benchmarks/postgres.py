@@ -100,7 +100,7 @@ async def drain(dsn: str, runs: int, concurrency: int) -> dict[str, Any]:
                     continue
                 seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
         async with connected(dsn) as connection:
-            found = await connection.fetchval(f"SELECT count(*) FROM {schema}.journal WHERE status = 'completed'")
+            found = await connection.fetchval(f"SELECT count(*) FROM {schema}.entries WHERE status = 'completed'")
     steps = runs * STEPS_PER_RUN
     assert found == steps, f"{found} steps are stored as completed, not {steps}"
     return {"steps_per_second": steps / seconds, "cpu_micros": cpu_seconds / steps * 1e6}

@@ -43,10 +43,8 @@ WITH made AS (
     RETURNING id, created_at
 ),
 fed AS (INSERT INTO {0}.inputs SELECT id, '{{"number":1}}' FROM made)
-INSERT INTO {0}.journal (run_id, started_at, finished_at, seq, n, attempt, node, item, phase, kind, status, worker,
-    value)
-SELECT id, created_at, created_at, seq, 0, 1, 'step_' || seq, '', 'do', 'step', 'completed', 'gone', '1'
-FROM made, generate_series(1, 3) AS seq ORDER BY id, seq
+INSERT INTO {0}.journal (run_id, started_at, finished_at, seq, node, worker, value)
+SELECT id, created_at, created_at, seq, seq, 1, '1' FROM made, generate_series(1, 3) AS seq ORDER BY id, seq
 """
 LEASES_A_CLAIM = 32
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SERVER_JOURNAL = """
-SELECT node, item, phase, n, kind, status FROM stepwell.journal WHERE run_id = $1 ORDER BY seq
+SELECT node, item, phase, n, kind, status FROM stepwell.entries WHERE run_id = $1 ORDER BY seq
 """
 _HELD = "SELECT id FROM stepwell_runs WHERE worker = ?"
 _SERVER_HELD = "SELECT id::text FROM stepwell.runs WHERE worker = $1"

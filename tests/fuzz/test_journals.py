@@ -42,13 +42,13 @@ WORDS = ["", "nonsense", "first", "both", "sea", "#1", "#x", "x", "go", "\0", "'
 STATUSES = [*map(str, RunStatus), "retrying", "skipped", "zombie", ""]
 JOURNAL: dict[str, list[Any]] = {
     "seq": NUMBERS,
-    "node": WORDS,
+    "node": NUMBERS,
     "item": WORDS,
     "phase": ["choose", "do", "undo", "read", "redo", ""],
     "n": NUMBERS,
-    "kind": ["step", "sleep", "signal", "child", "compensate", "dream"],
-    "attempt": NUMBERS,
-    "status": STATUSES,
+    "kind": [None, "step", "sleep", "signal", "child", "compensate", "dream"],
+    "attempt": [None, *NUMBERS],
+    "status": [None, *STATUSES],
     "value": [None, *GARBAGE],
     "detail": [
         None,
@@ -64,7 +64,8 @@ JOURNAL: dict[str, list[Any]] = {
     "retry_at": [None, *NUMBERS],
     "started_at": NUMBERS,
     "finished_at": NUMBERS,
-    "worker": WORDS,
+    "worker": NUMBERS,
+    "name": WORDS,
 }
 RUNS: dict[str, list[Any]] = {
     "workflow": ["nonsense", "plain"],

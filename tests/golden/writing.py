@@ -32,7 +32,7 @@ BEGINS = datetime(2020, 1, 1, tzinfo=UTC)
 HELD = ("fetch", "right", "way", "poll", "ask", "nap", "pay", "kid_nap")
 DOOMED = ("fetch", "right", "way", "poll", "pay")
 FOREIGN = ("/root", "/home", str(ROOT))
-TABLES = ("versions", "definitions", "runs", "inputs", "journal", "mailbox", "workers")
+TABLES = ("versions", "definitions", "runs", "inputs", "names", "journal", "mailbox", "workers")
 
 
 async def _fill(bench: Bench, app: Durable) -> None:
@@ -119,8 +119,9 @@ def _keep_dump(path: Path) -> Callable[[Bench], Awaitable[None]]:
         lines += [migration.sql for migration in migrations_of(SOURCE / "store" / "postgres")]
         for table in TABLES:
             lines += await _inserts(bench, schema, table)
-        lanes = "SELECT setval(pg_get_serial_sequence('stepwell.definitions', 'lane'), max(lane))"
-        lines.append(f"{lanes} FROM stepwell.definitions;\n")
+        for table, column in (("definitions", "lane"), ("names", "number")):
+            last = f"SELECT setval(pg_get_serial_sequence('stepwell.{table}', '{column}'), max({column}))"
+            lines.append(f"{last} FROM stepwell.{table};\n")
         path.write_text("\n".join(lines), encoding="utf-8")  # noqa: ASYNC240  nobody else waits for this loop
 
     return keep
@@ -134,7 +135,7 @@ async def _inserts(bench: Bench, schema: str, table: str) -> list[str]:
     columns = [name for (name,) in await run(lambda one: one.fetch(f"{facts} ORDER BY attnum", named))]
     values = " || ', ' || ".join(f"quote_nullable({column}::text)" for column in columns)
     rows = await run(lambda one: one.fetch(f"SELECT {values} FROM {named} ORDER BY 1"))
-    own_lane = " OVERRIDING SYSTEM VALUE" if table == "definitions" else ""
+    own_lane = " OVERRIDING SYSTEM VALUE" if table in {"definitions", "names"} else ""
     head = f"INSERT INTO stepwell.{table} ({', '.join(columns)}){own_lane} VALUES"
     return [f"{head} ({row});" for (row,) in rows]
 

@@ -201,14 +201,18 @@ def forget_a_run(copy: Path) -> None:
 
 
 def forget_an_outcome(copy: Path) -> None:
-    change_store(copy, "DELETE FROM stepwell_journal WHERE ref = :ref AND node = 'record'")
+    change_store(
+        copy,
+        "DELETE FROM stepwell_journal WHERE ref = :ref AND node = "
+        "(SELECT number FROM stepwell_names WHERE name = 'record')",
+    )
 
 
 def spoil_an_outcome(copy: Path) -> None:
     change_store(
         copy,
         "UPDATE stepwell_journal SET value = CAST(replace(CAST(value AS TEXT), 'unrecorded', 'altered') AS BLOB)"
-        " WHERE ref = :ref AND node = 'report'",
+        " WHERE ref = :ref AND node = (SELECT number FROM stepwell_names WHERE name = 'report')",
     )
 
 

@@ -130,8 +130,9 @@ SELECT {id}, 1 + g / 100 % 4, 'flow' || g / 100 % 4, CASE WHEN g % 10 = 0 THEN '
     CASE WHEN p = 99 THEN {parent} END, CASE WHEN p = 99 THEN 'child' END, g, g, CASE WHEN p < 30 THEN g END
 FROM generate_series(1, {runs}) AS g, LATERAL (SELECT g % 100 AS p) AS place;
 INSERT INTO {schema}.inputs SELECT id, '{{}}' FROM {schema}.runs ON CONFLICT DO NOTHING;
-INSERT INTO {schema}.journal
-    SELECT id, 1, 2, NULL, 1, 0, 1, 'step1', '', 'do', 'step', 'completed', 'worker0', '1' FROM {schema}.runs
+INSERT INTO {schema}.names (name) VALUES ('step1'), ('worker0');
+INSERT INTO {schema}.journal (run_id, started_at, finished_at, seq, node, worker, value)
+    SELECT id, 1, 2, 1, 1, 2, '1' FROM {schema}.runs
     WHERE created_at BETWEEN 1 AND {runs} AND seq = 1;
 INSERT INTO {schema}.mailbox SELECT id, 1, 'signal', 'other', '1', NULL, 'key', false FROM {schema}.runs
     WHERE created_at BETWEEN 1 AND {runs} AND mail = 1;

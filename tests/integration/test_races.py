@@ -316,10 +316,11 @@ def _insert_by_hand(folder: Path, run_id: str) -> None:
     """A journal row that the run itself is about to write."""
     connection = sqlite3.connect(folder / "store.db", timeout=PATIENCE)
     with connection:
+        connection.execute("INSERT INTO stepwell_names (name) VALUES ('work') ON CONFLICT DO NOTHING")
         connection.execute(
-            "INSERT INTO stepwell_journal (ref, seq, node, item, phase, n, kind, attempt, status, value, started_at,"
-            " finished_at, worker) SELECT ref, 2, 'work', '', 'do', 0, 'step', 1, 'completed', ?, 0, 0, 'nobody'"
-            " FROM stepwell_runs WHERE id = ?",
+            "INSERT INTO stepwell_journal (ref, seq, node, value, started_at, finished_at, worker)"
+            " SELECT r.ref, 2, named.number, ?, 0, 0, 1"
+            " FROM stepwell_runs AS r, stepwell_names AS named WHERE r.id = ? AND named.name = 'work'",
             (b'"by hand"', run_id),
         )
     connection.close()

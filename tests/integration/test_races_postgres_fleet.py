@@ -165,9 +165,10 @@ async def test_i1_outcomes_that_cannot_be_kept_fail_alone_in_a_full_batch(caplog
     async with Durable(url, [flow]) as app, rival_of(url) as rival, app.worker(concurrency=MANY):
         *good, text, large, doubled = [each.run_id for each in await app.start_many("flow", inputs)]
         await eventually(lambda: len(begun) == MANY, within=PATIENCE)
+        await rival.execute("INSERT INTO stepwell.names (name) VALUES ('work') ON CONFLICT DO NOTHING")
         await rival.execute(
-            "INSERT INTO stepwell.journal (run_id, seq, node, item, phase, n, kind, attempt, status, value, started_at,"
-            " finished_at, worker) VALUES ($1, 2, 'work', '', 'do', 0, 'step', 1, 'completed', $2, 0, 0, 'nobody')",
+            "INSERT INTO stepwell.journal (run_id, seq, node, value, started_at, finished_at, worker)"
+            " SELECT $1, 2, number, $2, 0, 0, number FROM stepwell.names WHERE name = 'work'",
             doubled,
             b'"somebody\'s"',
         )

@@ -27,8 +27,7 @@ TIMEOUT = 5.0
 AROUND = 0.012
 SLOWNESS = 0.004
 JOURNALED = """
-SELECT 1 FROM stepwell_journal AS j JOIN stepwell_runs AS r ON r.ref = j.ref
-WHERE r.id = ? AND j.node = 'answer' AND j.n = 0
+SELECT 1 FROM stepwell_entries WHERE run_id = ? AND node = 'answer' AND n = 0
 """
 
 

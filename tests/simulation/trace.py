@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from tests.simulation.designs import Design
 
 JOURNAL = """
-SELECT j.node, j.item, j.phase, j.n, j.kind, j.status FROM stepwell_journal AS j
-JOIN stepwell_runs AS r ON r.ref = j.ref WHERE r.id = ? ORDER BY j.seq
+SELECT node, item, phase, n, kind, status FROM stepwell_entries WHERE run_id = ? ORDER BY seq
 """
 
 

@@ -47,8 +47,11 @@ SELECT id, workflow, key, status, position, worker, token, seq, mail, crashes, d
     parent_node FROM stepwell_runs WHERE ref = ?
 """
 _ROWS = """
-SELECT rowid, ref, seq, node, item, phase, n, kind, attempt, status, detail, error, worker, retry_at
-FROM stepwell_journal WHERE rowid > ? ORDER BY rowid
+SELECT j.rowid, ref, seq, node.name, item, phase, n, coalesce(kind, 'step'), coalesce(attempt, 1),
+    coalesce(status, 'completed'), detail, error, worker.name, retry_at
+FROM stepwell_journal AS j
+JOIN stepwell_names AS node ON node.number = j.node JOIN stepwell_names AS worker ON worker.number = j.worker
+WHERE j.rowid > ? ORDER BY j.rowid
 """
 _MAIL = "SELECT n, kind, name, taken FROM stepwell_mailbox WHERE ref = ? ORDER BY n"
 

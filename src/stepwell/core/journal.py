@@ -42,9 +42,9 @@ class RowKey(NamedTuple):
 
 
 class JournalRow(NamedTuple):
-    """One entry of a run's journal, in the order of the stored columns; instants in microseconds since 1970.
+    """One entry of a run's journal; instants in microseconds since 1970.
 
-    `ref` is the store's own name of the run.
+    `ref` is the store's own name of the run; `name` that of a sub-step, '' for the work itself.
     """
 
     ref: int
@@ -63,11 +63,12 @@ class JournalRow(NamedTuple):
     started_at: int
     finished_at: int
     worker: str
+    name: str = ""
 
     @property
     def key(self) -> RowKey:
         """What identifies it in its run."""
-        return RowKey(self.node, self.item, self.phase, "", self.n)
+        return RowKey(self.node, self.item, self.phase, self.name, self.n)
 
 
 class Work(NamedTuple):

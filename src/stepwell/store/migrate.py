@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
@@ -30,7 +31,10 @@ def migrations_of(folder: Path) -> tuple[Migration, ...]:
     return tuple(sorted(found))
 
 
-def queries_of(folder: Path) -> dict[str, str]:
-    """The named queries of a store's `queries.sql`: each begins with `-- name: x`."""
-    parts = _QUERY.split((folder / "queries.sql").read_text(encoding="utf-8"))
+def queries_of(folder: Path, fragments: Mapping[str, str]) -> dict[str, str]:
+    """The named queries of a store's `queries.sql`, with the fragments filled in; each begins with `-- name: x`."""
+    text = (folder / "queries.sql").read_text(encoding="utf-8")
+    for name, fragment in fragments.items():
+        text = text.replace(name, fragment)
+    parts = _QUERY.split(text)
     return {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}

@@ -3,8 +3,6 @@
 -- some joins are LATERAL with a LIMIT or an OFFSET: these are only ever answered row by row, through an index. For
 -- EXISTS, IN or a plain join the whole table may be hashed: with many runs due, each claim would read all there are.
 
--- A count goes no further than its column: one that was edited by hand must not stop the claim of all other runs.
-
 -- name: has_schema
 -- Whether the tables were ever made; asked of the catalog's rows, since its cache may not have heard of another's.
 SELECT EXISTS (
@@ -150,7 +148,7 @@ sized AS MATERIALIZED (
 chosen AS MATERIALIZED (SELECT id FROM sized WHERE place = 1 OR bytes <= $7::bigint),
 leased AS (
     UPDATE stepwell.runs AS r
-    SET worker = $1, token = least(r.token, 2147483646) + 1, updated_at = (SELECT now FROM clock),
+    SET worker = $1, token = r.token + 1, updated_at = (SELECT now FROM clock),
         status = CASE r.status WHEN 'pending' THEN 'running' ELSE r.status END
     WHERE r.id = ANY(ARRAY(SELECT id FROM chosen))
     RETURNING r.id, r.due_at, r.token, r.seq, r.mail, r.crashes, r.lane, r.position, r.status, r.wake_at, r.awaiting,
@@ -180,9 +178,8 @@ ORDER BY l.due_at, l.id
 
 -- name: journal_of
 -- The journals of runs, in order.
-SELECT run_id::text, seq, node, item, phase, n, kind, attempt, status, value, detail, error, retry_at, started_at,
-    finished_at, worker
-FROM stepwell.journal WHERE run_id = ANY($1::uuid[]) ORDER BY run_id, seq
+SELECT j.run_id::text, {journal.entry}
+FROM stepwell.journal AS j WHERE j.run_id = ANY($1::uuid[]) ORDER BY j.run_id, j.seq
 
 -- name: journal_sizes
 -- The bytes of runs' journals, in the order asked; no large value is read for it.
@@ -198,17 +195,18 @@ FROM unnest($1::uuid[]) WITH ORDINALITY AS wanted (id, at) ORDER BY wanted.at
 -- items, which are named in order: the last outcome itself, and the attempts after it.
 SELECT wanted.run_id::text, part.*
 FROM unnest($1::uuid[], $2::text[], $3::boolean[]) AS wanted (run_id, node, is_last), LATERAL (
+    SELECT number FROM stepwell.names WHERE name = wanted.node LIMIT 1
+) AS named, LATERAL (
     SELECT coalesce(CASE WHEN wanted.is_last THEN (
         SELECT j.item FROM stepwell.journal AS j
-        WHERE j.run_id = wanted.run_id AND j.node = wanted.node AND j.phase = 'do' AND j.n = 0
+        WHERE j.run_id = wanted.run_id AND j.node = named.number AND j.phase = 'do' AND j.name = '' AND j.n = 0
         ORDER BY j.item DESC LIMIT 1
     ) END, '') AS item OFFSET 0
 ) AS since, LATERAL (
-    SELECT seq, node, j.item, phase, n, kind, attempt, status, value, detail, error, retry_at, started_at, finished_at,
-        worker
+    SELECT {journal.entry}
     FROM stepwell.journal AS j
-    WHERE j.run_id = wanted.run_id AND j.node = wanted.node AND j.item >= since.item
-        AND (j.n = 0 OR j.item > since.item OR since.item = '')
+    WHERE j.run_id = wanted.run_id AND j.node = named.number AND j.item >= since.item
+        AND (j.n = 0 AND j.name = '' OR j.item > since.item OR since.item = '')
     OFFSET 0
 ) AS part
 ORDER BY 1, part.seq
@@ -227,11 +225,23 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[]) AS wanted (run_id
     ORDER BY m.n LIMIT 1
 ) AS first
 
+-- name: add_names
+-- Gives numbers to names that have none.
+INSERT INTO stepwell.names (name)
+SELECT given.name FROM unnest($1::text[]) AS given (name)
+WHERE (SELECT n.number FROM stepwell.names AS n WHERE n.name = given.name) IS NULL
+ORDER BY 1
+ON CONFLICT DO NOTHING
+
 -- name: extend
 -- Lean advances: runs that stay with their worker. It locks without waiting, judges from the rows it locked alone, and
 -- writes only for the runs whose verdict is ok; a journal row that is there already is a bug, and loud. A column of
 -- journal rows that holds nothing unusual comes as an empty array.
-WITH b AS MATERIALIZED (
+WITH named AS MATERIALIZED (
+    SELECT array_agg((SELECT n.number FROM stepwell.names AS n WHERE n.name = given.name) ORDER BY given.at) AS numbers
+    FROM unnest($24::text[]) WITH ORDINALITY AS given (name, at)
+),
+b AS MATERIALIZED (
     SELECT * FROM unnest($2::uuid[], $3::integer[], $4::integer[], $5::integer[], $6::integer[])
         WITH ORDINALITY AS b (id, token, seq, n, position, at)
 ),
@@ -240,6 +250,7 @@ locked AS MATERIALIZED (
 ),
 judged AS MATERIALIZED (
     SELECT b.at, b.id, b.n, b.position, CASE
+        WHEN (SELECT array_position(numbers, NULL) FROM named) IS NOT NULL THEN 'unnamed'
         WHEN l.id IS NULL AND (SELECT true FROM stepwell.runs AS r WHERE r.id = b.id) THEN 'busy'
         WHEN l.id IS NULL OR l.worker IS DISTINCT FROM $1 OR l.token <> b.token THEN 'lost'
         WHEN b.n > 0 AND l.seq = b.seq + b.n THEN 'done'
@@ -250,20 +261,20 @@ judged AS MATERIALIZED (
 changed AS (
     UPDATE stepwell.runs AS r
     SET seq = r.seq + v.n, position = v.position, crashes = 0, wake_at = NULL, awaiting = NULL, parked_at = NULL,
-        updated_at = {now}
+        damaged = NULL, damaged_by = NULL, damage_count = NULL, updated_at = {now}
     FROM judged AS v WHERE r.id = v.id AND v.verdict = 'ok'
 ),
 written AS (
     INSERT INTO stepwell.journal (run_id, seq, node, item, phase, n, kind, attempt, status, value, detail, error,
-        retry_at, started_at, finished_at, worker)
-    SELECT v.id, x.seq, x.node, coalesce(x.item, ''), coalesce(x.phase, 'do'), coalesce(x.n, 0),
-        coalesce(x.kind, 'step'), coalesce(x.attempt, 1), coalesce(x.status, 'completed'), x.value, x.detail, x.error,
-        x.retry_at, x.started_at, x.finished_at, coalesce(x.worker, $1)
-    FROM unnest($7::integer[], $8::integer[], $9::text[], $10::text[], $11::text[], $12::integer[], $13::text[],
-        $14::integer[], $15::text[], $16::bytea[], $17::bytea[], $18::bytea[], $19::bigint[], $20::bigint[],
-        $21::bigint[], $22::text[])
+        retry_at, started_at, finished_at, worker, name)
+    SELECT v.id, x.seq, (SELECT numbers FROM named)[x.node], coalesce(x.item, ''), coalesce(x.phase, 'do'),
+        coalesce(x.n, 0), x.kind, x.attempt, x.status, x.value, x.detail, x.error, x.retry_at, x.started_at,
+        x.finished_at, (SELECT numbers FROM named)[coalesce(x.worker, 1)], coalesce(x.name, '')
+    FROM unnest($7::integer[], $8::integer[], $9::integer[], $10::text[], $11::text[], $12::integer[], $13::text[],
+        $14::integer[], $15::text[], $16::bytea[], $17::bytea[], $18::bytea[], $19::bigint[],
+        $20::bigint[], $21::bigint[], $22::integer[], $23::text[])
         AS x (at, seq, node, item, phase, n, kind, attempt, status, value, detail, error, retry_at, started_at,
-            finished_at, worker)
+            finished_at, worker, name)
     JOIN judged AS v ON v.at = x.at AND v.verdict = 'ok'
 )
 SELECT verdict FROM judged ORDER BY at
@@ -277,6 +288,10 @@ SELECT verdict FROM judged ORDER BY at
 -- row's lock: where the last one is seen, all are.
 WITH clock AS MATERIALIZED (SELECT {now} AS now),
 behind AS MATERIALIZED (SELECT {turn} AS turn),
+named AS MATERIALIZED (
+    SELECT array_agg((SELECT n.number FROM stepwell.names AS n WHERE n.name = given.name) ORDER BY given.at) AS numbers
+    FROM unnest($49::text[]) WITH ORDINALITY AS given (name, at)
+),
 b AS MATERIALIZED (
     SELECT * FROM unnest($2::uuid[], $3::integer[], $4::integer[], $5::integer[], $6::integer[], $7::integer[],
         $8::text[], $9::boolean[], $10::bigint[], $11::bigint[], $12::text[], $13::bigint[], $14::boolean[],
@@ -294,6 +309,7 @@ locked AS MATERIALIZED (
 ),
 judged AS MATERIALIZED (
     SELECT b.*, CASE
+        WHEN (SELECT array_position(numbers, NULL) FROM named) IS NOT NULL THEN 'unnamed'
         WHEN l.id IS NULL AND (SELECT true FROM stepwell.runs AS r WHERE r.id = b.id) THEN 'busy'
         WHEN l.id IS NULL OR l.worker IS DISTINCT FROM $1 OR l.token <> b.token THEN 'lost'
         WHEN b.n > 0 AND l.seq = b.seq + b.n THEN 'done'
@@ -322,7 +338,7 @@ posted AS MATERIALIZED (
         AND NOT EXISTS (SELECT 1 FROM own AS parent WHERE parent.id = m.addressee AND parent.ended)
 ),
 merged AS MATERIALIZED (
-    SELECT l.id, coalesce(p.letters, 0) AS letters, coalesce(own.n, 0) AS n, l.finished_at AS finished_before,
+    SELECT l.id, own.id IS NOT NULL AS own, coalesce(p.letters, 0) AS letters, coalesce(own.n, 0) AS n, l.finished_at AS finished_before,
         coalesce(own.position, l.position) AS position, coalesce(own.ended, false) AS ended,
         CASE WHEN own.id IS NULL THEN l.status ELSE own.status END AS status,
         CASE WHEN own.id IS NULL THEN l.worker WHEN NOT own.release THEN $1 END AS worker,
@@ -345,21 +361,24 @@ changed AS (
         status = CASE WHEN v.wakes THEN 'running' ELSE v.status END,
         due_at = CASE WHEN v.wakes THEN (SELECT turn FROM behind) ELSE v.due_at END,
         awaiting = v.awaiting, parked_at = v.parked_at, updated_at = clock.now,
+        damaged = CASE WHEN v.own THEN NULL ELSE r.damaged END,
+        damaged_by = CASE WHEN v.own THEN NULL ELSE r.damaged_by END,
+        damage_count = CASE WHEN v.own THEN NULL ELSE r.damage_count END,
         finished_at = CASE WHEN v.ended THEN clock.now ELSE v.finished_before END,
         crashes = CASE WHEN v.n > 0 THEN 0 ELSE r.crashes END
     FROM woken AS v, clock WHERE r.id = v.id
 ),
 written AS (
     INSERT INTO stepwell.journal (run_id, seq, node, item, phase, n, kind, attempt, status, value, detail, error,
-        retry_at, started_at, finished_at, worker)
-    SELECT own.id, x.seq, x.node, coalesce(x.item, ''), coalesce(x.phase, 'do'), coalesce(x.n, 0),
-        coalesce(x.kind, 'step'), coalesce(x.attempt, 1), coalesce(x.status, 'completed'), x.value, x.detail, x.error,
-        x.retry_at, x.started_at, x.finished_at, coalesce(x.worker, $1)
-    FROM unnest($20::integer[], $21::integer[], $22::text[], $23::text[], $24::text[], $25::integer[], $26::text[],
-        $27::integer[], $28::text[], $29::bytea[], $30::bytea[], $31::bytea[], $32::bigint[], $33::bigint[],
-        $34::bigint[], $35::text[])
+        retry_at, started_at, finished_at, worker, name)
+    SELECT own.id, x.seq, (SELECT numbers FROM named)[x.node], coalesce(x.item, ''), coalesce(x.phase, 'do'),
+        coalesce(x.n, 0), x.kind, x.attempt, x.status, x.value, x.detail, x.error, x.retry_at, x.started_at,
+        x.finished_at, (SELECT numbers FROM named)[coalesce(x.worker, 1)], coalesce(x.name, '')
+    FROM unnest($20::integer[], $21::integer[], $22::integer[], $23::text[], $24::text[], $25::integer[], $26::text[],
+        $27::integer[], $28::text[], $29::bytea[], $30::bytea[], $31::bytea[], $32::bigint[],
+        $33::bigint[], $34::bigint[], $35::integer[], $48::text[])
         AS x (at, seq, node, item, phase, n, kind, attempt, status, value, detail, error, retry_at, started_at,
-            finished_at, worker)
+            finished_at, worker, name)
     JOIN own ON own.at = x.at
 ),
 taken AS (
@@ -393,7 +412,7 @@ SELECT verdict FROM judged ORDER BY at
 -- name: post
 -- The end of a child reaches its parent, unless that has ended; it is due if it is parked for a child.
 UPDATE stepwell.runs
-SET mail = least(mail, 2147483646) + 1, updated_at = {now},
+SET mail = mail + 1, updated_at = {now},
     due_at = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN {turn} ELSE due_at END,
     status = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN 'running' ELSE status END
 WHERE id = $1 AND status NOT IN ('completed', 'failed', 'canceled')
@@ -418,14 +437,14 @@ addressee AS MATERIALIZED (
 ),
 written AS (
     INSERT INTO stepwell.mailbox (run_id, n, kind, name, value, key)
-    SELECT id, least(mail, 2147483646) + 1, 'signal', $2, $3, $4 FROM addressee
+    SELECT id, mail + 1, 'signal', $2, $3, $4 FROM addressee
     WHERE status NOT IN ('completed', 'failed', 'canceled') AND (wakes OR NOT $5::boolean)
     ON CONFLICT (run_id, key) WHERE key IS NOT NULL DO NOTHING
     RETURNING run_id
 ),
 counted AS (
     UPDATE stepwell.runs AS r
-    SET mail = least(r.mail, 2147483646) + 1, updated_at = clock.now,
+    SET mail = r.mail + 1, updated_at = clock.now,
         due_at = CASE WHEN a.wakes AND r.worker IS NULL THEN {turn} ELSE r.due_at END,
         status = CASE WHEN a.wakes AND r.status = 'suspended' THEN 'running' ELSE r.status END,
         awaiting = CASE WHEN a.wakes THEN NULL ELSE r.awaiting END,
@@ -455,7 +474,7 @@ SELECT id FROM stepwell.runs WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY U
 -- name: cancel
 -- Ends runs; whoever holds one can write no more.
 UPDATE stepwell.runs
-SET status = 'canceled', worker = NULL, token = least(token, 2147483646) + 1, due_at = NULL, wake_at = NULL,
+SET status = 'canceled', worker = NULL, token = token + 1, due_at = NULL, wake_at = NULL,
     awaiting = NULL, parked_at = NULL, finished_at = clock.now, updated_at = clock.now
 FROM (SELECT {now} AS now) AS clock
 WHERE id = ANY($1::uuid[])
@@ -499,15 +518,37 @@ DELETE FROM stepwell.workers WHERE id = $1 RETURNING 1
 
 -- name: free
 -- Gives back the runs of a worker that left; one that another transaction holds is found by whoever looks next.
-UPDATE stepwell.runs SET worker = NULL, token = least(token, 2147483646) + 1, due_at = {turn}, updated_at = clock.now
+UPDATE stepwell.runs SET worker = NULL, token = token + 1, due_at = {turn}, updated_at = clock.now
 FROM (SELECT {now} AS now) AS clock
 WHERE id = ANY(ARRAY(SELECT id FROM stepwell.runs WHERE worker = $1 FOR NO KEY UPDATE SKIP LOCKED))
+RETURNING 1
+
+-- name: park_damaged
+-- Puts off a run whose rows its worker does not understand, twice as long each time, up to an hour.
+UPDATE stepwell.runs
+SET worker = NULL, token = token + 1, updated_at = clock.now, damaged = $4, damaged_by = $5,
+    damage_count = coalesce(damage_count, 0) + 1,
+    due_at = clock.now + least(3600000000, 60000000::bigint << least(coalesce(damage_count, 0), 6))
+FROM (SELECT {now} AS now) AS clock
+WHERE id = $2 AND worker = $1 AND token = $3
+RETURNING 1
+
+-- name: recheck_damaged
+-- Makes damaged runs due that another release or definition judged; one that is locked is being changed anyway.
+UPDATE stepwell.runs SET due_at = {turn}, updated_at = clock.now
+FROM (SELECT {now} AS now) AS clock
+WHERE id = ANY(ARRAY(
+    SELECT id FROM stepwell.runs
+    WHERE lane = ANY($1::integer[]) AND damaged IS NOT NULL AND damaged_by IS DISTINCT FROM $2 AND worker IS NULL
+        AND due_at > 0
+    FOR NO KEY UPDATE SKIP LOCKED
+))
 RETURNING 1
 
 -- name: give_back
 -- Gives back some runs of a worker, each only under the token it is leased with.
 UPDATE stepwell.runs AS r
-SET worker = NULL, token = least(r.token, 2147483646) + 1, updated_at = clock.now,
+SET worker = NULL, token = r.token + 1, updated_at = clock.now,
     due_at = CASE WHEN $4::bigint > 0 THEN clock.now + $4::bigint ELSE {turn} END
 FROM (SELECT {now} AS now) AS clock
 WHERE r.id IN (
@@ -529,8 +570,8 @@ held AS MATERIALIZED (
 ),
 freed AS (
     UPDATE stepwell.runs
-    SET worker = NULL, token = least(token, 2147483646) + 1, due_at = {turn}, updated_at = clock.now,
-        crashes = least(crashes, 2147483646) + 1
+    SET worker = NULL, token = token + 1, due_at = {turn}, updated_at = clock.now,
+        crashes = crashes + 1
     FROM (SELECT {now} AS now) AS clock
     WHERE id = ANY(ARRAY(SELECT id FROM held))
     RETURNING 1
@@ -539,7 +580,7 @@ SELECT EXISTS (SELECT 1 FROM gone), (SELECT count(*) FROM freed)
 
 -- name: sweep_orphans
 -- Frees runs whose worker is not registered.
-UPDATE stepwell.runs SET worker = NULL, token = least(token, 2147483646) + 1, due_at = {turn}, updated_at = clock.now
+UPDATE stepwell.runs SET worker = NULL, token = token + 1, due_at = {turn}, updated_at = clock.now
 FROM (SELECT {now} AS now) AS clock
 WHERE id = ANY(ARRAY(
     SELECT id FROM stepwell.runs AS r
@@ -587,11 +628,10 @@ ORDER BY {order} DESC LIMIT $1::bigint
 
 -- name: telling_rows
 -- The rows of runs that tell their failures and what was undone.
-SELECT run_id::text, seq, node, item, phase, n, kind, attempt, status, NULL, NULL, error, retry_at, started_at,
-    finished_at, worker
-FROM stepwell.journal
-WHERE run_id = ANY($1::uuid[]) AND n = 0 AND (status = 'failed' OR phase = 'undo')
-ORDER BY run_id, seq
+SELECT j.run_id::text, {journal.told}
+FROM stepwell.journal AS j
+WHERE j.run_id = ANY($1::uuid[]) AND j.n = 0 AND (j.status = 'failed' OR j.phase = 'undo')
+ORDER BY j.run_id, j.seq
 
 -- name: find_ref
 -- Whether a run is stored.
@@ -621,8 +661,7 @@ ORDER BY r.id DESC
 
 -- name: open_retries
 -- Of each run the newest failed attempt at what has no outcome yet, among its last hundred failed attempts.
-SELECT wanted.id::text, j.seq, j.node, j.item, j.phase, j.n, j.kind, j.attempt, j.status, NULL, NULL, j.error,
-    j.retry_at, j.started_at, j.finished_at, j.worker
+SELECT wanted.id::text, {journal.told}
 FROM unnest($1::uuid[]) AS wanted (id), LATERAL (
     SELECT tried.* FROM (
         SELECT * FROM stepwell.journal AS r
@@ -631,7 +670,7 @@ FROM unnest($1::uuid[]) AS wanted (id), LATERAL (
     WHERE (
         SELECT true FROM stepwell.journal AS later
         WHERE later.run_id = tried.run_id AND later.node = tried.node AND later.item = tried.item
-            AND later.phase = tried.phase AND (later.n = 0 OR later.n > tried.n) LIMIT 1
+            AND later.phase = tried.phase AND later.name = tried.name AND (later.n = 0 OR later.n > tried.n) LIMIT 1
     ) IS NULL
     ORDER BY tried.seq DESC LIMIT 1
 ) AS j

@@ -15,7 +15,15 @@ NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 """The store's instant, in microseconds since 1970; `now()` would stand still while a statement waits for a lock."""
 TURN = "(SELECT nextval('stepwell.turns') - 4611686018427387904)"
 """The instant of what is due at once: a number below zero, in the order of statements, so that no clock decides."""
-_QUERIES = queries_of(Path(__file__).parent)
+_ENTRY = """j.seq, coalesce((SELECT name FROM stepwell.names WHERE number = j.node), '') AS node, j.item, j.phase, j.n,
+    coalesce(j.kind, 'step'), coalesce(j.attempt, 1), coalesce(j.status, 'completed'), {payload}, j.error, j.retry_at,
+    j.started_at, j.finished_at, coalesce((SELECT name FROM stepwell.names WHERE number = j.worker), ''), j.name"""
+"""A journal row `j` in words, in the order of `JournalRow` behind its `ref`."""
+_FRAGMENTS = {
+    "{journal.entry}": _ENTRY.replace("{payload}", "j.value, j.detail"),
+    "{journal.told}": _ENTRY.replace("{payload}", "NULL, NULL"),
+}
+_QUERIES = queries_of(Path(__file__).parent, _FRAGMENTS)
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 

@@ -1,6 +1,3 @@
--- A count goes no further than 2^62 + 1: one that was edited by hand must not become a REAL, which the column refuses,
--- and with it the claim of all other runs.
-
 -- name: has_schema
 -- Whether the tables were ever made.
 SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'stepwell_schema'
@@ -90,7 +87,7 @@ SELECT json_group_object(ref, length(value)) FROM stepwell_inputs WHERE ref IN (
 -- name: lease
 -- Gives runs to a worker; what they wait for stays, until a commit changes it.
 UPDATE stepwell_runs
-SET worker = :worker, token = min(token, 1 << 62) + 1, updated_at = :now,
+SET worker = :worker, token = token + 1, updated_at = :now,
     status = CASE status WHEN 'pending' THEN 'running' ELSE status END
 WHERE ref IN (SELECT value FROM json_each(:refs))
 
@@ -118,9 +115,8 @@ SELECT min((
 
 -- name: journal_of
 -- A run's journal, in order.
-SELECT ref, seq, node, item, phase, n, kind, attempt, status, value, detail, error, retry_at, started_at, finished_at,
-    worker
-FROM stepwell_journal WHERE ref = ? ORDER BY seq
+SELECT {journal.entry}
+FROM stepwell_journal AS j WHERE j.ref = ? ORDER BY j.seq
 
 -- name: journal_size
 -- The bytes of a run's journal; no large value is read for it.
@@ -131,17 +127,17 @@ FROM stepwell_journal WHERE ref = ?
 -- Rows of some nodes of a run, in order: of some all, of the others those from the last outcome on, found by their
 -- items, which are named in order: the last outcome itself, and the attempts after it.
 WITH since AS MATERIALIZED (
-    SELECT wanted.value ->> 0 AS node, coalesce(CASE WHEN wanted.value ->> 1 THEN (
+    SELECT named.number AS node, coalesce(CASE WHEN wanted.value ->> 1 THEN (
         SELECT j.item FROM stepwell_journal AS j
-        WHERE j.ref = :ref AND j.node = wanted.value ->> 0 AND j.phase = 'do' AND j.n = 0 ORDER BY j.item DESC LIMIT 1
+        WHERE j.ref = :ref AND j.node = named.number AND j.phase = 'do' AND j.name = '' AND j.n = 0
+        ORDER BY j.item DESC LIMIT 1
     ) END, '') AS item
-    FROM json_each(:nodes) AS wanted
+    FROM json_each(:nodes) AS wanted CROSS JOIN stepwell_names AS named ON named.name = wanted.value ->> 0
 )
-SELECT j.ref, j.seq, j.node, j.item, j.phase, j.n, j.kind, j.attempt, j.status, j.value, j.detail, j.error, j.retry_at,
-    j.started_at, j.finished_at, j.worker
+SELECT {journal.entry}
 FROM since CROSS JOIN stepwell_journal AS j
 WHERE j.ref = :ref AND j.node = since.node AND j.item >= since.item
-    AND (j.n = 0 OR j.item > since.item OR since.item = '')
+    AND (j.n = 0 AND j.name = '' OR j.item > since.item OR since.item = '')
 ORDER BY j.seq
 
 -- name: mail_count
@@ -153,11 +149,19 @@ SELECT mail FROM stepwell_runs WHERE ref = ?
 SELECT n, kind, name, value, error FROM stepwell_mailbox
 WHERE ref = :ref AND kind = :kind AND name = :name AND NOT taken AND n > :after ORDER BY n LIMIT 1
 
+-- name: numbers
+-- The numbers of names, as one JSON object; those that have none are left out.
+SELECT json_group_object(name, number) FROM stepwell_names WHERE name IN (SELECT value FROM json_each(?))
+
+-- name: add_names
+-- Gives numbers to names.
+INSERT INTO stepwell_names (name) SELECT value FROM json_each(?)
+
 -- name: extend
 -- Lean advances: runs that stay with their worker, each only if it is owned and as long as the advance says.
 UPDATE stepwell_runs
 SET seq = stepwell_runs.seq + v.n, position = v.position, crashes = 0, wake_at = NULL, awaiting = NULL,
-    parked_at = NULL, updated_at = ?
+    parked_at = NULL, damaged = NULL, damaged_by = NULL, damage_count = NULL, updated_at = ?
 FROM (SELECT column1 AS ref, column2 AS token, column3 AS seq, column4 AS n, column5 AS position
       FROM (VALUES {(?, ?, ?, ?, ?)})) AS v
 WHERE stepwell_runs.ref = v.ref AND worker = ? AND stepwell_runs.token = v.token AND stepwell_runs.seq = v.seq
@@ -168,7 +172,8 @@ WHERE stepwell_runs.ref = v.ref AND worker = ? AND stepwell_runs.token = v.token
 UPDATE stepwell_runs
 SET seq = stepwell_runs.seq + v.n, position = v.position, status = v.status, worker = v.worker, due_at = v.due_at,
     wake_at = v.wake_at, awaiting = v.awaiting, parked_at = v.parked_at, finished_at = v.finished_at,
-    crashes = CASE WHEN v.n > 0 THEN 0 ELSE crashes END, updated_at = ?
+    damaged = NULL, damaged_by = NULL, damage_count = NULL, crashes = CASE WHEN v.n > 0 THEN 0 ELSE crashes END,
+    updated_at = ?
 FROM (SELECT column1 AS ref, column2 AS token, column3 AS seq, column4 AS n, column5 AS seen, column6 AS position,
              column7 AS status, column8 AS worker, column9 AS due_at, column10 AS wake_at, column11 AS awaiting,
              column12 AS parked_at, column13 AS finished_at, column14 AS absent_kind, column15 AS absent_name
@@ -179,11 +184,17 @@ WHERE stepwell_runs.ref = v.ref AND stepwell_runs.worker = ? AND stepwell_runs.t
             SELECT 1 FROM stepwell_mailbox AS m
             WHERE m.ref = v.ref AND m.kind = v.absent_kind AND m.name = v.absent_name AND NOT m.taken AND m.n > v.seen)))
 
+-- name: add_usual_rows
+-- Journal rows of steps that completed at their first attempt, by one worker; a conflict is a bug, and loud.
+INSERT INTO stepwell_journal (worker, ref, seq, node, value, started_at, finished_at)
+SELECT ?, column1, column2, column3, column4, column5, column6
+FROM (VALUES {(?, ?, ?, ?, ?, ?)}) WHERE column1 IS NOT NULL
+
 -- name: add_rows
--- Journal rows; a conflict is a bug, and loud.
+-- Journal rows of every sort; a conflict is a bug, and loud.
 INSERT INTO stepwell_journal (ref, seq, node, item, phase, n, kind, attempt, status, value, detail, error, retry_at,
-    started_at, finished_at, worker)
-SELECT * FROM (VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)}) WHERE column1 IS NOT NULL
+    started_at, finished_at, worker, name)
+SELECT * FROM (VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)}) WHERE column1 IS NOT NULL
 
 -- name: fences
 -- What the verdict on an advance rests on.
@@ -196,7 +207,7 @@ UPDATE stepwell_mailbox SET taken = 1, value = NULL, error = NULL WHERE ref = ? 
 -- name: post
 -- The end of a child reaches its parent, unless that has ended; it is due if it is parked for a child.
 UPDATE stepwell_runs
-SET mail = min(mail, 1 << 62) + 1, updated_at = :now,
+SET mail = mail + 1, updated_at = :now,
     due_at = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN :turn ELSE due_at END,
     status = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN 'running' ELSE status END
 WHERE id = :parent_id AND status NOT IN ('completed', 'failed', 'canceled')
@@ -219,7 +230,7 @@ SELECT 1 FROM stepwell_mailbox WHERE ref = ? AND key = ?
 -- name: ring
 -- Counts a signal's letter; a run that waits for it is due, and waits no more.
 UPDATE stepwell_runs
-SET mail = min(mail, 1 << 62) + 1, updated_at = :now,
+SET mail = mail + 1, updated_at = :now,
     due_at = CASE WHEN :wakes AND worker IS NULL THEN :turn ELSE due_at END,
     status = CASE WHEN :wakes AND status = 'suspended' THEN 'running' ELSE status END,
     awaiting = CASE WHEN :wakes THEN NULL ELSE awaiting END,
@@ -243,7 +254,7 @@ SELECT parent_id, parent_node FROM stepwell_runs WHERE id = ?
 -- name: cancel
 -- Ends runs; whoever holds one can write no more.
 UPDATE stepwell_runs
-SET status = 'canceled', worker = NULL, token = min(token, 1 << 62) + 1, due_at = NULL, wake_at = NULL, awaiting = NULL,
+SET status = 'canceled', worker = NULL, token = token + 1, due_at = NULL, wake_at = NULL, awaiting = NULL,
     parked_at = NULL, finished_at = :now, updated_at = :now
 WHERE id IN (SELECT value FROM json_each(:ids))
 
@@ -278,26 +289,40 @@ DELETE FROM stepwell_workers WHERE id = :id AND beat_at < :silent_since
 
 -- name: free
 -- Gives back the runs of a worker that left.
-UPDATE stepwell_runs SET worker = NULL, token = min(token, 1 << 62) + 1, due_at = :turn, updated_at = :now
+UPDATE stepwell_runs SET worker = NULL, token = token + 1, due_at = :turn, updated_at = :now
 WHERE worker = :worker
+
+-- name: park_damaged
+-- Puts off a run whose rows its worker does not understand, twice as long each time, up to an hour.
+UPDATE stepwell_runs
+SET worker = NULL, token = token + 1, updated_at = :now, damaged = :reason, damaged_by = :judge,
+    damage_count = coalesce(damage_count, 0) + 1,
+    due_at = :now + min(3600000000, 60000000 << min(coalesce(damage_count, 0), 6))
+WHERE ref = :ref AND worker = :worker AND token = :token
+
+-- name: recheck_damaged
+-- Makes damaged runs due that another release or definition judged.
+UPDATE stepwell_runs SET due_at = :turn, updated_at = :now
+WHERE lane IN (SELECT value FROM json_each(:lanes)) AND damaged IS NOT NULL AND damaged_by IS NOT :judge
+    AND worker IS NULL AND due_at > 0
 
 -- name: give_back
 -- Gives back some runs of a worker.
 UPDATE stepwell_runs
-SET worker = NULL, token = min(token, 1 << 62) + 1,
+SET worker = NULL, token = token + 1,
     due_at = CASE WHEN :delay > 0 THEN :now + :delay ELSE :turn END, updated_at = :now
 WHERE worker = :worker AND token = (SELECT value FROM json_each(:tokens) AS given WHERE given.key = stepwell_runs.id)
 
 -- name: free_crashed
 -- Gives back the runs of a worker that died during them.
 UPDATE stepwell_runs
-SET worker = NULL, token = min(token, 1 << 62) + 1,
-    due_at = :turn, updated_at = :now, crashes = min(crashes, 1 << 62) + 1
+SET worker = NULL, token = token + 1,
+    due_at = :turn, updated_at = :now, crashes = crashes + 1
 WHERE worker = :worker
 
 -- name: sweep_orphans
 -- Frees runs whose worker is not registered.
-UPDATE stepwell_runs SET worker = NULL, token = min(token, 1 << 62) + 1, due_at = :turn, updated_at = :now
+UPDATE stepwell_runs SET worker = NULL, token = token + 1, due_at = :turn, updated_at = :now
 WHERE worker IS NOT NULL AND worker NOT IN (SELECT id FROM stepwell_workers)
 
 -- name: sweep_stranded
@@ -333,11 +358,10 @@ ORDER BY {order} DESC LIMIT :limit
 
 -- name: telling_rows
 -- The rows of runs that tell their failures and what was undone.
-SELECT ref, seq, node, item, phase, n, kind, attempt, status, NULL, NULL, error, retry_at, started_at, finished_at,
-    worker
-FROM stepwell_journal INDEXED BY stepwell_journal_telling
-WHERE ref IN (SELECT value FROM json_each(?)) AND n = 0 AND (status = 'failed' OR phase = 'undo')
-ORDER BY ref, seq
+SELECT {journal.told}
+FROM stepwell_journal AS j INDEXED BY stepwell_journal_telling
+WHERE j.ref IN (SELECT value FROM json_each(?)) AND j.n = 0 AND (j.status = 'failed' OR j.phase = 'undo')
+ORDER BY j.ref, j.seq
 
 -- name: find_ref
 -- The number of a run.
@@ -357,17 +381,16 @@ SELECT lane FROM stepwell_runs WHERE id = ?
 
 -- name: open_retries
 -- Of each run the newest failed attempt at what has no outcome yet, among its last hundred failed attempts.
-SELECT j.ref, j.seq, j.node, j.item, j.phase, j.n, j.kind, j.attempt, j.status, NULL, NULL, j.error, j.retry_at,
-    j.started_at, j.finished_at, j.worker
+SELECT {journal.told}
 FROM json_each(?) AS wanted CROSS JOIN stepwell_journal AS j ON j.rowid = (
     SELECT tried.id FROM (
-        SELECT r.rowid AS id, r.ref, r.seq, r.node, r.item, r.phase, r.n FROM stepwell_journal AS r
+        SELECT r.rowid AS id, r.ref, r.seq, r.node, r.item, r.phase, r.name, r.n FROM stepwell_journal AS r
         WHERE r.ref = wanted.value AND r.status = 'retrying' ORDER BY r.seq DESC LIMIT 100
     ) AS tried
     WHERE NOT EXISTS (
         SELECT 1 FROM stepwell_journal AS later
         WHERE later.ref = tried.ref AND later.node = tried.node AND later.item = tried.item
-            AND later.phase = tried.phase AND (later.n = 0 OR later.n > tried.n)
+            AND later.phase = tried.phase AND later.name = tried.name AND (later.n = 0 OR later.n > tried.n)
     )
     ORDER BY tried.seq DESC LIMIT 1
 )

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-Q = queries_of(Path(__file__).parent)
+_ENTRY = """j.ref, j.seq, coalesce((SELECT name FROM stepwell_names WHERE number = j.node), ''), j.item, j.phase, j.n,
+    coalesce(j.kind, 'step'), coalesce(j.attempt, 1), coalesce(j.status, 'completed'), {payload}, j.error, j.retry_at,
+    j.started_at, j.finished_at, coalesce((SELECT name FROM stepwell_names WHERE number = j.worker), ''), j.name"""
+"""A journal row `j` in words, in the order of `JournalRow`."""
+_FRAGMENTS = {
+    "{journal.entry}": _ENTRY.replace("{payload}", "j.value, j.detail"),
+    "{journal.told}": _ENTRY.replace("{payload}", "NULL, NULL"),
+}
+Q = queries_of(Path(__file__).parent, _FRAGMENTS)
 _REPEATED = re.compile(r"\{(\([^{}]*\))\}")
 _SIZES = (1, 8, 32, 128, 256)
 """How many rows a prepared statement takes; fewer are filled up with rows of NULLs, which the statement passes over.

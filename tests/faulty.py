@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.errors import StoreUnavailableError
 from stepwell.store.protocol import LOAD_BYTES, NO_OFFER
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
         WorkerRow,
     )
     from stepwell.store.reading import Reader
-
-PATIENCE = 30
-"""Seconds a test waits for a point that must be reached."""
 
 
 def parks(worker_id: str, advances: Sequence[Advance]) -> bool:

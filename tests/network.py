@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 from typing import Self
 
+from tests.waiting import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE = 60
 
 
 class NotPermittedError(Exception):

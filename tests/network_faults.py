@@ -13,7 +13,7 @@ import asyncpg
 
 from stepwell import Durable, StoreUnavailableError, durable
 from tests.postgres import Server, with_schema
-from tests.waiting import POLL_SECONDS, eventually
+from tests.waiting import PATIENCE, POLL_SECONDS, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from stepwell import Context, ResumeResult, RunSnapshot, StartResult, Workflow
 
 T = TypeVar("T")
-PATIENCE = 60
-"""Seconds for what takes a moment without faults."""
 
 
 @cache
@@ -76,7 +74,7 @@ class CountedCalls:
 
     async def reached(self, calls: int, step: str | None = None) -> None:
         """Waits for that many calls of the step, or of all steps."""
-        await eventually(lambda: self.called(step) >= calls, within=PATIENCE)
+        await eventually(lambda: self.called(step) >= calls)
 
     def repeated(self) -> dict[tuple[str, str], int]:
         """The calls that were made more than once."""

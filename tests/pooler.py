@@ -266,7 +266,7 @@ class PgBouncer:
         command = ["pgbouncer", str(self._folder / "pgbouncer.ini")]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, user=user, stdout=log, stderr=log)  # noqa: ASYNC220  forks at once
-        await eventually(self._is_up, within=30)
+        await eventually(self._is_up)
         return self
 
     async def __aexit__(self, *_: object) -> None:

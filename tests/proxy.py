@@ -13,11 +13,11 @@ import struct
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.waiting import PATIENCE
+
 if TYPE_CHECKING:
     from types import TracebackType
 
-PATIENCE = 30
-"""Seconds a test waits for a point that must be reached."""
 Mode = Literal["normal", "refusing", "half-open"]
 _ENCRYPTION_REQUESTS = (80877103, 80877104)
 

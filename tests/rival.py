@@ -20,7 +20,6 @@ from tests.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-PATIENCE = 30
 _WAITING = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'stepwell' AND wait_event_type = 'Lock'
@@ -60,7 +59,7 @@ class Rival:
             await self.connection.execute("SELECT pg_stat_clear_snapshot()")  # what it saw stays, in a transaction
             return bool(await self.connection.fetchval(_WAITING) == count)
 
-        await eventually(waiting, within=PATIENCE)
+        await eventually(waiting)
 
     async def owners(self) -> list[tuple[str, int, int]]:
         """Worker, token and crashes of every run, in the order they were started."""
@@ -97,7 +96,7 @@ async def deadlocks_in(url: str) -> int:
         async def alone() -> bool:
             return bool(await rival.value(_CLIENTS) == 1)
 
-        await eventually(alone, within=PATIENCE)
+        await eventually(alone)
         found: int = await rival.value("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
         return found
 

@@ -15,13 +15,13 @@ from click.testing import CliRunner
 
 from stepwell import Durable, durable
 from stepwell.cli import cli
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     import signal
     from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
-PATIENCE_SECONDS = 60
 UNKNOWN = "0197f0a0-0000-7000-8000-000000000000"
 
 SHOP = """
@@ -173,7 +173,7 @@ class Shop:
             capture_output=True,
             text=True,
             encoding="utf-8",
-            timeout=PATIENCE_SECONDS,
+            timeout=PATIENCE,
             check=False,
         )
         return Answer(done.returncode, done.stdout, done.stderr)
@@ -222,14 +222,12 @@ class Shop:
         asyncio.run(self._work(run_id, until))
 
     async def _work(self, run_id: str, until: str) -> None:
-        from tests.waiting import eventually  # noqa: PLC0415  not needed by the processes that import this module
-
         async with Durable(self.url, _workflows()) as app, app.worker():
 
             async def there() -> bool:
                 return (await app.status(run_id)).status == until
 
-            await eventually(there, within=PATIENCE_SECONDS)
+            await eventually(there)
 
 
 def _workflows() -> Any:
@@ -243,7 +241,7 @@ def finish(process: subprocess.Popen[str], *signals: signal.Signals) -> Answer:
     for number in signals:
         process.send_signal(number)
     try:
-        out, err = process.communicate(timeout=PATIENCE_SECONDS)
+        out, err = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from stepwell import Context, Durable, Entry, RunSnapshot
 
-PATIENCE = 20
-"""Seconds a test waits for what must happen before it fails."""
-
 
 def file_url(folder: Path, name: str = "store.db") -> str:
     """The URL of a file store in `folder`."""
@@ -64,7 +61,7 @@ class Gate:
 
     async def entered(self, times: int = 1) -> None:
         """Wait until the handler has been called that often."""
-        await eventually(lambda: self.begun >= times, within=PATIENCE)
+        await eventually(lambda: self.begun >= times)
 
 
 async def echo(ctx: Context) -> Any:
@@ -91,7 +88,7 @@ async def undo(ctx: Context) -> None:
     """A compensator that does nothing."""
 
 
-async def until_status(app: Durable, run_id: str, status: str, *, within: float = PATIENCE) -> RunSnapshot:
+async def until_status(app: Durable, run_id: str, status: str) -> RunSnapshot:
     """Wait until the run has that status; the snapshot that shows it."""
 
     async def reached() -> RunSnapshot | None:
@@ -99,7 +96,7 @@ async def until_status(app: Durable, run_id: str, status: str, *, within: float 
         return snapshot if snapshot.status == status else None
 
     reached.__qualname__ = f"status {status} of run {run_id}"
-    return await eventually(reached, within=within)
+    return await eventually(reached)
 
 
 async def until_asleep(app: Durable, run_id: str) -> RunSnapshot:
@@ -110,7 +107,7 @@ async def until_asleep(app: Durable, run_id: str) -> RunSnapshot:
         return snapshot if snapshot.wake_at is not None else None
 
     asleep.__qualname__ = f"wake_at of run {run_id}"
-    return await eventually(asleep, within=PATIENCE)
+    return await eventually(asleep)
 
 
 def outcomes(entries: list[Entry], kind: str = "step") -> list[tuple[str, int | None, str]]:

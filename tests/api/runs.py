@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from stepwell import Durable, RunFailedError
 from tests.postgres import fresh_url
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from stepwell import Entry, Failure, RunSnapshot, Workflow
-
-PATIENCE_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ class OnPostgres(OnSqlite):
 async def ended(app: Durable, run_id: str) -> KeptOutcome:
     """Wait until a run has completed or failed, and read back what is stored of it."""
     try:
-        outcome: Any = await app.result(run_id, timeout=PATIENCE_SECONDS)
+        outcome: Any = await app.result(run_id, timeout=PATIENCE)
     except RunFailedError as error:
         outcome = error
     return KeptOutcome(outcome, run_id, await app.journal(run_id), await app.status(run_id))

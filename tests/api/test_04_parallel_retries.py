@@ -5,8 +5,6 @@ from __future__ import annotations
 from stepwell import Context, Durable, Retry, durable
 from tests.waiting import eventually
 
-PATIENCE = 20
-
 
 async def test_an_entry_whose_retry_is_due_does_not_wait_for_the_later_one_of_another() -> None:
     tried: list[int] = []
@@ -22,4 +20,4 @@ async def test_an_entry_whose_retry_is_due_does_not_wait_for_the_later_one_of_an
     flow = durable("flow").parallel("both", {"late": late, "soon": soon})
     async with Durable("sqlite://", [flow]) as app, app.worker():
         await app.start("flow")
-        await eventually(lambda: tried == [1, 2], within=PATIENCE)
+        await eventually(lambda: tried == [1, 2])

@@ -28,7 +28,7 @@ async def delay_after(sqlite: OnSqlite, workflow: Workflow, attempts: int) -> fl
             snapshot, entries = await app.status(run_id), await app.journal(run_id)
             return (snapshot, entries) if len(entries) == attempts and snapshot.wake_at is not None else None
 
-        snapshot, entries = await eventually(waits, within=20)
+        snapshot, entries = await eventually(waits)
         assert (snapshot.status, entries[-1].status) == ("running", "retrying")
         assert isinstance(snapshot.wake_at, datetime)
         return (snapshot.wake_at - entries[-1].finished_at).total_seconds()

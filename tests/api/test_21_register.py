@@ -6,7 +6,8 @@ import pytest
 
 from stepwell import DefinitionError, Durable, WorkflowNotRegisteredError, durable
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE, one, two
+from tests.api.running_fixtures import one, two
+from tests.waiting import PATIENCE
 
 url = running_fixtures.url
 

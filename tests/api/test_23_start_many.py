@@ -10,7 +10,8 @@ import pytest
 
 from stepwell import Durable, DurableError, PayloadError, RunStatus, StartResult, WorkflowNotRegisteredError, durable
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE, echo, file_url
+from tests.api.running_fixtures import echo, file_url
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,9 @@ import pytest
 
 from stepwell import Context, Durable, PayloadError, ResumeResult, RunFailedError, RunNotFoundError, Suspended, durable
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE, Gate, file_url, one, outcomes, until_status
+from tests.api.running_fixtures import Gate, file_url, one, outcomes, until_status
 from tests.postgres import fresh_url
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path

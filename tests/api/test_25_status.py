@@ -10,7 +10,6 @@ import pytest
 from stepwell import Branch, Context, Durable, RunNotFoundError, durable
 from tests.api import running_fixtures
 from tests.api.running_fixtures import (
-    PATIENCE,
     Gate,
     decline,
     echo,
@@ -21,6 +20,7 @@ from tests.api.running_fixtures import (
     until_asleep,
     until_status,
 )
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,8 @@ import pytest
 
 from stepwell import Durable, RunSnapshot, RunStatus, durable
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE, decline, file_url, one, undo, until_status
+from tests.api.running_fixtures import decline, file_url, one, undo, until_status
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,6 @@ import pytest
 from stepwell import Abort, Branch, Context, Durable, Entry, RunFailedError, RunNotFoundError, Suspended, durable
 from tests.api import running_fixtures
 from tests.api.running_fixtures import (
-    PATIENCE,
     Gate,
     decline,
     echo,
@@ -24,6 +23,7 @@ from tests.api.running_fixtures import (
     until_asleep,
     until_status,
 )
+from tests.waiting import PATIENCE
 
 url = running_fixtures.url
 

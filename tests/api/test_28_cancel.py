@@ -11,7 +11,6 @@ import pytest
 from stepwell import Context, Durable, ResumeResult, RunCanceledError, RunNotFoundError, RunStatus, durable
 from tests.api import running_fixtures
 from tests.api.running_fixtures import (
-    PATIENCE,
     Gate,
     decline,
     file_url,
@@ -21,7 +20,7 @@ from tests.api.running_fixtures import (
     until_asleep,
     until_status,
 )
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +57,7 @@ async def test_i9_a_handler_in_flight_is_canceled_and_writes_no_more(url: str) -
         await gate.entered()
         before = await app.journal(started.run_id)
         await app.cancel(started.run_id)
-        await eventually(lambda: gate.canceled == 1, within=PATIENCE)
+        await eventually(lambda: gate.canceled == 1)
         snapshot = await app.status(started.run_id)
         assert await app.journal(started.run_id) == before
     assert snapshot.status == "canceled"
@@ -104,10 +103,10 @@ async def test_i9_what_a_plain_handler_returns_after_a_cancel_is_dropped(url: st
     async with Durable(url, flows) as app:
         async with app.worker():
             started = await app.start("flow")
-            await eventually(begun.is_set, within=PATIENCE)
+            await eventually(begun.is_set)
             await app.cancel(started.run_id)
             let.set()
-            await eventually(ended.is_set, within=PATIENCE)
+            await eventually(ended.is_set)
             await app.result((await app.start("marker")).run_id, timeout=PATIENCE)
         assert await app.journal(started.run_id) == []
         assert (await app.status(started.run_id)).status == "canceled"
@@ -120,7 +119,7 @@ async def test_a_cancel_by_another_app_reaches_the_worker(tmp_path: Path) -> Non
         started = await app.start("flow")
         await gate.entered()
         await other.cancel(started.run_id)
-        await eventually(lambda: gate.canceled == 1, within=PATIENCE)
+        await eventually(lambda: gate.canceled == 1)
         assert (await app.status(started.run_id)).status == "canceled"
 
 
@@ -158,7 +157,7 @@ async def test_a_compensating_run_is_stopped_where_it_is(url: str) -> None:
         started = await app.start("flow")
         await gate.entered()
         await app.cancel(started.run_id)
-        await eventually(lambda: gate.canceled == 1, within=PATIENCE)
+        await eventually(lambda: gate.canceled == 1)
         snapshot = await app.status(started.run_id)
         entries = await app.journal(started.run_id)
     assert snapshot.status == "canceled"
@@ -199,7 +198,7 @@ async def test_descendants_that_have_not_ended_are_canceled_too(url: str) -> Non
         started = await app.start("root")
         await gate.entered()
         await app.cancel(started.run_id)
-        await eventually(lambda: gate.canceled == 1, within=PATIENCE)
+        await eventually(lambda: gate.canceled == 1)
         statuses = {row.workflow_name: row.status for row in await app.list()}
     assert statuses == {"root": "canceled", "middle": "canceled", "leaf": "canceled", "quick": "completed"}
 

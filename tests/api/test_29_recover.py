@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from stepwell import Durable, durable
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE, Gate, decline, one, until_asleep, until_status
+from tests.api.running_fixtures import Gate, decline, one, until_asleep, until_status
 from tests.programs import processes
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +74,7 @@ async def test_a_run_whose_worker_died_is_made_due_by_whoever_recovers(tmp_path:
             made_due += await app.recover()
             return made_due > 0
 
-        await eventually(recovered, within=PATIENCE)
+        await eventually(recovered)
         assert made_due == 1
         assert await app.recover() == 0
         assert (await app.status(started.run_id)).status == "running"

@@ -12,7 +12,6 @@ import pytest
 from stepwell import Context, Durable, DurableError, WorkflowNotRegisteredError, durable
 from tests.api import running_fixtures
 from tests.api.running_fixtures import (
-    PATIENCE,
     Gate,
     decline,
     echo,
@@ -22,7 +21,7 @@ from tests.api.running_fixtures import (
     until_asleep,
     until_status,
 )
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -221,7 +220,7 @@ async def test_leaving_does_not_wait_for_a_plain_handler_that_blocks(url: str) -
     async with Durable(url, [durable("flow").step("work", blocking)]) as app:
         async with app.worker(grace=0):
             started = await app.start("flow")
-            await eventually(begun.is_set, within=PATIENCE)
+            await eventually(begun.is_set)
         assert await app.journal(started.run_id) == []
         let.set()
         async with app.worker():

@@ -25,7 +25,8 @@ from stepwell import (
     durable,
 )
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE, decline, one, two, until_status
+from tests.api.running_fixtures import decline, one, two, until_status
+from tests.waiting import PATIENCE
 
 url = running_fixtures.url
 

@@ -23,7 +23,8 @@ from stepwell import (
     durable,
 )
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE, decline, one
+from tests.api.running_fixtures import decline, one
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path

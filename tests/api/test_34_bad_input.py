@@ -26,8 +26,9 @@ from stepwell import (
     durable,
 )
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE, echo, file_url, names_in, one, undo
+from tests.api.running_fixtures import echo, file_url, names_in, one, undo
 from tests.programs import full_disk
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

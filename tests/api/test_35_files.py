@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Context, DefinitionError, Durable, SchemaError, StoreUnavailableError, durable
-from tests.api.running_fixtures import PATIENCE, Gate, echo, file_url, names_in
-from tests.waiting import eventually
+from tests.api.running_fixtures import Gate, echo, file_url, names_in
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable

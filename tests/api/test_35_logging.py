@@ -12,7 +12,8 @@ from stepwell import Abort, Backoff, Durable, RunFailedError, durable
 from stepwell.store.logs import logger
 from stepwell.store.sqlite.store import SqliteStore
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE, one
+from tests.api.running_fixtures import one
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

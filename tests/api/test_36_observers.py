@@ -11,8 +11,8 @@ import pytest
 from stepwell import AttemptEnded, Backoff, DefinitionError, Durable, Observer, RunEnded, durable
 from stepwell.engine.observer import EVENTS, Observers
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE, file_url, one, two
-from tests.waiting import eventually
+from tests.api.running_fixtures import file_url, one, two
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,13 +132,13 @@ async def test_a_run_that_is_canceled_or_taken_elsewhere_is_told_as_a_lost_lease
         canceled = await app.start("flow")
         await begun.wait()
         await other.cancel(canceled.run_id)
-        (lost,) = await eventually(lambda: ear.of("lease_lost"), within=PATIENCE)
+        (lost,) = await eventually(lambda: ear.of("lease_lost"))
         assert (lost.worker, lost.run_ids) == (worker.worker_id, (canceled.run_id,))
         begun.clear()
         taken = await app.start("flow")
         await begun.wait()
         await other._store.expire(worker.worker_id, None)
-        lost = (await eventually(lambda: ear.of("lease_lost")[1:], within=PATIENCE))[0]
+        lost = (await eventually(lambda: ear.of("lease_lost")[1:]))[0]
         assert lost.run_ids == (taken.run_id,)
         await app.cancel(taken.run_id)
 

@@ -21,9 +21,9 @@ from stepwell import (
     durable,
 )
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE, Gate, decline, file_url, one
+from tests.api.running_fixtures import Gate, decline, file_url, one
 from tests.postgres import fresh_url
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +53,7 @@ async def until(app: Durable, run_id: str, reason: Reason) -> Explanation:
         found = await app.explain(run_id)
         return found if found.reason is reason else None
 
-    return await eventually(told, within=PATIENCE)
+    return await eventually(told)
 
 
 async def until_waiting(app: Durable, run_id: str, word: str) -> RunSnapshot:
@@ -63,7 +63,7 @@ async def until_waiting(app: Durable, run_id: str, word: str) -> RunSnapshot:
         run = await app.status(run_id)
         return run if run.waits_for == word else None
 
-    return await eventually(seen, within=PATIENCE)
+    return await eventually(seen)
 
 
 async def test_a_run_that_tries_again_tells_its_attempt_and_its_last_error(url: str) -> None:
@@ -117,7 +117,7 @@ async def test_what_a_run_waits_for_is_told(url: str) -> None:
         async def is_child_parked() -> bool:  # its status stands in its parent's sentence
             return [each.status for each in (await app.status(over)).children or ()] == ["suspended"]
 
-        await eventually(is_child_parked, within=PATIENCE)
+        await eventually(is_child_parked)
         child = await until(app, over, Reason.AWAITING_CHILD)
         words = {}
         for run_id in (asleep, waiting, over):

@@ -10,8 +10,8 @@ import pytest
 
 from stepwell import Durable, DurableError, durable
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE, Gate, one
-from tests.waiting import eventually
+from tests.api.running_fixtures import Gate, one
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -260,4 +260,4 @@ async def test_a_call_under_way_while_its_app_is_left_ends(url: str, name: str, 
     await within_patience(app.__aexit__(None, None, None))
     await within_patience(asyncio.wait({call}))
     assert call.exception() is None or isinstance(call.exception(), DurableError)
-    await eventually(lambda: not threads_of_stores(), within=PATIENCE)
+    await eventually(lambda: not threads_of_stores())

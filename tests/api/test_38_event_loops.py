@@ -11,8 +11,8 @@ import pytest
 
 from stepwell import Durable, DurableError, durable
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE, one
-from tests.waiting import eventually
+from tests.api.running_fixtures import one
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -99,7 +99,7 @@ def test_a_call_from_a_threads_own_event_loop_is_refused(entered: Entered, name:
     async def beside() -> None:
         thread = threading.Thread(target=main)
         thread.start()
-        await eventually(lambda: not thread.is_alive(), within=PATIENCE)
+        await eventually(lambda: not thread.is_alive())
 
     entered.run(beside())
     assert "entered in another event loop" in str(errors[0])

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Backoff, Context, DefinitionError, Durable, Retry, RunFailedError, StartResult, durable
-from tests.api.running_fixtures import PATIENCE, file_url, one
+from tests.api.running_fixtures import file_url, one
 from tests.postgres import fresh_url
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,7 +144,7 @@ async def test_a_sleep_whose_function_gives_no_duration_fails_its_attempt_by_nam
         async def has_failed_once() -> bool:
             return bool(await app.journal(started.run_id))
 
-        await eventually(has_failed_once, within=PATIENCE)
+        await eventually(has_failed_once)
         error = (await app.journal(started.run_id))[0].error
     assert error is not None
     assert (error.node, error.type) == ("n", "ValueError")
@@ -192,7 +192,7 @@ async def test_the_longest_waits_there_are_can_be_read_on_every_store(tmp_path: 
                     assert [each.damaged for each in snapshots] == [None] * len(snapshots)
                     return all(each.wake_at is not None and each.wake_at.year > 3_000 for each in snapshots)
 
-                await eventually(all_wait, within=PATIENCE)
+                await eventually(all_wait)
             assert len(await app.list(limit=10**9)) == len(started)
 
 

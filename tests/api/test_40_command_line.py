@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-WITHIN = 30
-
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
@@ -33,7 +31,7 @@ def begun(shop: Shop, name: str = "begun") -> None:
 
 
 async def _file(path: Path) -> None:
-    await eventually(path.exists, within=WITHIN)
+    await eventually(path.exists)
 
 
 def test_run_works_until_its_run_has_ended_and_prints_the_results(shop: Shop) -> None:
@@ -116,7 +114,7 @@ async def _suspended(shop: Shop) -> list[str]:
         listed = await asyncio.to_thread(shop, "list", "--url", shop.url, "--status", "suspended", "--json")
         return [run["run_id"] for run in listed.json]
 
-    return await eventually(look, within=WITHIN)
+    return await eventually(look)
 
 
 def test_a_run_that_is_canceled_exits_1(shop: Shop) -> None:
@@ -177,7 +175,7 @@ async def _status(shop: Shop, run_id: str, status: str) -> None:
         answer = await asyncio.to_thread(shop, "status", run_id, "--url", shop.url, "--json")
         return bool(answer.code == 0 and answer.json["status"] == status)
 
-    await eventually(look, within=WITHIN)
+    await eventually(look)
 
 
 def test_a_second_signal_stops_a_worker_at_once_and_its_run_is_given_to_another(shop: Shop) -> None:

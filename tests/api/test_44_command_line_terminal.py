@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.api.command_line import PATIENCE_SECONDS, Shop, shop_in
-from tests.waiting import eventually
+from tests.api.command_line import Shop, shop_in
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ class Terminal:
         while self._read_more():
             pass
         os.close(self._master)
-        return self.process.wait(PATIENCE_SECONDS)
+        return self.process.wait(PATIENCE)
 
     def _read_more(self) -> bool:
         try:
@@ -136,7 +136,7 @@ def test_few_lines_show_the_nodes_around_the_one_it_is_at(shop: Shop) -> None:
 def test_a_second_ctrl_c_gives_the_cursor_back(shop: Shop) -> None:
     terminal = Terminal(shop, "run", "stuck")
     terminal.read(until="block")
-    asyncio.run(eventually((shop.folder / "begun").exists, within=PATIENCE_SECONDS))
+    asyncio.run(eventually((shop.folder / "begun").exists))
     terminal.process.send_signal(signal.SIGINT)
     terminal.read(until="Stopping")
     terminal.process.send_signal(signal.SIGINT)

@@ -16,8 +16,8 @@ from stepwell.cli import processes
 from stepwell.cli.processes import Supervisor
 from stepwell.cli.settings import Settings
 from stepwell.cli.stopping import Stopping
-from tests.api.command_line import PATIENCE_SECONDS, Answer, Shop, read_up_to, shop_in
-from tests.waiting import eventually
+from tests.api.command_line import Answer, Shop, read_up_to, shop_in
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     import subprocess
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.slow
-
-WITHIN = 30
 
 
 @pytest.fixture
@@ -48,7 +46,7 @@ def ended(supervisor: subprocess.Popen[str]) -> Answer:
     """What it came to: its exit code, and what it and its processes went on to say until the last has ended."""
     assert supervisor.stderr is not None
     said = supervisor.stderr.read()
-    return Answer(supervisor.wait(PATIENCE_SECONDS), "", said)
+    return Answer(supervisor.wait(PATIENCE), "", said)
 
 
 def is_alive(pid: int) -> bool:
@@ -67,7 +65,7 @@ def workers_left(shop: Shop) -> int:
 
 
 def until(condition: Callable[[], object]) -> None:
-    asyncio.run(eventually(condition, within=WITHIN))
+    asyncio.run(eventually(condition))
 
 
 def until_completed(shop: Shop, run_id: str) -> None:
@@ -183,7 +181,7 @@ async def played(seconds: float, command: list[str], at_most: int, monkeypatch: 
                 os.kill(os.getpid(), signal.SIGTERM)
 
     with Stopping() as stopping:
-        assert await Supervisor(command, Settings(), stopping, tell).run(1, "Stopping.", WITHIN) == 0
+        assert await Supervisor(command, Settings(), stopping, tell).run(1, "Stopping.", PATIENCE) == 0
     return told
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-WITHIN = 60
-
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
@@ -39,7 +37,7 @@ async def ended(shop: Shop, run_id: str) -> None:
         answer = await asyncio.to_thread(shop, "status", run_id, "--url", shop.url, "--json")
         return answer.json["finished_at"] is not None
 
-    await eventually(look, within=WITHIN)
+    await eventually(look)
 
 
 def test_a_worker_logs_json_lines_and_nothing_else_on_stderr(shop: Shop) -> None:

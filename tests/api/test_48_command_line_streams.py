@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.api.command_line import PATIENCE_SECONDS, Shop, read_up_to, shop_in
-from tests.waiting import eventually
+from tests.api.command_line import Shop, read_up_to, shop_in
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ def in_shell(shop: Shop, command: str, streams: str) -> tuple[int, str, str]:
         cwd=shop.folder,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=PATIENCE,
         check=False,
     )
     assert "Traceback" not in done.stdout + done.stderr
@@ -81,7 +81,7 @@ def test_a_reader_that_has_left_ends_a_command_as_it_does_others(shop: Shop, com
             stdout=nobody,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=PATIENCE_SECONDS,
+            timeout=PATIENCE,
             check=False,
         )
     assert done.returncode == 141
@@ -147,7 +147,7 @@ def test_a_worker_needs_none_of_its_streams(shop: Shop, streams: str, options: s
     shop.begun.append(worker)
     until(lambda: _status_of(shop, started) == "completed")
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(PATIENCE_SECONDS) == 0
+    assert worker.wait(PATIENCE) == 0
     assert _workers(shop) == 0
 
 
@@ -161,7 +161,7 @@ def test_a_worker_whose_terminal_is_closed_stops_cleanly(shop: Shop, options: li
     read_up_to(worker, "Stopping")
     worker.send_signal(signal.SIGHUP)
     (shop.folder / "let").touch()
-    assert worker.wait(PATIENCE_SECONDS) == 0
+    assert worker.wait(PATIENCE) == 0
     assert _workers(shop) == 0
     (run,) = shop("--app", "shop:app", "list", "--json").json
     entries = shop("--app", "shop:app", "journal", run["run_id"], "--json").json
@@ -174,7 +174,7 @@ def test_a_run_whose_terminal_is_closed_goes_on_with_the_next_worker(shop: Shop)
     begun.send_signal(signal.SIGHUP)
     read_up_to(begun, "Stopping")
     (shop.folder / "let").touch()
-    assert begun.wait(PATIENCE_SECONDS) == 128 + signal.SIGHUP
+    assert begun.wait(PATIENCE) == 128 + signal.SIGHUP
     assert _workers(shop) == 0
 
 
@@ -192,12 +192,12 @@ def test_under_nohup_a_closed_terminal_stops_no_worker(shop: Shop) -> None:
     started = json.loads(shop("--app", "shop:app", "start", "order", "--json").out)["run_id"]
     until(lambda: _status_of(shop, started) == "completed")
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(PATIENCE_SECONDS) == 0
+    assert worker.wait(PATIENCE) == 0
 
 
 def until(condition: Callable[[], object]) -> None:
     """Wait until it is so."""
-    asyncio.run(eventually(condition, within=PATIENCE_SECONDS))
+    asyncio.run(eventually(condition))
 
 
 def _status_of(shop: Shop, run_id: str) -> str:

@@ -202,7 +202,7 @@ def test_a_run_that_retries_is_listed_with_its_error(shop: Shop) -> None:
             async def tried() -> bool:
                 return (await app.status(run_id)).waits_for == "retry"
 
-            await eventually(tried, within=30)
+            await eventually(tried)
             return run_id
 
     run_id = shop.ask(work)

@@ -10,14 +10,13 @@ import pytest
 
 from stepwell import Abort, Context, Retry, Workflow, durable
 from tests.api.runs import KeptOutcome
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.api.runs import OnSqlite, Runner
 
-PATIENCE = 20
 NO_ITEMS: list[int] = []
 
 
@@ -99,7 +98,7 @@ async def test_a_stop_iteration_of_a_sleeps_or_childs_function_is_a_failed_attem
     for flow in (durable("s").sleep("a", Once(0)), durable("c").child_workflow("a", "child", map_input=Once(1))):
         async with sqlite.open(flow, child) as app, app.worker():
             run_id = (await app.start(flow)).run_id
-            (first, *_) = await eventually(partial(app.journal, run_id), within=PATIENCE)
+            (first, *_) = await eventually(partial(app.journal, run_id))
         assert (first.node, first.status, first.attempt) == ("a", "retrying", 1)
         assert first.error is not None
         assert first.error.type == "StopIteration"
@@ -283,6 +282,6 @@ async def test_of_the_delays_that_a_group_names_the_longest_is_taken(sqlite: OnS
         async def asleep() -> Any:
             return (await app.status(run_id)).wake_at
 
-        wake_at = await eventually(asleep, within=PATIENCE)
+        wake_at = await eventually(asleep)
         (entry,) = await app.journal(run_id)
     assert 4990 < (wake_at - entry.finished_at).total_seconds() < 5010

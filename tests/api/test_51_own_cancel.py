@@ -9,8 +9,8 @@ import pytest
 
 from stepwell import Context, Durable, Suspended, Workflow, durable
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE, Gate
-from tests.waiting import eventually
+from tests.api.running_fixtures import Gate
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,7 +154,7 @@ async def test_a_step_that_is_entered_again_may_cancel_its_task_too(url: str, fu
             found = await app.status(run_id)
             return found if found.finished_at is not None else None
 
-        found = await eventually(ended, within=PATIENCE)
+        found = await eventually(ended)
         tried = [(entry.status, entry.attempt) for entry in await app.journal(run_id)]
     assert found.error is not None
     assert found.error.type == "CancelledError"

@@ -11,7 +11,7 @@ import pytest
 
 from stepwell import Context, Durable, durable
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator

@@ -9,9 +9,9 @@ import pytest
 
 from stepwell import Durable, RunCanceledError, durable
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE, file_url
+from tests.api.running_fixtures import file_url
 from tests.faulty import make_faulty
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path

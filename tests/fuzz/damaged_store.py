@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from stepwell import Context, RunSnapshot, Workflow
 
-PATIENCE = 60
 FAR = 3_600
 STATES = {
     "done": "completed",
@@ -121,7 +120,7 @@ class DamagedStore:
                     if name != "agent":
                         await app.signal(run_id, "agent", {"ok": True})
                 for name, status in STATES.items():
-                    await eventually(lambda name=name, status=status: self._stands(app, name, status), within=PATIENCE)  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
+                    await eventually(lambda name=name, status=status: self._stands(app, name, status))  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
             (child,) = await app.list(parent_run_id=self.ids["parent"])
             self.ids["kid"] = child.run_id
             self.healthy = [one.run_id for one in await app.start_many("plain", [None] * 3)]

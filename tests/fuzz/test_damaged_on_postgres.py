@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepwell import Durable, JournalError, RunFailedError, durable
-from tests.fuzz.damaged_store import PATIENCE
 from tests.postgres import execute, fresh_url
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from stepwell import Workflow
@@ -54,7 +53,7 @@ async def filled(url: str, count: int) -> list[str]:
             async def all_wait() -> bool:
                 return all(run.awaiting_signal == "go" for run in await app.list())
 
-            await eventually(all_wait, within=PATIENCE)
+            await eventually(all_wait)
         for run_id in ids:
             await app.signal(run_id, "more", 1)
     return ids
@@ -77,7 +76,7 @@ async def test_damaged_runs_fail_by_name_alone_and_strange_ones_are_left(caplog:
                     assert caught.value.error.type == "JournalError"
                     assert words in caught.value.error.message
                 assert words in caplog.text
-            await eventually(lambda: "Another version may have written it" in caplog.text, within=PATIENCE)
+            await eventually(lambda: "Another version may have written it" in caplog.text)
             assert "kind 'of 2040', which this version" in str((await app.status(strange)).damaged)
         edit(url, f"UPDATE journal SET kind = 'step' WHERE {RUN} AND seq = 2", strange)
         async with app.worker():

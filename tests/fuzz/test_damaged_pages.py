@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepwell import Durable, JournalError, durable
-from tests.fuzz.damaged_store import PATIENCE
 from tests.postgres import execute, fresh_url
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path

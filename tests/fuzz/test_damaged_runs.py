@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Durable, JournalError, RunFailedError
-from tests.fuzz.damaged_store import HELD, PATIENCE, PLAIN, RESULTS, DamagedStore, workflows
-from tests.waiting import eventually
+from tests.fuzz.damaged_store import HELD, PLAIN, RESULTS, DamagedStore, workflows
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,9 +102,9 @@ async def test_a_damaged_run_fails_by_name_alone_and_keeps_its_journal(copy: Cop
             async def has_ended() -> bool:
                 return [each.status for each in await app.list(key=None) if each.run_id == run_id] == ["failed"]
 
-            await eventually(has_ended, within=PATIENCE)
+            await eventually(has_ended)
         else:
-            await eventually(lambda: copy.rows("half") != before, within=PATIENCE)
+            await eventually(lambda: copy.rows("half") != before)
     *kept, (_, at, phase, status, error) = copy.rows("half")
     assert kept == before
     assert (at, phase, status) == (node, "read", "failed")
@@ -146,7 +146,7 @@ async def test_what_another_version_may_have_written_is_left_alone_and_status_sa
     run_id = copy.edit("half", DUE + keep + f"UPDATE stepwell_journal SET {word} = 'of 2040' {JOURNAL_OF} AND seq = 15")
     async with Durable(copy.url, workflows()) as app:
         async with app.worker():
-            await eventually(lambda: "Another version may have written it" in caplog.text, within=PATIENCE)
+            await eventually(lambda: "Another version may have written it" in caplog.text)
             damaged = (await app.status(run_id)).damaged
             assert f"{word} 'of 2040', which this version of stepwell does not know" in str(damaged)
         assert [run.status for run in await app.list() if run.run_id == run_id] == ["running"]
@@ -192,7 +192,7 @@ async def test_nothing_is_judged_in_a_store_that_a_newer_version_has_migrated(
     async with Durable(copy.url, workflows()) as app:
         copy.edit("half", "INSERT INTO stepwell_schema VALUES (99, 'of_the_future', 0); " + DUE)
         async with app.worker():
-            await eventually(lambda: "Another version may have written it" in caplog.text, within=PATIENCE)
+            await eventually(lambda: "Another version may have written it" in caplog.text)
     assert run_id in caplog.text
     assert [row[0] for row in copy.rows("half")] == [1, *range(3, 16)]
 
@@ -211,7 +211,7 @@ async def test_an_outline_that_cannot_be_read_is_told_and_the_runs_go_on(copy: C
     async with Durable(copy.url, workflows()) as app, app.worker():
         for run in (await app.status(run_id), *await app.list()):
             assert run.damaged == "the stored outline of its workflow cannot be read"
-        await eventually(lambda: copy.rows("half")[-1][1] == "last", within=PATIENCE)
+        await eventually(lambda: copy.rows("half")[-1][1] == "last")
 
 
 async def test_mail_of_a_kind_of_another_version_stays_in_the_box(copy: Copy) -> None:

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from stepwell import Durable, DurableError, RunStatus
 from tests.fuzz.damaged_store import (
     HELD,
-    PATIENCE,
     PLAIN,
     RESULTS,
     STATES,
@@ -30,6 +29,7 @@ from tests.fuzz.damaged_store import (
     workflows,
 )
 from tests.fuzz.profile import examples
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell import Durable, RunCanceledError, RunFailedError
 from tests.golden.workflows import workflows
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from stepwell import RunSnapshot
 
-PATIENCE = 60
 LEASE = 1
 """Seconds after which the dead worker is silent enough; its last beat was years ago."""
 MOST = 500

@@ -16,8 +16,8 @@ import pytest
 from stepwell import Durable, durable
 from tests.postgres import fresh_url
 from tests.programs.gated import HandlersLog, workflows
-from tests.programs.processes import PATIENCE, ROOT, let
-from tests.waiting import eventually
+from tests.programs.processes import ROOT, let
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,22 +69,22 @@ async def test_told_to_stop_it_gives_back_what_has_no_handler_and_keeps_the_rest
     async with Durable(url, workflows(tmp_path)) as app:
         runs = {one.run_id for one in await app.start_many("gated", [None] * RUNS)}
         with worker(url, tmp_path, "--grace", str(PATIENCE)) as process:
-            await eventually(lambda: len(working(log)) == CONCURRENCY, within=PATIENCE)
+            await eventually(lambda: len(working(log)) == CONCURRENCY)
             in_flight = working(log)
 
             async def is_full() -> bool:
                 return len(await leased(app)) == 2 * CONCURRENCY
 
-            await eventually(is_full, within=PATIENCE)
+            await eventually(is_full)
             process.send_signal(signal.SIGTERM)
 
             async def has_given_back() -> bool:
                 return await leased(app) == in_flight
 
-            await eventually(has_given_back, within=PATIENCE)
+            await eventually(has_given_back)
             assert process.poll() is None
             let(tmp_path)
-            await eventually(lambda: process.poll() == 0, within=PATIENCE)
+            await eventually(lambda: process.poll() == 0)
         assert working(log) == in_flight
         assert await app._store.workers() == []
         done = {run_id for run_id in runs if "work" in [entry.node for entry in await app.journal(run_id)]}
@@ -111,10 +111,10 @@ async def test_told_to_stop_it_gives_back_what_waits_for_a_thread_and_begins_non
         async def holds(wanted: set[str]) -> bool:
             return await leased(app) == wanted
 
-        await eventually(lambda: len(begun) == 1, within=PATIENCE)
-        await eventually(lambda: holds(runs), within=PATIENCE)
+        await eventually(lambda: len(begun) == 1)
+        await eventually(lambda: holds(runs))
         leaving = asyncio.create_task(here.__aexit__(None, None, None))
-        await eventually(lambda: holds(set(begun)), within=PATIENCE)
+        await eventually(lambda: holds(set(begun)))
         let_go.set()
         await leaving
         assert len(begun) == 1
@@ -127,9 +127,9 @@ async def test_told_to_stop_it_waits_for_a_handler_that_will_not_end_no_longer_t
     async with Durable(url, workflows(tmp_path)) as app:
         started = await app.start("gated")
         with worker(url, tmp_path, "--grace", "0.5") as process:
-            await eventually(lambda: working(log) == {started.run_id}, within=PATIENCE)
+            await eventually(lambda: working(log) == {started.run_id})
             process.send_signal(signal.SIGTERM)
-            await eventually(lambda: process.poll() == 0, within=PATIENCE)
+            await eventually(lambda: process.poll() == 0)
         assert log.lines("canceled")
         assert await app._store.workers() == []
         assert [entry.node for entry in await app.journal(started.run_id)] == ["first"]

@@ -10,13 +10,13 @@ from stepwell import Abort, Context, Durable, RunFailedError, durable
 from tests.api.running_fixtures import url
 from tests.faulty import FaultyStore, make_faulty
 from tests.integration.test_cost_of_an_advance import MOST_TIMES, operations
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from stepwell import Workflow
 
 __all__ = ["url"]
 
-PATIENCE = 60
 ITERATIONS = 25
 PAUSE = 0.001
 

@@ -9,8 +9,7 @@ import pytest
 
 from stepwell import RunFailedError
 from tests.programs import processes
-from tests.programs.processes import PATIENCE
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +60,7 @@ async def test_a_worker_beside_the_dead_one_takes_its_runs_at_once(tmp_path: Pat
         await first.begun()
         async with processes.gated_worker(tmp_path) as second:
             marker = await app.start("gated", delay=0.01)
-            await eventually(lambda: len(first.log.lines("begin")) >= 4, within=PATIENCE)
+            await eventually(lambda: len(first.log.lines("begin")) >= 4)
             first.kill()
             await second.begun(times=1)
             processes.let(tmp_path)
@@ -80,7 +79,7 @@ async def test_a_node_during_which_workers_died_max_crashes_times_fails_for_good
 
         while (await app.status(poison.run_id)).status != "failed" and deaths < 9:
             async with processes.gated_worker(tmp_path, max_crashes=4) as worker:
-                await eventually(ended_or_died, within=PATIENCE)
+                await eventually(ended_or_died)
                 deaths += worker.ended
         with pytest.raises(RunFailedError) as caught:
             await app.result(poison.run_id, timeout=PATIENCE)

@@ -22,10 +22,11 @@ from stepwell import Context, Durable, durable
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.sqlite.connection import location_of
 from stepwell.store.sqlite.file import FileConnection
-from tests.api.running_fixtures import PATIENCE, Gate, echo, file_url, names_in
+from tests.api.running_fixtures import Gate, echo, file_url, names_in
 from tests.programs.copying import STEPS
 from tests.programs.processes import ROOT
 from tests.visitor import Visitor, visit
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -8,7 +8,6 @@ import pytest
 
 from stepwell import Context, Durable, durable
 from stepwell.engine.driving import memory
-from tests.gates import PATIENCE
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -45,11 +44,11 @@ async def test_a_worker_holds_a_bounded_number_of_bytes_whatever_is_due(
             return len(await app.list(status=status)) == RUNS
 
         async with app.worker() as working:
-            await eventually(lambda: all_are("suspended"), within=PATIENCE)
+            await eventually(lambda: all_are("suspended"))
         for run in runs:
             await app.signal(run.run_id, "go")
         async with app.worker() as working:
-            await eventually(lambda: all_are("completed"), within=PATIENCE)
+            await eventually(lambda: all_are("completed"))
     assert max(seen) <= MOST + PIECE + BYTES
 
 
@@ -76,7 +75,7 @@ async def test_runs_whose_results_grow_leave_a_worker_and_all_of_them_end(
             return len(await app.list(status="completed")) == RUNS
 
         async with app.worker(concurrency=CALLS) as working:
-            await eventually(all_are_completed, within=PATIENCE)
+            await eventually(all_are_completed)
         assert working._worker_session.memory.size == 0
     # 2 CALLS runs are in hand; each may have one result more under way, and what is claimed makes a call
     assert max(seen) <= MOST + BYTES + 2 * CALLS * BYTES

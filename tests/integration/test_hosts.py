@@ -10,9 +10,9 @@ import pytest
 
 from stepwell import Durable
 from tests.network import Network, NotPermittedError, end, said
-from tests.network_faults import PATIENCE, fetch, fresh_schema, owners
+from tests.network_faults import fetch, fresh_schema, owners
 from tests.programs.far_worker import CONCURRENCY, Line, lines, workflows
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ async def test_i3_a_host_cut_off_for_longer_than_its_lease_writes_nothing_stale_
             processes[host] = network.run(host, "far_worker", url, str(tmp_path), host, LEASE)
             ids[host] = await asyncio.to_thread(said, processes[host])
             started[host] = [run.run_id for run in await app.start_many("far", range(HELD))]
-            await eventually(partial(is_full, tmp_path, host), within=PATIENCE)
+            await eventually(partial(is_full, tmp_path, host))
         for host in ("two", "three"):
             (tmp_path / f"let-{host}").touch()
             for run_id in started[host]:
@@ -67,12 +67,12 @@ async def test_i3_a_host_cut_off_for_longer_than_its_lease_writes_nothing_stale_
 
         network.cut("one")
         moved = started["one"]
-        await eventually(lambda: are_held_by(url, moved, {ids["two"], ids["three"]}), within=PATIENCE)
+        await eventually(lambda: are_held_by(url, moved, {ids["two"], ids["three"]}))
         (tmp_path / "let-one").touch()
-        stale = await eventually(lambda: of(tmp_path, "end", "one"), within=PATIENCE)
+        stale = await eventually(lambda: of(tmp_path, "end", "one"))
         network.heal("one")
-        await eventually(lambda: is_enlisted_anew(url, ids), within=PATIENCE)
-        await eventually(lambda: network.is_drained("one"), within=PATIENCE)
+        await eventually(lambda: is_enlisted_anew(url, ids))
+        await eventually(lambda: network.is_drained("one"))
         assert [await app.journal(run_id) for run_id in moved] == [[]] * HELD
 
         for host in ("two", "three"):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell import Context, Durable, StoreUnavailableError, durable
 from stepwell.store.sqlite.connection import connect, location_of
 from stepwell.store.sqlite.store import SqliteStore
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from stepwell import Workflow
     from stepwell.store.protocol import Advance, Verdict
 
-PATIENCE = 20
 SLOW_DISK_SECONDS = 0.05
 
 

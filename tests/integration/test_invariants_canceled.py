@@ -9,14 +9,13 @@ import pytest
 from stepwell import Context, Durable, durable
 from tests.faulty import make_faulty
 from tests.gates import Gate
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from stepwell.store.protocol import Advance
-
-PATIENCE = 20
 
 
 def file_url(folder: Path) -> str:

@@ -15,7 +15,7 @@ import pytest
 from stepwell import Context, Durable, RunFailedError, Suspended, durable
 from tests.faulty import FaultyStore, make_faulty, parks
 from tests.gates import Gate
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from stepwell.engine.fleet.worker import Worker
     from stepwell.store.protocol import Advance
 
-PATIENCE = 20
 SHORT = 0.01
 GRACE = 1
 """Seconds that a worker waits for a handler which a failed test has not let go."""
@@ -76,7 +75,7 @@ async def at_rest(app: Durable, run_id: str, node: str | None = None) -> RunSnap
             return None
         return snapshot if snapshot.status in RESTS else None
 
-    return await eventually(look, within=PATIENCE)
+    return await eventually(look)
 
 
 async def only_child(app: Durable, run_id: str) -> str:
@@ -170,7 +169,7 @@ async def test_i4_a_run_that_a_stopping_worker_gives_back_between_two_steps_is_d
         run_id = (await app.start("flow")).run_id
         await gate.entered()
         leave.set()
-        await eventually(lambda: workers[0]._worker_session.is_stopping, within=PATIENCE)
+        await eventually(lambda: workers[0]._worker_session.is_stopping)
         gate.let.set()
         await leaving
         assert [entry.node for entry in await app.journal(run_id)] == ["work"]
@@ -258,7 +257,7 @@ async def test_i8_a_parent_that_is_claimed_for_nothing_spawns_no_other_child(tmp
         await gate.entered()
         before = len(faulty.verdicts_on(run_id))
         make_due(tmp_path, run_id)
-        await eventually(lambda: len(faulty.verdicts_on(run_id)) > before, within=PATIENCE)
+        await eventually(lambda: len(faulty.verdicts_on(run_id)) > before)
         child = await only_child(app, run_id)
         gate.let.set()
         assert await app.result(run_id, timeout=PATIENCE) == {"child": {"work": "work"}, "last": None}

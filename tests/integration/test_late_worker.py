@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.programs import processes
-from tests.programs.processes import PATIENCE
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,13 +26,13 @@ async def test_i3_a_late_worker_cannot_write(tmp_path: Path) -> None:
             assert [line.attempt for line in again] == [1]
             processes.let(tmp_path, late.pid)
             late.thaw()
-            await eventually(lambda: late.log.lines("end", pid=late.pid), within=PATIENCE)
+            await eventually(lambda: late.log.lines("end", pid=late.pid))
 
             async def late_worker_moves_on() -> bool:
                 await app.start("gated")
                 return len(late.log.lines("begin", pid=late.pid)) > 2
 
-            await eventually(late_worker_moves_on, within=PATIENCE)
+            await eventually(late_worker_moves_on)
             assert [entry.node for entry in await app.journal(started.run_id)] == ["first"]
             processes.let(tmp_path, owner.pid)
             results = await app.result(started.run_id, timeout=PATIENCE)

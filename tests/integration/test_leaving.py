@@ -16,10 +16,10 @@ import pytest
 from stepwell import Context, Durable, DurableError, durable
 from stepwell.engine.fleet import app_session, worker
 from tests.api import running_fixtures
-from tests.api.running_fixtures import PATIENCE, Gate
+from tests.api.running_fixtures import Gate
 from tests.interrupts import interrupted
 from tests.postgres import dsn, fresh_url
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ def tasks_of_a_worker() -> list[str]:
 
 async def nothing_lives(app: Durable) -> None:
     """Fails the test where anything of a worker lives on."""
-    await eventually(lambda: not beats(), within=PATIENCE)
+    await eventually(lambda: not beats())
     assert tasks_of_a_worker() == []
     assert await app._store.workers() == []
 
@@ -184,7 +184,7 @@ async def test_nothing_of_an_app_outlives_its_leaving_wherever_that_is_cancelled
         await app.worker(grace=0.01).__aenter__()
         await gate.entered(number)
         reached = await interrupted(app.__aexit__(None, None, None), cancels(number))
-        await eventually(lambda: not stepwell_threads(), within=PATIENCE)
+        await eventually(lambda: not stepwell_threads())
         assert tasks_of_a_worker() == []
         assert gate.canceled == number
         if not reached:
@@ -203,13 +203,13 @@ async def test_an_app_whose_entering_is_cancelled_can_be_entered(url: str) -> No
     for number in range(1, MOST_AWAITS):
         if not await interrupted(app.__aenter__(), at_once(number)):
             break
-        await eventually(lambda: not stepwell_threads(), within=PATIENCE)
+        await eventually(lambda: not stepwell_threads())
     else:
         pytest.fail("entering never came to its end")
     started: Any = await app.start("flow")
     assert (await app.status(started.run_id)).status == "pending"
     await app.__aexit__(None, None, None)
-    await eventually(lambda: not stepwell_threads(), within=PATIENCE)
+    await eventually(lambda: not stepwell_threads())
 
 
 async def test_calls_that_a_server_does_not_answer_end_when_their_app_is_left() -> None:
@@ -226,7 +226,7 @@ async def test_calls_that_a_server_does_not_answer_end_when_their_app_is_left() 
             asyncio.ensure_future(call) for call in (*(app.start_many("flow", [1, 2]) for _ in range(20)), app.list())
         ]
         working = app._store._connections._working  # type: ignore[attr-defined]  # as above
-        await eventually(lambda: bool(working), within=PATIENCE)
+        await eventually(lambda: bool(working))
         await app.__aexit__(None, None, None)
         done, waiting = await asyncio.wait(calls, timeout=PATIENCE / 4)
         assert not waiting, "they wait for the server's answer, or for each other"

@@ -14,14 +14,12 @@ from stepwell.store.postgres.store import PostgresStore
 from stepwell.store.sqlite.reader import SqliteReader
 from stepwell.store.sqlite.store import SqliteStore
 from tests.postgres import fresh_url
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
     from pathlib import Path
-
-PATIENCE = 20
 
 
 def readers() -> int:
@@ -60,7 +58,7 @@ async def test_a_page_that_takes_long_holds_up_no_worker(tmp_path: Path) -> None
         await app.list()
         with a_long_look(app):
             await app.start("flow")
-            await eventually(lambda: ended, within=PATIENCE)
+            await eventually(lambda: ended)
 
 
 async def test_an_app_that_looks_at_no_run_has_no_thread_for_it(tmp_path: Path) -> None:
@@ -87,7 +85,7 @@ async def test_a_look_that_begins_while_its_store_is_closed_opens_nothing(tmp_pa
         await store.reader.lane("any")
     over.set()
     await asyncio.wait({loading, closing})
-    await eventually(lambda: readers() == before, within=PATIENCE)
+    await eventually(lambda: readers() == before)
 
 
 async def test_those_who_look_leave_most_connections_to_the_workers_of_a_server() -> None:
@@ -105,10 +103,10 @@ async def test_those_who_look_leave_most_connections_to_the_workers_of_a_server(
         async with asyncio.TaskGroup() as group:
             for _ in range(many):
                 group.create_task(store._connections.look(look))
-            await eventually(lambda: looking, within=PATIENCE)
+            await eventually(lambda: looking)
             async with app.worker():
                 started = await app.start("flow")
-                await eventually(lambda: store.reader.ended([started.run_id]), within=PATIENCE)
+                await eventually(lambda: store.reader.ended([started.run_id]))
             assert len(looking) == 2
             over.set()
         assert len(looking) == many

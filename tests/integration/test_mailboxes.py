@@ -9,13 +9,13 @@ import pytest
 from stepwell import Context, Durable, Suspended, durable
 from tests.api.running_fixtures import until_status, url
 from tests.faulty import FaultyStore, make_faulty, parks, times_out
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["url"]
 
-PATIENCE = 30
 MANY = 60
 
 

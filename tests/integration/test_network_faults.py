@@ -9,9 +9,9 @@ import pytest
 
 from stepwell import Durable, StoreUnavailableError
 from stepwell.store.postgres import connection, heartbeat, notifier, opening
-from tests.network_faults import PATIENCE, CountedCalls, check, cross, ended, fetch, fresh_schema, own_server
+from tests.network_faults import CountedCalls, check, cross, ended, fetch, fresh_schema, own_server
 from tests.proxy import Proxy
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -86,7 +86,7 @@ async def test_i6_i10_a_call_whose_answer_was_lost_is_safe_to_repeat_with_its_ke
     async with Durable(proxy.url(direct), counted.workflows()) as app:
         run_id = (await app.start("counted")).run_id
         async with app.worker():
-            await eventually(lambda: is_waiting(app, run_id), within=PATIENCE)
+            await eventually(lambda: is_waiting(app, run_id))
         if not reachable:
             proxy.refuse()
         lost = proxy.drop_answer(statement)

@@ -17,7 +17,6 @@ from stepwell.engine.fleet import worker as workers
 from stepwell.store.postgres import notifier
 from tests.faulty import make_faulty
 from tests.network_faults import (
-    PATIENCE,
     CountedCalls,
     check,
     cross,
@@ -28,7 +27,7 @@ from tests.network_faults import (
     owners,
 )
 from tests.postgres import Server
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -148,13 +147,13 @@ async def test_i4_after_an_outage_of_several_leases_every_run_is_still_its_worke
         apps = [await stack.enter_async_context(_with_queue(url, counted, f"queue-{at}")) for at in range(3)]
         started = [one for app in apps for one in await app.start_many("held", range(5))]
         workers = [await stack.enter_async_context(app.worker()) for app in apps]
-        await eventually(lambda: counted.called("work") == 15, within=PATIENCE)
+        await eventually(lambda: counted.called("work") == 15)
         before, ids = await owners(url), [worker.worker_id for worker in workers]
         await asyncio.to_thread(server.stop, signal.SIGQUIT)
         await asyncio.sleep(4 * LEASE)  # the outage itself: it has to outlast the lease, and is not waited for
         await asyncio.to_thread(server.start)
         beats: dict[str, set[int]] = {}
-        await eventually(lambda: _have_judged(url, beats), within=PATIENCE)
+        await eventually(lambda: _have_judged(url, beats))
         assert await owners(url) == before
         assert {crashes for _, _, crashes in before.values()} == {0}
         counted.release.set()

@@ -9,8 +9,7 @@ import pytest
 from stepwell import RunFailedError
 from tests.programs import processes
 from tests.programs.gated import HandlersLog
-from tests.programs.processes import PATIENCE
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +34,7 @@ async def test_i4_of_a_poison_step_among_healthy_runs_the_poison_fails_alone(tmp
         while (await app.status(poison.run_id)).status != "failed":
             assert deaths < MOST_WORKERS
             async with processes.gated_worker(tmp_path, max_crashes=MAX_CRASHES) as worker:
-                await eventually(ended_or_died, within=PATIENCE)
+                await eventually(ended_or_died)
                 deaths += worker.ended
             if deaths == 2:
                 processes.let(tmp_path)
@@ -68,7 +67,7 @@ async def test_i4_a_compensator_that_kills_its_worker_fails_for_good_and_the_oth
         while (await app.status(run_id)).status != "failed":
             assert deaths < MOST_WORKERS
             async with processes.gated_worker(tmp_path, max_crashes=FEW_CRASHES) as worker:
-                await eventually(ended_or_died, within=PATIENCE)
+                await eventually(ended_or_died)
                 deaths += worker.ended
         with pytest.raises(RunFailedError) as caught:
             await app.result(run_id, timeout=PATIENCE)

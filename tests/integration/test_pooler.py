@@ -11,9 +11,9 @@ import pytest
 from stepwell import Durable, RunCanceledError, StoreUnavailableError
 from stepwell.engine.fleet import worker as workers
 from stepwell.store.postgres import notifier
-from tests.network_faults import PATIENCE, CountedCalls, check, cross, fetch, fresh_schema, own_server
+from tests.network_faults import CountedCalls, check, cross, fetch, fresh_schema, own_server
 from tests.pooler import KINDS, pooler
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -17,13 +17,12 @@ from stepwell.store.postgres import connection, heartbeat, opening
 from stepwell.store.postgres.store import PostgresStore
 from tests.network_faults import fresh_schema
 from tests.postgres import Server, fresh_url
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'stepwell'"
-PATIENCE = 40
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +132,7 @@ async def test_more_connections_are_made_again_when_the_role_may_have_them(
             await asyncio.gather(*(app.start("flow") for _ in range(30)))
             return bool(await admin.fetchval(mine) > 2)
 
-        await eventually(has_more, within=PATIENCE)
+        await eventually(has_more)
     await admin.close()
 
 

@@ -19,12 +19,12 @@ from stepwell import Durable, StoreUnavailableError, durable
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres.resolving import ResolvingLoop
 from tests.postgres import dsn, fresh_url
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-PATIENCE = 20
 NAME = "localhost"
 _ENCRYPT = (80877103).to_bytes(4)
 _CERTIFY = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -addext subjectAltName=DNS:{name}"

@@ -16,7 +16,7 @@ import pytest
 
 from stepwell import Branch, Context, Durable, JournalError, RunFailedError, durable
 from tests.faulty import make_faulty
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from stepwell import Workflow
     from stepwell.store.protocol import Advance
 
-PATIENCE = 30
 LEASE_SECONDS = 1.0
 MANY = 256
 
@@ -61,7 +60,7 @@ class Stubborn:
 
     async def called(self, times: int) -> None:
         """Waits until so many calls have begun."""
-        await eventually(lambda: self.begun >= times, within=PATIENCE)
+        await eventually(lambda: self.begun >= times)
 
 
 async def fail(ctx: Context) -> None:
@@ -121,7 +120,7 @@ async def test_i3_what_a_declared_dead_worker_still_does_is_not_written_under_it
         assert worker.worker_id != old_id
         assert await sent.released() == ["lost"]
         stubborn.let(1)
-        await eventually(lambda: stubborn.ended == [1], within=PATIENCE)
+        await eventually(lambda: stubborn.ended == [1])
         await app.result(short.run_id, timeout=PATIENCE)
         assert await app.journal(slow.run_id) == []
         stubborn.let(2)
@@ -181,7 +180,7 @@ async def test_i4_a_parent_whose_child_is_canceled_fails_at_that_node_and_compen
         with pytest.raises(RunFailedError) as caught:
             await app.result(started.run_id, timeout=PATIENCE)
         stubborn.let(1)
-        await eventually(lambda: stubborn.ended == [1], within=PATIENCE)
+        await eventually(lambda: stubborn.ended == [1])
         assert await app.journal(child.run_id) == []
     assert (caught.value.error.node, caught.value.error.type) == ("child", "ChildCanceled")
     assert child.run_id in caught.value.error.message
@@ -228,12 +227,12 @@ async def test_i5_a_parallel_with_a_failed_entry_begins_none_again_after_a_crash
             nodes = [entry.node for entry in await app.journal(started.run_id)]
             return nodes if len(nodes) == 4 else None
 
-        completed = [node for node in await eventually(three_entries, within=PATIENCE) or [] if node != "fails"]
+        completed = [node for node in await eventually(three_entries) or [] if node != "fails"]
         await other._store.expire(worker.worker_id, None)
         with pytest.raises(RunFailedError) as caught:
             await app.result(started.run_id, timeout=PATIENCE)
         running.let(1)
-        await eventually(lambda: running.ended == [1], within=PATIENCE)
+        await eventually(lambda: running.ended == [1])
     assert (caught.value.error.node, caught.value.error.type) == ("fails", "ValueError")
     assert running.begun == 1
     assert calls == {"first": 1, "one": 1, "two": 1}
@@ -256,7 +255,7 @@ async def test_outcomes_that_no_store_can_keep_fail_alone_in_a_full_batch(tmp_pa
     flow = durable("flow").step("first", nothing).step("work", work, max_retries=0)
     async with Durable(file_url(tmp_path), [flow]) as app, app.worker(concurrency=MANY):
         started = [each.run_id for each in await app.start_many("flow", inputs)]
-        await eventually(lambda: len(begun) == MANY, within=PATIENCE)
+        await eventually(lambda: len(begun) == MANY)
         gate.set()
         results = [await app.result(run_id, timeout=PATIENCE) for run_id in started[:-2]]
         assert [result["work"] for result in results] == inputs[:-2]
@@ -292,7 +291,7 @@ async def test_i1_an_outcome_that_stands_in_the_journal_already_stops_its_own_ru
         app.worker(concurrency=MANY),
     ):
         *good, bad = [each.run_id for each in await app.start_many("flow", range(MANY))]
-        await eventually(lambda: len(begun) == MANY, within=PATIENCE)
+        await eventually(lambda: len(begun) == MANY)
         _insert_by_hand(tmp_path, bad)
         gate.set()
         for run_id in good:
@@ -303,7 +302,7 @@ async def test_i1_an_outcome_that_stands_in_the_journal_already_stops_its_own_ru
                 return (await app.status(bad)).status == "failed"
             return False
 
-        await eventually(has_ended, within=PATIENCE)
+        await eventually(has_ended)
         *kept, told = await app.journal(bad)
         assert [entry.result for entry in kept if entry.node == "work"] == ["by hand"]
         assert told.error is not None

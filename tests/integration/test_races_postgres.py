@@ -17,13 +17,12 @@ from tests.gates import Gate
 from tests.postgres import dsn, fresh_url
 from tests.proxy import Proxy
 from tests.rival import own_database, rival_of, statements
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-PATIENCE = 30
 LEASE_SECONDS = 1.0
 TIMED_OUT = "timed out"
 
@@ -51,7 +50,7 @@ async def test_i6_a_run_does_not_park_beside_a_signal_that_is_being_committed() 
         async with rival.connection.transaction():
             await rival.signal(run_id, "go", b"7")
             gate.let.set()
-            await eventually(lambda: "busy" in faulty.verdicts_on(run_id), within=PATIENCE)
+            await eventually(lambda: "busy" in faulty.verdicts_on(run_id))
         assert (await app.result(run_id, timeout=PATIENCE))["wait"] == 7
     assert [verdict for verdict in faulty.verdicts_on(run_id) if verdict != "busy"] == ["mail", "ok"]
     assert len(faulty.claims_of(run_id)) == 1
@@ -74,7 +73,7 @@ async def test_i6_a_signal_between_the_claim_and_the_park_is_used_once_without_a
             await held.reached()
             assert (await other.signal(run_id, "go", 7)).accepted
             held.release()
-            await until_status(app, run_id, "suspended", within=PATIENCE)
+            await until_status(app, run_id, "suspended")
             assert (await app.status(run_id)).results == {"wait": 7}
             assert len(faulty.claims_of(run_id)) == 1
 
@@ -115,7 +114,7 @@ async def test_i6_a_park_that_arrives_when_its_run_was_signalled_and_goes_on_cha
         run_id = (await app.start("flow")).run_id
         await late.reached()
         late.abandon()
-        await until_status(app, run_id, "suspended", within=PATIENCE)
+        await until_status(app, run_id, "suspended")
         assert (await app.signal(run_id, "go", 7)).accepted
         await gate.entered()
         before = await app.journal(run_id), await rival.owners()
@@ -139,8 +138,8 @@ async def test_i1_a_commit_whose_answer_is_lost_on_its_way_is_known_again(proxy:
         run_id = (await app.start("flow")).run_id
         await lost.answered()
         assert b"ok" in lost.answer
-        await until_status(app, run_id, "suspended", within=PATIENCE)
-        await eventually(lambda: len(faulty.verdicts_on(run_id)) == 2, within=PATIENCE)
+        await until_status(app, run_id, "suspended")
+        await eventually(lambda: len(faulty.verdicts_on(run_id)) == 2)
         await app.signal(run_id, "go")
         await app.result(run_id, timeout=PATIENCE)
         assert [entry.node for entry in await app.journal(run_id)] == ["first", "second", "wait"]
@@ -202,7 +201,7 @@ async def test_i6_of_two_resumes_whose_transactions_overlap_one_is_accepted_and_
             app.worker(),
         ):
             run_id = (await app.start("flow")).run_id
-            await until_status(app, run_id, "suspended", within=PATIENCE)
+            await until_status(app, run_id, "suspended")
             async with rival.connection.transaction():
                 await rival.execute("SELECT 1 FROM stepwell.runs WHERE id = $1 FOR NO KEY UPDATE", run_id)
                 asked = [
@@ -217,6 +216,6 @@ async def test_i6_of_two_resumes_whose_transactions_overlap_one_is_accepted_and_
                 snapshot = await app.status(run_id)
                 return snapshot.status == "suspended" and snapshot.results == {"talk": [heard]}
 
-            await eventually(suspended_again, within=PATIENCE)
+            await eventually(suspended_again)
             assert (await app.resume(run_id, "talk", "c")).accepted
             assert await app.result(run_id, timeout=PATIENCE) == {"talk": [heard, "c"]}

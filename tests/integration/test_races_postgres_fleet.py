@@ -17,12 +17,11 @@ from tests.faulty import FaultyStore, make_faulty
 from tests.postgres import dsn, fresh_url
 from tests.proxy import Proxy
 from tests.rival import Rival, rival_of, statements
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-PATIENCE = 30
 MANY = 256
 FLEET = 3
 LOOKS = 2
@@ -67,7 +66,7 @@ async def test_i4_no_run_changes_hands_when_the_servers_clock_steps_in_an_outage
             await stack.enter_async_context(app)
             await stack.enter_async_context(app.worker())
         started = [one.run_id for app, _ in fleet for one in await app.start_many("flow", [1, 2])]
-        await eventually(lambda: len(begun) == len(started), within=PATIENCE)
+        await eventually(lambda: len(begun) == len(started))
         before = await rival.owners()
         proxy.refuse()
         proxy.cut()
@@ -78,7 +77,7 @@ async def test_i4_no_run_changes_hands_when_the_servers_clock_steps_in_an_outage
         def have_all_looked() -> bool:
             return all(looks_of(faulty) >= before + LOOKS for (_, faulty), before in zip(fleet, seen, strict=True))
 
-        await eventually(have_all_looked, within=PATIENCE)
+        await eventually(have_all_looked)
         assert await rival.owners() == before
         let.set()
         for run_id in started:
@@ -128,19 +127,19 @@ async def test_i3_what_a_worker_that_was_declared_dead_has_in_its_socket_and_in_
         app.worker() as worker,
     ):
         long = await app.start("slow")
-        await eventually(lambda: len(slow.lets) == 1, within=PATIENCE)
+        await eventually(lambda: len(slow.lets) == 1)
         sent = proxy.hold(statements(url)["extend"])
         short = await app.start("quick")
         await sent.reached()
         old_id = worker.worker_id
         assert await other._store.expire(old_id, None) == 2
-        await eventually(lambda: len(slow.lets) == 2 and len(calls) == 2, within=PATIENCE)
+        await eventually(lambda: len(slow.lets) == 2 and len(calls) == 2)
         assert worker.worker_id != old_id
         await sent.released()
         assert b"lost" in sent.answer
         let.set()
         slow.lets[0].set()
-        await eventually(lambda: slow.ended == [1], within=PATIENCE)
+        await eventually(lambda: slow.ended == [1])
         await app.result(short.run_id, timeout=PATIENCE)
         assert await app.journal(long.run_id) == []
         slow.lets[1].set()
@@ -164,7 +163,7 @@ async def test_i1_outcomes_that_cannot_be_kept_fail_alone_in_a_full_batch(caplog
     flow = durable("flow").step("first", nothing).step("work", work, max_retries=0).step("last", nothing)
     async with Durable(url, [flow]) as app, rival_of(url) as rival, app.worker(concurrency=MANY):
         *good, text, large, doubled = [each.run_id for each in await app.start_many("flow", inputs)]
-        await eventually(lambda: len(begun) == MANY, within=PATIENCE)
+        await eventually(lambda: len(begun) == MANY)
         await rival.execute("INSERT INTO stepwell.names (name) VALUES ('work') ON CONFLICT DO NOTHING")
         await rival.execute(
             "INSERT INTO stepwell.journal (run_id, seq, node, value, started_at, finished_at, worker)"
@@ -181,7 +180,7 @@ async def test_i1_outcomes_that_cannot_be_kept_fail_alone_in_a_full_batch(caplog
                 await app.result(run_id, timeout=PATIENCE)
             failures.append((caught.value.error.node, caught.value.error.type))
         assert failures == [("work", "ValueError"), ("work", "PayloadError")]
-        await eventually(lambda: f"Run {doubled} stopped being driven" in caplog.text, within=PATIENCE)
+        await eventually(lambda: f"Run {doubled} stopped being driven" in caplog.text)
         assert [entry.result for entry in await app.journal(doubled) if entry.node == "work"] == ["somebody's"]
     assert "duplicate key" in caplog.text
     assert set(begun.values()) == {1}

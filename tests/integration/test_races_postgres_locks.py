@@ -19,14 +19,13 @@ from tests.gates import Gate
 from tests.postgres import Server, fresh_url
 from tests.proxy import Proxy
 from tests.rival import Rival, deadlocks_in, keeper_of, own_database, rival_of, statements
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stepwell.store.protocol import NewRun
 
-PATIENCE = 30
 MANY = 256
 FULL_AT = 64
 """Pages of notifications; a server has room for no fewer."""
@@ -55,7 +54,7 @@ async def test_i4_a_transaction_of_somebody_that_has_signalled_a_run_stops_neith
     faulty = make_faulty(app)
     async with app, rival_of(url) as rival, app.worker(concurrency=MANY) as worker:
         held, *others = [each.run_id for each in await app.start_many("flow", range(MANY))]
-        await eventually(lambda: len(begun) == MANY, within=PATIENCE)
+        await eventually(lambda: len(begun) == MANY)
         async with rival.connection.transaction():
             await rival.signal(held, "go", b"1")
             gate.set()
@@ -63,13 +62,13 @@ async def test_i4_a_transaction_of_somebody_that_has_signalled_a_run_stops_neith
             async def all_others_have() -> bool:
                 return len(await app.list(status="completed", limit=MANY)) == len(others)
 
-            await eventually(all_others_have, within=PATIENCE)
+            await eventually(all_others_have)
             before = await rival.value("SELECT beat_at FROM stepwell.workers")
 
             async def has_beaten() -> bool:
                 return bool(await rival.value("SELECT beat_at > $1 FROM stepwell.workers", before))
 
-            await eventually(has_beaten, within=PATIENCE)
+            await eventually(has_beaten)
             assert "busy" in faulty.verdicts_on(held)
             assert await app.journal(held) == []
         await app.result(held, timeout=PATIENCE)
@@ -204,7 +203,7 @@ async def test_a_connection_for_notifications_that_is_given_up_half_made_is_clos
         looking.cancel()
         await asyncio.wait({looking})
         listening.release()
-        await eventually(lambda: proxy.connections == before, within=PATIENCE)
+        await eventually(lambda: proxy.connections == before)
 
 
 @pytest.mark.parametrize("name", ["go", "other"])

@@ -12,10 +12,10 @@ import pytest
 from stepwell import Durable, RunFailedError
 from tests.postgres import dsn, fresh_url
 from tests.programs import fleet, processes
-from tests.programs.processes import PATIENCE, WorkerProcess
+from tests.programs.processes import WorkerProcess
 from tests.proxy import Proxy
 from tests.rival import rival_of, statements
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ async def test_i3_a_frozen_worker_with_a_batch_in_its_socket_writes_nothing_of_i
             await sent.reached()
             late.freeze()
             async with app.worker(grace=0) as owner:
-                await eventually(lambda: len(late.log.lines("begin", pid=os.getpid())) == 3, within=PATIENCE)
+                await eventually(lambda: len(late.log.lines("begin", pid=os.getpid())) == 3)
                 await sent.released()
                 assert b"lost" in sent.answer
                 before = await rival.owners()
@@ -66,9 +66,9 @@ async def test_i3_a_frozen_worker_with_a_batch_in_its_socket_writes_nothing_of_i
                 async def has_begun_anew() -> bool:
                     return len(await app._store.workers()) == 2
 
-                await eventually(has_begun_anew, within=PATIENCE)
+                await eventually(has_begun_anew)
                 processes.let(tmp_path, late.pid)
-                await eventually(lambda: late.log.lines("end", pid=late.pid), within=PATIENCE)
+                await eventually(lambda: late.log.lines("end", pid=late.pid))
                 assert await rival.owners() == before
                 assert {worker for worker, _, _ in before} == {owner.worker_id}
                 processes.let(tmp_path, os.getpid())
@@ -83,7 +83,7 @@ async def test_i3_a_blocked_event_loop_costs_its_worker_nothing(tmp_path: Path) 
     async with client(tmp_path, url) as app, rival_of(url) as rival:
         with worker_process(tmp_path, url, lease=LEASE_SECONDS) as blocked:
             started = await app.start("blocks", BLOCKED_SECONDS)
-            await eventually(lambda: blocked.log.lines("begin"), within=PATIENCE)
+            await eventually(lambda: blocked.log.lines("begin"))
             before = await rival.owners()
             async with app.worker():
                 assert await app.result(started.run_id, timeout=PATIENCE) == {"block": 1}
@@ -114,7 +114,7 @@ async def test_i4_a_fleet_that_one_step_kills_again_and_again_loses_that_run_alo
                 return is_over or any(worker.ended for worker in workers)
 
             while (await app.status(poison.run_id)).status != "failed":
-                await eventually(one_died_or_all_is_over, within=PATIENCE)
+                await eventually(one_died_or_all_is_over)
                 dead = [worker for worker in workers if worker.ended]
                 workers = [worker for worker in workers if not worker.ended] + [process() for _ in dead]
                 deaths += len(dead)
@@ -140,7 +140,7 @@ async def test_i5_a_parallel_with_a_failed_entry_begins_none_again_after_a_kill_
             async def all_but_one_have_ended() -> bool:
                 return len(await app.journal(run_id)) == 4
 
-            await eventually(all_but_one_have_ended, within=PATIENCE)
+            await eventually(all_but_one_have_ended)
             completed = [entry.node for entry in await app.journal(run_id) if entry.status == "completed"]
             killed.kill()
         with worker_process(tmp_path, url, lease=SHORT_LEASE_SECONDS) as heir:
@@ -163,7 +163,7 @@ async def test_i4_a_worker_that_leaves_handlers_that_will_not_end_gives_their_ru
         with worker_process(tmp_path, url) as worker:
             for name in ("swallows", "stuck"):
                 await app.start(name)
-            await eventually(lambda: len(worker.log.lines("begin")) == 2, within=PATIENCE)
+            await eventually(lambda: len(worker.log.lines("begin")) == 2)
             before = await rival.owners()
             await worker.stop()
             after = [(worker or None, token, crashes) for worker, token, crashes in await rival.owners()]

@@ -22,7 +22,7 @@ from tests.gates import Gate
 from tests.postgres import fresh_url
 from tests.proxy import Proxy
 from tests.rival import deadlocks_in, keeper_of, own_database, rival_of, statements
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from tests.conformance.keeper import Keeper
 
 _log = logging.getLogger(__name__)
-PATIENCE = 30
 ROUNDS = int(os.environ.get("STEPWELL_RACE_ROUNDS", "30"))
 SEED = 20_260
 WIDTH = 3
@@ -133,7 +132,7 @@ async def test_i4_a_parent_whose_child_is_canceled_by_another_process_fails_and_
         with pytest.raises(RunFailedError) as caught:
             await app.result(run_id, timeout=PATIENCE)
         assert await app.journal(child.run_id) == []
-        await eventually(lambda: worker._worker_session.held == 0, within=PATIENCE)
+        await eventually(lambda: worker._worker_session.held == 0)
     assert (caught.value.error.node, caught.value.error.type) == ("child", "ChildCanceled")
     assert undone == ["first"]
 

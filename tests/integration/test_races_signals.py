@@ -14,14 +14,13 @@ import pytest
 from stepwell import Context, Durable, Suspended, durable
 from tests.api.running_fixtures import file_url, until_status
 from tests.faulty import FaultyStore, make_faulty, parks, times_out
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from stepwell import Workflow
 
-PATIENCE = 20
 ROUNDS = 200
 LONGEST_WAIT = 0.4
 MISSED_BY = 0.01
@@ -144,7 +143,7 @@ async def test_i6_a_park_whose_answer_is_lost_still_waits_for_its_signal(url: st
         started = await app.start("asking")
         async with app.worker():
             await until_status(app, started.run_id, "suspended")
-            await eventually(lambda: faulty.verdicts_on(started.run_id) == ["ok", "lost"], within=PATIENCE)
+            await eventually(lambda: faulty.verdicts_on(started.run_id) == ["ok", "lost"])
             assert (await app.resume(started.run_id, "go", 7)).accepted
             assert await used(app, faulty, started.run_id) == 7
 
@@ -188,7 +187,7 @@ async def test_i6_two_resumes_at_once_of_a_step_that_suspends_twice_feed_one_sus
             entries = await app.journal(run_id)
             return len(entries) == 2 and (await app.status(run_id)).status == "suspended"
 
-        await eventually(suspended_again, within=PATIENCE)
+        await eventually(suspended_again)
         assert (await app.status(run_id)).results == {"talk": [first]}
         assert (await app.resume(run_id, "talk", "c")).accepted
         assert (await app.result(run_id, timeout=PATIENCE)) == {"talk": [first, "c"]}
@@ -214,7 +213,7 @@ async def test_i6_a_resume_while_its_run_is_claimed_for_nothing_is_accepted_and_
         assert not (await app.resume(run_id, signal, 8)).accepted
         assert await stop.released() == ["mail"]
         if signal == "talk":
-            await eventually(lambda: _suspended_with(app, run_id, [7]), within=PATIENCE)
+            await eventually(lambda: _suspended_with(app, run_id, [7]))
         else:
             assert await used(app, faulty, run_id) == 7
 

@@ -9,8 +9,8 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from stepwell import Context, Durable, durable
-from tests.faulty import PATIENCE, make_faulty
-from tests.waiting import eventually
+from tests.faulty import make_faulty
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ async def test_i3_a_claim_under_a_declared_dead_id_that_is_answered_late_does_no
         started = await app.start("flow")
         await claim.reached()
         assert await other._store.expire(old_id, None) == 0
-        await eventually(lambda: worker.worker_id != old_id, within=PATIENCE)
+        await eventually(lambda: worker.worker_id != old_id)
         new_id = worker.worker_id
         assert (await claim.released()).alive is False
         await app.result(started.run_id, timeout=PATIENCE)
@@ -70,9 +70,9 @@ async def test_i4_a_run_that_is_due_again_before_its_park_is_answered_is_driven_
         park = faulty.stop_after("commit", parks)
         started = await app.start("flow")
         await park.reached()
-        await eventually(lambda: len(faulty.claims_of(started.run_id)) == 2, within=PATIENCE)
+        await eventually(lambda: len(faulty.claims_of(started.run_id)) == 2)
         assert await park.released() == ["ok"]
-        await eventually(lambda: begun == [1], within=PATIENCE)
+        await eventually(lambda: begun == [1])
         await app.result((await app.start("other")).run_id, timeout=PATIENCE)
         assert worker._worker_session.held == 1
         gate.set()
@@ -90,7 +90,7 @@ async def test_a_run_that_is_canceled_before_its_drive_began_takes_no_room(tmp_p
         await worker_session.take(claimed, app._runtime.monotonic())
         assert worker_session.held == 1
         worker_session.cancel([started.run_id])
-        await eventually(lambda: worker_session.held == 0, within=PATIENCE)
+        await eventually(lambda: worker_session.held == 0)
 
 
 async def test_a_drive_that_outlives_the_next_one_of_its_run_ends_in_peace(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ async def test_a_drive_that_outlives_the_next_one_of_its_run_ends_in_peace(tmp_p
     app = Durable(file_url(tmp_path), [durable("flow").step("work", work)], lease=LEASE_SECONDS)
     async with app, app.worker():
         started = await app.start("flow")
-        await eventually(lambda: len(begun) == 1, within=PATIENCE)
+        await eventually(lambda: len(begun) == 1)
         with contextlib.closing(sqlite3.connect(tmp_path / "store.db", timeout=PATIENCE)) as connection, connection:
             connection.execute("UPDATE stepwell_runs SET worker = NULL, token = token + 1, due_at = 0")
         assert await app.result(started.run_id, timeout=PATIENCE) == {"work": 2}

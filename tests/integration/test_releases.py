@@ -11,8 +11,8 @@ import pytest
 
 from stepwell import Context, Durable, RunFailedError, durable
 from tests.api.running_fixtures import file_url, until_status
-from tests.faulty import PATIENCE, make_faulty, parks
-from tests.waiting import eventually
+from tests.faulty import make_faulty, parks
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,12 +86,12 @@ async def test_i4_a_wait_whose_timeout_cannot_be_stored_is_given_back_with_its_d
         await giving_back.reached()
         keep_rows_again(tmp_path)
         assert await giving_back.released() == ["ok"]
-        snapshot = await until_status(app, run_id, "suspended", within=PATIENCE)
+        snapshot = await until_status(app, run_id, "suspended")
         assert snapshot.awaiting_signal == "go"
         deadline = faulty.claims_of(run_id)[-1].wake_at
         assert deadline is not None
         execute(tmp_path, "UPDATE stepwell_runs SET due_at = 0")
-        await eventually(lambda: len(faulty.claims_of(run_id)) == 3, within=PATIENCE)
+        await eventually(lambda: len(faulty.claims_of(run_id)) == 3)
         assert faulty.claims_of(run_id)[-1].wake_at == deadline
         assert (await app.result(run_id, timeout=PATIENCE))["last"] == TIMED_OUT
 
@@ -107,7 +107,7 @@ async def test_i6_a_signal_that_comes_while_its_wait_is_given_back_ends_that_wai
         assert (await app.resume(run_id, "go", 7)).accepted
         keep_rows_again(tmp_path)
         assert await giving_back.released() == ["mail"]
-        await eventually(lambda: faulty.verdicts_on(run_id)[-2:] == ["mail", "ok"], within=PATIENCE)
+        await eventually(lambda: faulty.verdicts_on(run_id)[-2:] == ["mail", "ok"])
         assert (await app.status(run_id)).awaiting_signal is None
         assert not (await app.resume(run_id, "go", 8)).accepted
         execute(tmp_path, "UPDATE stepwell_runs SET due_at = 0")
@@ -126,7 +126,7 @@ async def test_i4_a_run_whose_end_is_being_answered_is_not_dropped_and_its_end_i
         await ending.reached()
         await worker._worker_session.look_for_lost()
         assert await ending.released() == ["ok"]
-        await eventually(lambda: worker._worker_session.held == 0, within=PATIENCE)
+        await eventually(lambda: worker._worker_session.held == 0)
         assert told == [run_id]
 
 
@@ -145,7 +145,7 @@ async def test_i4_a_run_that_was_claimed_while_a_beat_was_on_its_way_is_not_drop
         leased = await app._store.reader.leased(worker.worker_id)
         assert leased == {}
         run_id = (await app.start("flow")).run_id
-        await eventually(lambda: begun == [1], within=PATIENCE)
+        await eventually(lambda: begun == [1])
         worker._worker_session._reconcile(dict(leased), began)
         gate.set()
         await app.result(run_id, timeout=PATIENCE)
@@ -198,7 +198,7 @@ async def test_i9_a_run_that_is_canceled_elsewhere_before_its_last_step_is_store
         await recording.reached()
         await other.cancel(run_id)
         assert await recording.released() == ["lost"]
-        await eventually(lambda: worker._worker_session.held == 0, within=PATIENCE)
+        await eventually(lambda: worker._worker_session.held == 0)
         assert faulty.verdicts_on(run_id) == ["lost"]
         assert await app.journal(run_id) == []
     assert begun == []

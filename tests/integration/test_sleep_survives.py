@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.programs import processes
-from tests.programs.processes import PATIENCE
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +28,7 @@ async def put_to_sleep(folder: Path, name: str) -> RunSnapshot:
             snapshot = await snapshot_of(folder, run_id)
             return snapshot if snapshot.wake_at is not None else None
 
-        sleeping = await eventually(asleep, within=PATIENCE)
+        sleeping = await eventually(asleep)
         worker.kill()
     return sleeping
 

@@ -11,7 +11,6 @@ import pytest
 
 from stepwell import Context, Durable, Workflow, durable
 from stepwell.store.sqlite.store import SqliteStore
-from tests.gates import PATIENCE
 from tests.moving_clock import SECOND
 from tests.slow_claims import SteadyClock, slow_claims
 from tests.waiting import eventually
@@ -81,7 +80,7 @@ async def parked_until(app: Durable, run_id: str, *, owners: int = 1) -> int:
         worker, token, wake_at = found
         return wake_at if worker is None and token >= owners else None
 
-    return await eventually(waits, within=PATIENCE)
+    return await eventually(waits)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -135,4 +134,4 @@ async def test_a_run_that_was_claimed_is_called_once_at_least_however_long_the_c
                 wanted = "failed" if steps == "compensators" else "completed"
                 return len(await app.list(status=wanted)) == 20
 
-            await eventually(ended, within=PATIENCE)
+            await eventually(ended)

@@ -13,7 +13,6 @@ from stepwell import Durable, RunNotFoundError, durable
 from stepwell.engine.fleet.worker_session import WorkerSession
 from tests.gates import Gate
 from tests.network_faults import (
-    PATIENCE,
     CountedCalls,
     check,
     cross,
@@ -68,7 +67,7 @@ async def has_followed(standby: Standby, primary: Server, url: str) -> None:
         ((here,),) = await fetch(on(standby, url), behind, place)
         return bool(here)
 
-    await eventually(is_here, within=PATIENCE)
+    await eventually(is_here)
 
 
 async def a_day_passes(app: Durable, server: Server, url: str) -> None:

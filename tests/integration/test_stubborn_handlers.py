@@ -9,8 +9,8 @@ import pytest
 
 from stepwell import Context, Durable, durable
 from tests.programs import stubborn
-from tests.programs.processes import PATIENCE, WorkerProcess, stubborn_worker
-from tests.waiting import eventually
+from tests.programs.processes import WorkerProcess, stubborn_worker
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ async def test_i3_a_blocked_event_loop_costs_its_worker_nothing_and_is_logged_wi
             found = await enlisted(app)
             return found if len(found) == 2 else None
 
-        before = await eventually(both, within=PATIENCE)
+        before = await eventually(both)
         started = await app.start("blocks", 1.5 * LEASE_SECONDS)
         assert await app.result(started.run_id, timeout=PATIENCE) == {"block": 1}
         begun, ended = one.log.lines("begin"), one.log.lines("end")
@@ -71,7 +71,7 @@ async def test_i4_an_event_loop_that_is_blocked_beyond_any_steps_time_loses_its_
         stubborn_worker(tmp_path, **options) as other,
     ):
         started = await app.start("blocks", stubborn.FOREVER)
-        await eventually(lambda: len(one.log.lines("begin")) == 2, within=PATIENCE)
+        await eventually(lambda: len(one.log.lines("begin")) == 2)
         assert {line.pid for line in one.log.lines("begin")} == {one.pid, other.pid}
         assert {line.run_id for line in one.log.lines("begin")} == {started.run_id}
         assert await app.journal(started.run_id) == []
@@ -116,7 +116,7 @@ async def test_a_worker_leaves_a_handler_that_swallows_its_cancellation_and_writ
     async with Durable(url_in(tmp_path), [durable("flow").step("work", swallow)]) as app:
         async with app.worker(grace=0) as worker:
             started = await app.start("flow")
-            await eventually(lambda: begun == [1], within=PATIENCE)
+            await eventually(lambda: begun == [1])
             old_id = worker.worker_id
         assert swallowed == [1]
         assert old_id not in await enlisted(app)

@@ -11,13 +11,13 @@ import pytest
 
 from stepwell import Durable, durable
 from tests.postgres import dsn, fresh_url
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
 TABLES = ("definitions", "runs", "inputs", "journal", "mailbox", "workers")
-PATIENCE = 30
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.runtime.system import SystemRuntime
 from stepwell.runtime.threads import Threads, Ticket
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-PATIENCE = 5
 
 
 class Interleaved(deque[Any]):

@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell import Durable
 from tests.programs.gated import HandlersLog, Line, workflows
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 30
-"""Seconds a process has to start and to do what is waited for."""
 
 
 class WorkerProcess:
@@ -50,7 +48,7 @@ class WorkerProcess:
             assert self._process.poll() is None, self._complaints.read_text()
             return [line for line in self.log.lines("begin", pid=self.pid) if line.step == step]
 
-        await eventually(lambda: len(lines()) >= times, within=PATIENCE)
+        await eventually(lambda: len(lines()) >= times)
         return lines()
 
     @property
@@ -62,7 +60,7 @@ class WorkerProcess:
         """Ask the process to leave, and wait until it has ended by itself."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        await eventually(lambda: self.ended, within=PATIENCE)
+        await eventually(lambda: self.ended)
 
     def kill(self) -> None:
         """End the process with SIGKILL, and wait until it is gone."""

@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from stepwell import Durable, durable
-from tests.gates import PATIENCE
 from tests.slow_claims import SteadyClock
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from stepwell import Context

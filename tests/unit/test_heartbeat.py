@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.engine.fleet.heartbeat import Heartbeat
 from stepwell.runtime.system import SystemRuntime
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pytest
 
-PATIENCE = 20
 LEASE_SECONDS = 0.1
 
 

@@ -14,7 +14,8 @@ from stepwell.runtime.system import SystemRuntime
 from stepwell.store.sqlite import guard, locks
 from stepwell.store.sqlite.connection import location_of, unavailable
 from stepwell.store.sqlite.store import SqliteStore
-from tests.api.running_fixtures import PATIENCE, echo, file_url, names_in
+from tests.api.running_fixtures import echo, file_url, names_in
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path

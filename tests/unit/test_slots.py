@@ -8,8 +8,7 @@ import pytest
 
 from stepwell.engine.driving.slots import Slots
 from stepwell.runtime.threads import ClosedError
-
-PATIENCE = 20
+from tests.waiting import PATIENCE
 
 
 async def test_no_handler_begins_once_the_slots_are_closed_however_many_are_free() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepwell import Durable, durable
-from tests.gates import PATIENCE
 from tests.slow_claims import SteadyClock
 from tests.waiting import eventually
 
@@ -31,7 +30,7 @@ async def order_of_calls(seconds: float) -> list[tuple[str, int]]:
             async def ended() -> bool:
                 return len(await app.list(status="completed")) == RUNS
 
-            await eventually(ended, within=PATIENCE)
+            await eventually(ended)
     return calls
 
 

@@ -10,14 +10,12 @@ from stepwell import durable
 from stepwell.runtime.system import SystemRuntime
 from stepwell.runtime.threads import ClosedError, Threads
 from tests.api.runs import InMemory
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stepwell import Context
-
-PATIENCE = 20
 
 
 class Threadless(SystemRuntime):

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from stepwell import Durable, durable
-from tests.gates import PATIENCE, Gate
+from tests.gates import Gate
+from tests.waiting import PATIENCE
 
 
 async def test_i4_who_waits_for_a_run_still_gets_its_result_when_another_who_did_ran_out_of_time() -> None:

@@ -7,8 +7,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from stepwell import Context, Durable, durable
-from tests.faulty import PATIENCE, FaultyStore, make_faulty
-from tests.waiting import eventually
+from tests.faulty import FaultyStore, make_faulty
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ async def test_i4_a_run_whose_drive_cannot_be_built_waits_a_minute_and_the_other
         monkeypatch.setattr(app._lanes, "plan", plan)
         async with app.worker():
             assert await app.result(sound.run_id, timeout=PATIENCE) == {"work": None}
-            await eventually(lambda: returned(faulty), within=PATIENCE)
+            await eventually(lambda: returned(faulty))
         assert (await app.status(broken.run_id)).status == "running"
         assert await app.journal(broken.run_id) == []
     assert returned(faulty) == [({broken.run_id}, A_MINUTE)]
@@ -71,7 +71,7 @@ async def test_i4_a_damaged_run_that_cannot_even_be_failed_waits_a_minute_and_th
         monkeypatch.setattr(faulty, "schema", schema)
         async with app.worker():
             assert await app.result(sound.run_id, timeout=PATIENCE) == {"work": None}
-            await eventually(lambda: returned(faulty), within=PATIENCE)
+            await eventually(lambda: returned(faulty))
     assert returned(faulty) == [({damaged.run_id}, A_MINUTE)]
     assert faulty.verdicts_on(damaged.run_id) == []
     assert f"Run {damaged.run_id} cannot even be failed" in caplog.text

@@ -18,9 +18,9 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from stepwell import Durable
-from tests.network_faults import PATIENCE, CountedCalls, check, fetch, fresh_schema, owners, retrying_while_unavailable
+from tests.network_faults import CountedCalls, check, fetch, fresh_schema, owners, retrying_while_unavailable
 from tests.postgres import Server
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 WORKERS = 3
 ENTRIES = "SELECT count(*) FROM journal"
@@ -50,7 +50,7 @@ async def play(seconds: float, each: int) -> dict[str, Any]:
             away = time.monotonic() - stopping
             await asyncio.to_thread(server.start)
             up = time.monotonic()
-            await eventually(lambda: _has_more(url, entries), within=PATIENCE)
+            await eventually(lambda: _has_more(url, entries))
             first_entry = time.monotonic() - up
             called = [await client for client in clients]
             run_ids = [*held, *asleep, *called]

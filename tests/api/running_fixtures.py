@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,36 +31,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "postgres":
         return fresh_url()
     return "sqlite://" if request.param == "memory" else file_url(tmp_path)
-
-
-class Gate:
-    """An async handler that ends when the test lets it, and counts what became of its calls."""
-
-    def __init__(self, result: Any = None) -> None:
-        self.result = result
-        self.begun = 0
-        self.canceled = 0
-        self.attempts: list[int] = []
-        self._open = asyncio.Event()
-
-    def let(self) -> None:
-        """Let every call end, those that wait and those that come."""
-        self._open.set()
-
-    async def handler(self, ctx: Context) -> Any:
-        """Wait to be let, then give the result."""
-        self.begun += 1
-        self.attempts.append(ctx.attempt)
-        try:
-            await self._open.wait()
-        except asyncio.CancelledError:
-            self.canceled += 1
-            raise
-        return self.result
-
-    async def entered(self, times: int = 1) -> None:
-        """Wait until the handler has been called that often."""
-        await eventually(lambda: self.begun >= times)
 
 
 async def echo(ctx: Context) -> Any:

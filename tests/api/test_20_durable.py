@@ -19,7 +19,8 @@ from stepwell import (
     durable,
 )
 from tests.api import running_fixtures
-from tests.api.running_fixtures import Gate, echo, file_url, names_in, one, two
+from tests.api.running_fixtures import echo, file_url, names_in, one, two
+from tests.gates import Gate
 from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import pytest
 
 from stepwell import Durable, PayloadError, RunStatus, StartResult, WorkflowNotRegisteredError, durable
 from tests.api import running_fixtures
-from tests.api.running_fixtures import Gate, decline, echo, file_url, one, until_status
+from tests.api.running_fixtures import decline, echo, file_url, one, until_status
+from tests.gates import Gate
 from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:

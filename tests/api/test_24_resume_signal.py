@@ -10,7 +10,8 @@ import pytest
 
 from stepwell import Context, Durable, PayloadError, ResumeResult, RunFailedError, RunNotFoundError, Suspended, durable
 from tests.api import running_fixtures
-from tests.api.running_fixtures import Gate, file_url, one, outcomes, until_status
+from tests.api.running_fixtures import file_url, one, outcomes, until_status
+from tests.gates import Gate
 from tests.postgres import fresh_url
 from tests.waiting import PATIENCE
 

@@ -10,7 +10,6 @@ import pytest
 from stepwell import Branch, Context, Durable, RunNotFoundError, durable
 from tests.api import running_fixtures
 from tests.api.running_fixtures import (
-    Gate,
     decline,
     echo,
     file_url,
@@ -20,6 +19,7 @@ from tests.api.running_fixtures import (
     until_asleep,
     until_status,
 )
+from tests.gates import Gate
 from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ import pytest
 from stepwell import Abort, Branch, Context, Durable, Entry, RunFailedError, RunNotFoundError, Suspended, durable
 from tests.api import running_fixtures
 from tests.api.running_fixtures import (
-    Gate,
     decline,
     echo,
     one,
@@ -23,6 +22,7 @@ from tests.api.running_fixtures import (
     until_asleep,
     until_status,
 )
+from tests.gates import Gate
 from tests.waiting import PATIENCE
 
 url = running_fixtures.url

@@ -11,7 +11,6 @@ import pytest
 from stepwell import Context, Durable, ResumeResult, RunCanceledError, RunNotFoundError, RunStatus, durable
 from tests.api import running_fixtures
 from tests.api.running_fixtures import (
-    Gate,
     decline,
     file_url,
     one,
@@ -20,6 +19,7 @@ from tests.api.running_fixtures import (
     until_asleep,
     until_status,
 )
+from tests.gates import Gate
 from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from stepwell import Durable, durable
 from tests.api import running_fixtures
-from tests.api.running_fixtures import Gate, decline, one, until_asleep, until_status
+from tests.api.running_fixtures import decline, one, until_asleep, until_status
+from tests.gates import Gate
 from tests.programs import processes
 from tests.waiting import PATIENCE, eventually
 

@@ -9,7 +9,8 @@ import pytest
 
 from stepwell import Durable, Failure, RunCanceledError, RunFailedError, RunNotFoundError, durable
 from tests.api import running_fixtures
-from tests.api.running_fixtures import Gate, decline, echo, file_url, one, two, undo, until_status
+from tests.api.running_fixtures import decline, echo, file_url, one, two, undo, until_status
+from tests.gates import Gate
 from tests.programs import processes
 from tests.waiting import PATIENCE
 

@@ -12,7 +12,6 @@ import pytest
 from stepwell import Context, Durable, DurableError, WorkflowNotRegisteredError, durable
 from tests.api import running_fixtures
 from tests.api.running_fixtures import (
-    Gate,
     decline,
     echo,
     file_url,
@@ -21,6 +20,7 @@ from tests.api.running_fixtures import (
     until_asleep,
     until_status,
 )
+from tests.gates import Gate, StubbornGate
 from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
@@ -180,27 +180,13 @@ async def test_leaving_cancels_what_outlasts_the_grace_and_gives_its_run_back(ur
 
 
 async def test_leaving_does_not_wait_for_a_handler_that_swallows_its_cancellation(url: str) -> None:
-    begun, let = asyncio.Event(), asyncio.Event()
-    calls = 0
-
-    async def stubborn(ctx: Context) -> int:
-        nonlocal calls
-        calls += 1
-        mine = calls
-        begun.set()
-        while not let.is_set():
-            try:
-                await let.wait()
-            except asyncio.CancelledError:
-                continue
-        return mine
-
-    async with Durable(url, [durable("flow").step("work", stubborn)]) as app:
+    gate = StubbornGate()
+    async with Durable(url, [durable("flow").step("work", gate.handler)]) as app:
         async with app.worker(grace=0):
             started = await app.start("flow")
-            await asyncio.wait_for(begun.wait(), PATIENCE)
+            await gate.entered()
         assert await app.journal(started.run_id) == []
-        let.set()
+        gate.let()
         async with app.worker():
             assert await app.result(started.run_id, timeout=PATIENCE) == {"work": 2}
 

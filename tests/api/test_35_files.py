@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Context, DefinitionError, Durable, SchemaError, StoreUnavailableError, durable
-from tests.api.running_fixtures import Gate, echo, file_url, names_in
+from tests.api.running_fixtures import echo, file_url, names_in
+from tests.gates import Gate
 from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from stepwell import (
     durable,
 )
 from tests.api import running_fixtures
-from tests.api.running_fixtures import Gate, decline, file_url, one
+from tests.api.running_fixtures import decline, file_url, one
+from tests.gates import Gate
 from tests.postgres import fresh_url
 from tests.waiting import PATIENCE, eventually
 

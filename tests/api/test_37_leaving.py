@@ -10,7 +10,8 @@ import pytest
 
 from stepwell import Durable, DurableError, durable
 from tests.api import running_fixtures
-from tests.api.running_fixtures import Gate, one
+from tests.api.running_fixtures import one
+from tests.gates import Gate
 from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:

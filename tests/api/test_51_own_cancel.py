@@ -9,7 +9,7 @@ import pytest
 
 from stepwell import Context, Durable, Suspended, Workflow, durable
 from tests.api import running_fixtures
-from tests.api.running_fixtures import Gate
+from tests.gates import Gate
 from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:

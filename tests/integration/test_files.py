@@ -22,7 +22,8 @@ from stepwell import Context, Durable, durable
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.sqlite.connection import location_of
 from stepwell.store.sqlite.file import FileConnection
-from tests.api.running_fixtures import Gate, echo, file_url, names_in
+from tests.api.running_fixtures import echo, file_url, names_in
+from tests.gates import Gate
 from tests.programs.copying import STEPS
 from tests.programs.processes import ROOT
 from tests.visitor import Visitor, visit

@@ -112,7 +112,7 @@ async def test_i9_a_canceled_run_is_never_claimed_again(tmp_path: Path) -> None:
             held = (await app.start("flow")).run_id
             await gate.entered()
             await app.cancel(held)
-            gate.let.set()
+            gate.let()
         due = (await app.start("flow")).run_id
         await app.cancel(due)
         assert await app.recover() == 0

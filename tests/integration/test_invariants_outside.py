@@ -127,7 +127,7 @@ async def test_i4_a_parent_whose_child_fails_hears_of_it_and_fails_at_that_node(
 
 
 async def test_i4_a_parent_whose_child_is_canceled_hears_of_it_and_fails_at_that_node() -> None:
-    gate = Gate()
+    gate = Gate("work")
     async with Durable("sqlite://", parent_of(gate)) as app, app.worker(grace=GRACE):
         run_id = (await app.start("parent")).run_id
         await gate.entered()
@@ -139,7 +139,7 @@ async def test_i4_a_parent_whose_child_is_canceled_hears_of_it_and_fails_at_that
 
 async def test_i4_a_run_that_its_worker_took_up_after_a_signal_is_due_when_that_worker_dies(tmp_path: Path) -> None:
     """To take it up was a commit, so nothing of what made the run due is left but its worker."""
-    gate = Gate()
+    gate = Gate("work", holds=1)
     flow = durable("flow").wait_for_signal("wait", "go").step("work", gate.handler)
     app, other = Durable(file_url(tmp_path), [flow]), Durable(file_url(tmp_path), [flow])
     async with app, other, app.worker(grace=GRACE) as worker:
@@ -150,12 +150,12 @@ async def test_i4_a_run_that_its_worker_took_up_after_a_signal_is_due_when_that_
         assert await other._store.expire(worker.worker_id, None) == 1
         async with other.worker():
             assert await other.result(run_id, timeout=PATIENCE) == {"wait": 7, "work": "work"}
-        gate.let.set()
+        gate.let()
     assert gate.calls == {run_id: 2}
 
 
 async def test_i4_a_run_that_a_stopping_worker_gives_back_between_two_steps_is_due_for_the_next() -> None:
-    gate, leave = Gate(), asyncio.Event()
+    gate, leave = Gate("work"), asyncio.Event()
     flow = durable("flow").step("work", gate.handler).step("last", nothing)
     async with Durable("sqlite://", [flow]) as app:
         workers: list[Worker] = []
@@ -170,7 +170,7 @@ async def test_i4_a_run_that_a_stopping_worker_gives_back_between_two_steps_is_d
         await gate.entered()
         leave.set()
         await eventually(lambda: workers[0]._worker_session.is_stopping)
-        gate.let.set()
+        gate.let()
         await leaving
         assert [entry.node for entry in await app.journal(run_id)] == ["work"]
         async with app.worker():
@@ -249,7 +249,7 @@ async def test_i6_a_resume_that_a_dead_worker_had_in_hand_is_used_by_the_next(tm
 
 @pytest.mark.parametrize("mapped", [False, True])
 async def test_i8_a_parent_that_is_claimed_for_nothing_spawns_no_other_child(tmp_path: Path, *, mapped: bool) -> None:
-    gate = Gate()
+    gate = Gate("work")
     app = Durable(file_url(tmp_path), parent_of(gate, mapped=mapped))
     faulty = make_faulty(app)
     async with app, app.worker(grace=GRACE):
@@ -259,7 +259,7 @@ async def test_i8_a_parent_that_is_claimed_for_nothing_spawns_no_other_child(tmp
         make_due(tmp_path, run_id)
         await eventually(lambda: len(faulty.verdicts_on(run_id)) > before)
         child = await only_child(app, run_id)
-        gate.let.set()
+        gate.let()
         assert await app.result(run_id, timeout=PATIENCE) == {"child": {"work": "work"}, "last": None}
         assert [entry.node for entry in await app.journal(run_id)] == ["child", "last"]
     assert gate.calls == {child: 1}
@@ -269,7 +269,7 @@ async def test_i8_a_parent_that_is_claimed_for_nothing_spawns_no_other_child(tmp
 async def test_i8_the_end_of_a_child_reaches_a_parent_that_is_claimed_for_nothing_at_that_moment(
     tmp_path: Path,
 ) -> None:
-    gate = Gate()
+    gate = Gate("work")
     app = Durable(file_url(tmp_path), parent_of(gate))
     faulty = make_faulty(app)
     async with app, app.worker(grace=GRACE):
@@ -279,7 +279,7 @@ async def test_i8_the_end_of_a_child_reaches_a_parent_that_is_claimed_for_nothin
         make_due(tmp_path, run_id)
         await stop.reached()
         await app.cancel(await only_child(app, run_id))
-        gate.let.set()
+        gate.let()
         assert await stop.released() == ["mail"]
         with pytest.raises(RunFailedError) as caught:
             await app.result(run_id, timeout=PATIENCE)
@@ -288,8 +288,8 @@ async def test_i8_the_end_of_a_child_reaches_a_parent_that_is_claimed_for_nothin
 
 
 async def test_i8_a_spawn_and_an_end_whose_answers_are_lost_make_one_child_that_is_heard_once() -> None:
-    gate = Gate()
-    gate.let.set()
+    gate = Gate("work")
+    gate.let()
     app = Durable("sqlite://", parent_of(gate))
     faulty = make_faulty(app)
     faulty.lose_answer("commit", lambda worker_id, advances: any(one.spawned for one in advances))
@@ -305,8 +305,8 @@ async def test_i8_a_spawn_and_an_end_whose_answers_are_lost_make_one_child_that_
 
 async def test_i8_a_cancel_of_a_child_that_has_ended_tells_its_parent_nothing() -> None:
     """Its results are in the parent's mailbox, or used already."""
-    gate = Gate()
-    gate.let.set()
+    gate = Gate("work")
+    gate.let()
     app = Durable("sqlite://", parent_of(gate))
     faulty = make_faulty(app)
     async with app:

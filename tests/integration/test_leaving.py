@@ -16,7 +16,7 @@ import pytest
 from stepwell import Context, Durable, DurableError, durable
 from stepwell.engine.fleet import app_session, worker
 from tests.api import running_fixtures
-from tests.api.running_fixtures import Gate
+from tests.gates import Gate
 from tests.interrupts import interrupted
 from tests.postgres import dsn, fresh_url
 from tests.waiting import PATIENCE, eventually

@@ -20,6 +20,7 @@ from stepwell.store.migrate import queries_of
 from stepwell.store.postgres.store import PostgresStore
 from stepwell.store.protocol import Definition, Lane, NewRun
 from tests.conformance.keeper import step
+from tests.gates import Gate
 from tests.postgres import Server, dsn, fresh_url
 from tests.waiting import eventually
 
@@ -210,18 +211,13 @@ async def test_runs_go_on_by_themselves_after_the_server_was_restarted(server: S
         made.append(1)
         return 1
 
-    gate = asyncio.Event()
-
-    async def second(ctx: Context) -> int:
-        await gate.wait()
-        return 2
-
-    flow = durable("flow").step("first", first).step("second", second).sleep("nap", 0.01)
+    gate = Gate(2)
+    flow = durable("flow").step("first", first).step("second", gate.handler).sleep("nap", 0.01)
     async with Durable(f"{server.dsn}?schema=restart", [flow], lease=60) as app, app.worker():
         started = await app.start_many(flow, [None] * 20)
         await eventually(lambda: len(made) == 20)
         await asyncio.to_thread(server.stop, signal.SIGQUIT)
-        gate.set()
+        gate.let()
         await asyncio.to_thread(server.start)
         for one in started:
             results: dict[str, Any] = await app.result(one.run_id, timeout=60)

@@ -16,6 +16,7 @@ import pytest
 
 from stepwell import Branch, Context, Durable, JournalError, RunFailedError, durable
 from tests.faulty import make_faulty
+from tests.gates import Gate, StubbornGate
 from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
@@ -31,36 +32,6 @@ MANY = 256
 
 def file_url(folder: Path) -> str:
     return f"sqlite:///{folder / 'store.db'}"
-
-
-class Stubborn:
-    """A handler whose calls end when each is let, cancelled or not, and give their number."""
-
-    def __init__(self) -> None:
-        self.begun = 0
-        self.ended: list[int] = []
-        self._let: dict[int, asyncio.Event] = {}
-
-    def let(self, number: int) -> None:
-        """Lets one call end."""
-        self._let[number].set()
-
-    async def handler(self, ctx: Context) -> int:
-        """Waits to be let; a cancellation changes nothing."""
-        self.begun += 1
-        number = self.begun
-        self._let[number] = asyncio.Event()
-        while not self._let[number].is_set():
-            try:
-                await self._let[number].wait()
-            except asyncio.CancelledError:
-                continue
-        self.ended.append(number)
-        return number
-
-    async def called(self, times: int) -> None:
-        """Waits until so many calls have begun."""
-        await eventually(lambda: self.begun >= times)
 
 
 async def fail(ctx: Context) -> None:
@@ -100,7 +71,7 @@ async def test_i4_runs_whose_claim_was_never_answered_go_on_without_blame(
 
 async def test_i3_what_a_declared_dead_worker_still_does_is_not_written_under_its_new_lease(tmp_path: Path) -> None:
     """Its batch in the socket is lost, and so is the outcome of a handler that goes on while another call began."""
-    stubborn, quick = Stubborn(), Counter[str]()
+    stubborn, quick = StubbornGate(), Counter[str]()
 
     async def count(ctx: Context) -> None:
         quick[ctx.run_id] += 1
@@ -110,13 +81,13 @@ async def test_i3_what_a_declared_dead_worker_still_does_is_not_written_under_it
     faulty = make_faulty(app)
     async with app, Durable(file_url(tmp_path)) as other, app.worker() as worker:
         slow = await app.start("slow")
-        await stubborn.called(1)
+        await stubborn.entered(1)
         sent = faulty.stop_before("commit")
         short = await app.start("quick")
         await sent.reached()
         old_id = worker.worker_id
         assert await other._store.expire(old_id, None) == 2
-        await stubborn.called(2)
+        await stubborn.entered(2)
         assert worker.worker_id != old_id
         assert await sent.released() == ["lost"]
         stubborn.let(1)
@@ -136,7 +107,7 @@ async def test_i3_what_a_declared_dead_worker_still_does_is_not_written_under_it
 async def test_i9_a_child_that_is_spawned_while_its_tree_is_canceled_never_is_or_is_canceled_too(
     tmp_path: Path, spawner: str, when: str
 ) -> None:
-    stubborn = Stubborn()
+    stubborn = StubbornGate()
     app = Durable(file_url(tmp_path), family(stubborn.handler))
     faulty = make_faulty(app)
     child = {"root": "middle", "middle": "leaf"}[spawner]
@@ -166,7 +137,7 @@ async def test_i9_a_child_that_is_spawned_while_its_tree_is_canceled_never_is_or
 
 
 async def test_i4_a_parent_whose_child_is_canceled_fails_at_that_node_and_compensates(tmp_path: Path) -> None:
-    stubborn, undone = Stubborn(), []
+    stubborn, undone = StubbornGate(), []
 
     async def undo(ctx: Context) -> None:
         undone.append(ctx.step)
@@ -174,7 +145,7 @@ async def test_i4_a_parent_whose_child_is_canceled_fails_at_that_node_and_compen
     root = durable("root").step("first", nothing, compensate=undo).child_workflow("child", "leaf").step("last", nothing)
     async with Durable(file_url(tmp_path), [root, durable("leaf").step("work", stubborn.handler)]) as app, app.worker():
         started = await app.start("root")
-        await stubborn.called(1)
+        await stubborn.entered(1)
         (child,) = (await app.status(started.run_id)).children or ()
         await app.cancel(child.run_id)
         with pytest.raises(RunFailedError) as caught:
@@ -200,7 +171,7 @@ async def test_i5_a_parallel_with_a_failed_entry_begins_none_again_after_a_crash
     async def undo(ctx: Context) -> None:
         undone.append(ctx.step)
 
-    running = Stubborn()
+    running = StubbornGate()
     flow = (
         durable("flow")
         .step("first", note, compensate=undo)
@@ -241,22 +212,18 @@ async def test_i5_a_parallel_with_a_failed_entry_begins_none_again_after_a_crash
 
 
 async def test_outcomes_that_no_store_can_keep_fail_alone_in_a_full_batch(tmp_path: Path) -> None:
-    gate = asyncio.Event()
-    begun = Counter[str]()
-
-    async def work(ctx: Context) -> Any:
-        begun[ctx.run_id] += 1
-        await gate.wait()
+    def outcome(ctx: Context) -> Any:
         if ctx.input == "text":
             raise ValueError("nul \0 and surrogate \udc80")
         return "x" * 20_000_000 if ctx.input == "large" else ctx.input
 
+    gate = Gate(outcome)
     inputs = [*range(MANY - 2), "text", "large"]
-    flow = durable("flow").step("first", nothing).step("work", work, max_retries=0)
+    flow = durable("flow").step("first", nothing).step("work", gate.handler, max_retries=0)
     async with Durable(file_url(tmp_path), [flow]) as app, app.worker(concurrency=MANY):
         started = [each.run_id for each in await app.start_many("flow", inputs)]
-        await eventually(lambda: len(begun) == MANY)
-        gate.set()
+        await gate.entered(MANY)
+        gate.let()
         results = [await app.result(run_id, timeout=PATIENCE) for run_id in started[:-2]]
         assert [result["work"] for result in results] == inputs[:-2]
         failures = []
@@ -268,7 +235,7 @@ async def test_outcomes_that_no_store_can_keep_fail_alone_in_a_full_batch(tmp_pa
     assert (text.node, text.type) == ("work", "ValueError")
     assert text.message == "nul \N{SYMBOL FOR NULL} and surrogate ?"
     assert (large.node, large.type) == ("work", "PayloadError")
-    assert set(begun.values()) == {1}
+    assert set(gate.calls.values()) == {1}
 
 
 @pytest.mark.parametrize("place", ["last", "middle"])
@@ -276,14 +243,8 @@ async def test_i1_an_outcome_that_stands_in_the_journal_already_stops_its_own_ru
     tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str
 ) -> None:
     """Somebody wrote a row by hand: the batch is halved until that run is alone, and the row is not written twice."""
-    gate, begun = asyncio.Event(), Counter[str]()
-
-    async def work(ctx: Context) -> Any:
-        begun[ctx.run_id] += 1
-        await gate.wait()
-        return "by the handler"
-
-    flow = durable("flow").step("first", nothing).step("work", work)
+    gate = Gate("by the handler")
+    flow = durable("flow").step("first", nothing).step("work", gate.handler)
     if place == "middle":
         flow.step("last", nothing)
     async with (
@@ -291,9 +252,9 @@ async def test_i1_an_outcome_that_stands_in_the_journal_already_stops_its_own_ru
         app.worker(concurrency=MANY),
     ):
         *good, bad = [each.run_id for each in await app.start_many("flow", range(MANY))]
-        await eventually(lambda: len(begun) == MANY)
+        await gate.entered(MANY)
         _insert_by_hand(tmp_path, bad)
-        gate.set()
+        gate.let()
         for run_id in good:
             assert (await app.result(run_id, timeout=PATIENCE))["work"] == "by the handler"
 
@@ -307,7 +268,7 @@ async def test_i1_an_outcome_that_stands_in_the_journal_already_stops_its_own_ru
         assert [entry.result for entry in kept if entry.node == "work"] == ["by hand"]
         assert told.error is not None
         assert told.error.type == "JournalError"
-    assert set(begun.values()) == {1}
+    assert set(gate.calls.values()) == {1}
     assert "UNIQUE" in caplog.text
 
 

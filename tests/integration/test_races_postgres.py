@@ -49,7 +49,7 @@ async def test_i6_a_run_does_not_park_beside_a_signal_that_is_being_committed() 
         await gate.entered()
         async with rival.connection.transaction():
             await rival.signal(run_id, "go", b"7")
-            gate.let.set()
+            gate.let()
             await eventually(lambda: "busy" in faulty.verdicts_on(run_id))
         assert (await app.result(run_id, timeout=PATIENCE))["wait"] == 7
     assert [verdict for verdict in faulty.verdicts_on(run_id) if verdict != "busy"] == ["mail", "ok"]
@@ -94,14 +94,14 @@ async def test_i1_a_commit_that_arrives_when_its_worker_has_gone_on_changes_noth
         late.abandon()
         await gates["second"].entered()
         if arrives == "after the next one":
-            gates["second"].let.set()
+            gates["second"].let()
             await gates["third"].entered()
         before = await app.journal(run_id), await rival.owners()
         await late.released()
         assert verdict in late.answer
         assert (await app.journal(run_id), await rival.owners()) == before
         for gate in gates.values():
-            gate.let.set()
+            gate.let()
         await app.result(run_id, timeout=PATIENCE)
         assert [entry.node for entry in await app.journal(run_id)] == ["first", "second", "third"]
 
@@ -121,7 +121,7 @@ async def test_i6_a_park_that_arrives_when_its_run_was_signalled_and_goes_on_cha
         await late.released()
         assert b"lost" in late.answer
         assert (await app.journal(run_id), await rival.owners()) == before
-        gate.let.set()
+        gate.let()
         assert (await app.result(run_id, timeout=PATIENCE))["wait"] == 7
 
 
@@ -129,7 +129,7 @@ async def test_i6_a_park_that_arrives_when_its_run_was_signalled_and_goes_on_cha
 async def test_i1_a_commit_whose_answer_is_lost_on_its_way_is_known_again(proxy: Proxy, name: str) -> None:
     """The repeated one says `done`, or for a run that was let go of, `lost`; the handlers are called once."""
     url, gate = fresh_url(), Gate()
-    gate.let.set()
+    gate.let()
     flow = durable("flow").step("first", gate.handler).step("second", gate.handler).wait_for_signal("wait", "go")
     app = Durable(proxy.url(url), [flow])
     faulty = make_faulty(app)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +12,7 @@ from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres.location import location_of
 from stepwell.store.postgres.sql import NOW
 from tests.faulty import FaultyStore, make_faulty
+from tests.gates import Gate, StubbornGate
 from tests.postgres import dsn, fresh_url
 from tests.proxy import Proxy
 from tests.rival import Rival, rival_of, statements
@@ -51,13 +50,8 @@ async def stepped_rival(url: str) -> AsyncIterator[Rival]:
 @pytest.mark.parametrize("seconds", [60, -60])
 async def test_i4_no_run_changes_hands_when_the_servers_clock_steps_in_an_outage(seconds: int) -> None:
     """By that clock all workers were silent for a minute; but each has seen the others beat just now."""
-    url, let, begun = fresh_url(), asyncio.Event(), Counter[str]()
-
-    async def work(ctx: Context) -> None:
-        begun[ctx.run_id] += 1
-        await let.wait()
-
-    flow = durable("flow").step("work", work).step("last", nothing)
+    url, gate = fresh_url(), Gate()
+    flow = durable("flow").step("work", gate.handler).step("last", nothing)
     async with Proxy(dsn()) as proxy, stepped_rival(url) as rival, contextlib.AsyncExitStack() as stack:
         fleet: list[tuple[Durable, FaultyStore]] = []
         for queue in map(str, range(FLEET)):
@@ -66,7 +60,7 @@ async def test_i4_no_run_changes_hands_when_the_servers_clock_steps_in_an_outage
             await stack.enter_async_context(app)
             await stack.enter_async_context(app.worker())
         started = [one.run_id for app, _ in fleet for one in await app.start_many("flow", [1, 2])]
-        await eventually(lambda: len(begun) == len(started))
+        await gate.entered(len(started))
         before = await rival.owners()
         proxy.refuse()
         proxy.cut()
@@ -79,11 +73,11 @@ async def test_i4_no_run_changes_hands_when_the_servers_clock_steps_in_an_outage
 
         await eventually(have_all_looked)
         assert await rival.owners() == before
-        let.set()
+        gate.let()
         for run_id in started:
             await fleet[0][0].result(run_id, timeout=PATIENCE)
         assert [crashes for _, _, crashes in await rival.owners()] == [0] * len(started)
-    assert set(begun.values()) == {1}
+    assert set(gate.calls.values()) == {1}
 
 
 def looks_of(faulty: FaultyStore) -> int:
@@ -91,35 +85,13 @@ def looks_of(faulty: FaultyStore) -> int:
     return sum(verb == "workers" for verb, _, _ in faulty.answers)
 
 
-class Stubborn:
-    """A handler whose calls end when each is let, cancelled or not, and give their number."""
-
-    def __init__(self) -> None:
-        self.lets: list[asyncio.Event] = []
-        self.ended: list[int] = []
-
-    async def handler(self, ctx: Context) -> int:
-        """Waits to be let."""
-        let = asyncio.Event()
-        self.lets.append(let)
-        number = len(self.lets)
-        while not let.is_set():
-            with contextlib.suppress(asyncio.CancelledError):
-                await let.wait()
-        self.ended.append(number)
-        return number
-
-
 async def test_i3_what_a_worker_that_was_declared_dead_has_in_its_socket_and_in_hand_is_not_written() -> None:
     """It goes on under a new id, and claims the same run again while the handler of before is still at work."""
-    url, slow, let, calls = fresh_url(), Stubborn(), asyncio.Event(), list[str]()
-
-    async def quick(ctx: Context) -> None:
-        calls.append(ctx.run_id)
-        if len(calls) == 2:
-            await let.wait()
-
-    flows = [durable("slow").step("work", slow.handler), durable("quick").step("first", quick).step("last", nothing)]
+    url, slow, quick = fresh_url(), StubbornGate(), Gate()
+    flows = [
+        durable("slow").step("work", slow.handler),
+        durable("quick").step("first", quick.handler).step("last", nothing),
+    ]
     async with (
         Proxy(dsn()) as proxy,
         Durable(proxy.url(url), flows, lease=1) as app,
@@ -127,22 +99,25 @@ async def test_i3_what_a_worker_that_was_declared_dead_has_in_its_socket_and_in_
         app.worker() as worker,
     ):
         long = await app.start("slow")
-        await eventually(lambda: len(slow.lets) == 1)
+        await slow.entered()
         sent = proxy.hold(statements(url)["extend"])
         short = await app.start("quick")
+        await quick.entered()
+        quick.let(1)
         await sent.reached()
         old_id = worker.worker_id
         assert await other._store.expire(old_id, None) == 2
-        await eventually(lambda: len(slow.lets) == 2 and len(calls) == 2)
+        await slow.entered(2)
+        await quick.entered(2)
         assert worker.worker_id != old_id
         await sent.released()
         assert b"lost" in sent.answer
-        let.set()
-        slow.lets[0].set()
+        quick.let()
+        slow.let(1)
         await eventually(lambda: slow.ended == [1])
         await app.result(short.run_id, timeout=PATIENCE)
         assert await app.journal(long.run_id) == []
-        slow.lets[1].set()
+        slow.let(2)
         assert await app.result(long.run_id, timeout=PATIENCE) == {"work": 2}
         (entry,) = await app.journal(long.run_id)
     assert (entry.attempt, entry.worker) == (1, worker.worker_id)
@@ -150,20 +125,19 @@ async def test_i3_what_a_worker_that_was_declared_dead_has_in_its_socket_and_in_
 
 async def test_i1_outcomes_that_cannot_be_kept_fail_alone_in_a_full_batch(caplog: pytest.LogCaptureFixture) -> None:
     """An error text that is no text, a result of 20 MB, and a row that stands in the journal already."""
-    url, gate, begun = fresh_url(), asyncio.Event(), Counter[str]()
+    url = fresh_url()
 
-    async def work(ctx: Context) -> Any:
-        begun[ctx.run_id] += 1
-        await gate.wait()
+    def outcome(ctx: Context) -> Any:
         if ctx.input == "text":
             raise ValueError("nul \0 and surrogate \udc80")
         return "x" * 20_000_000 if ctx.input == "large" else ctx.input
 
+    gate = Gate(outcome)
     inputs = [*range(MANY - 3), "text", "large", "by hand"]
-    flow = durable("flow").step("first", nothing).step("work", work, max_retries=0).step("last", nothing)
+    flow = durable("flow").step("first", nothing).step("work", gate.handler, max_retries=0).step("last", nothing)
     async with Durable(url, [flow]) as app, rival_of(url) as rival, app.worker(concurrency=MANY):
         *good, text, large, doubled = [each.run_id for each in await app.start_many("flow", inputs)]
-        await eventually(lambda: len(begun) == MANY)
+        await gate.entered(MANY)
         await rival.execute("INSERT INTO stepwell.names (name) VALUES ('work') ON CONFLICT DO NOTHING")
         await rival.execute(
             "INSERT INTO stepwell.journal (run_id, seq, node, value, started_at, finished_at, worker)"
@@ -171,7 +145,7 @@ async def test_i1_outcomes_that_cannot_be_kept_fail_alone_in_a_full_batch(caplog
             doubled,
             b'"somebody\'s"',
         )
-        gate.set()
+        gate.let()
         for at, run_id in enumerate(good):
             assert (await app.result(run_id, timeout=PATIENCE))["work"] == at
         failures = []
@@ -183,4 +157,4 @@ async def test_i1_outcomes_that_cannot_be_kept_fail_alone_in_a_full_batch(caplog
         await eventually(lambda: f"Run {doubled} stopped being driven" in caplog.text)
         assert [entry.result for entry in await app.journal(doubled) if entry.node == "work"] == ["somebody's"]
     assert "duplicate key" in caplog.text
-    assert set(begun.values()) == {1}
+    assert set(gate.calls.values()) == {1}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -44,20 +43,15 @@ def url() -> Iterator[str]:
 
 async def test_i4_a_transaction_of_somebody_that_has_signalled_a_run_stops_neither_the_others_nor_the_beat() -> None:
     """Of a full batch one run is passed over until they commit; the rest goes on, and nobody waits for a lock."""
-    url, gate, begun = fresh_url(), asyncio.Event(), Counter[str]()
-
-    async def work(ctx: Context) -> None:
-        begun[ctx.run_id] += 1
-        await gate.wait()
-
-    app = Durable(url, [durable("flow").step("work", work).step("last", nothing)], lease=1)
+    url, gate = fresh_url(), Gate()
+    app = Durable(url, [durable("flow").step("work", gate.handler).step("last", nothing)], lease=1)
     faulty = make_faulty(app)
     async with app, rival_of(url) as rival, app.worker(concurrency=MANY) as worker:
         held, *others = [each.run_id for each in await app.start_many("flow", range(MANY))]
-        await eventually(lambda: len(begun) == MANY)
+        await gate.entered(MANY)
         async with rival.connection.transaction():
             await rival.signal(held, "go", b"1")
-            gate.set()
+            gate.let()
 
             async def all_others_have() -> bool:
                 return len(await app.list(status="completed", limit=MANY)) == len(others)
@@ -74,7 +68,7 @@ async def test_i4_a_transaction_of_somebody_that_has_signalled_a_run_stops_neith
         await app.result(held, timeout=PATIENCE)
         assert {crashes for _, _, crashes in await rival.owners()} == {0}
         assert [row.worker_id for row in await app._store.workers()] == [worker.worker_id]
-    assert set(begun.values()) == {1}
+    assert set(gate.calls.values()) == {1}
 
 
 @pytest.mark.parametrize("first", ["is committed", "is rolled back"])
@@ -185,7 +179,7 @@ async def test_i7_commits_go_on_when_the_queue_of_notifications_is_full() -> Non
                     with pytest.raises(asyncpg.ProgramLimitExceededError, match="NOTIFY queue"):
                         await talk_for_ever(talker, length)
                 gate = Gate()
-                gate.let.set()
+                gate.let()
                 flow = durable("flow").step("work", gate.handler).wait_for_signal("wait", "go")
                 async with Durable(server.dsn, [flow]) as app, Durable(server.dsn) as other, app.worker():
                     run_id = (await app.start("flow")).run_id

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell import Context, Durable, durable
 from tests.faulty import make_faulty
+from tests.gates import Gate, StubbornGate
 from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
@@ -54,16 +55,12 @@ async def test_i3_a_claim_under_a_declared_dead_id_that_is_answered_late_does_no
 async def test_i4_a_run_that_is_due_again_before_its_park_is_answered_is_driven_and_not_forgotten(
     tmp_path: Path,
 ) -> None:
-    gate, begun = asyncio.Event(), list[int]()
-
-    async def work(ctx: Context) -> None:
-        begun.append(ctx.attempt)
-        await gate.wait()
+    gate = Gate()
 
     def parks(worker_id: str, advances: Sequence[Advance]) -> bool:
         return any(one.release and not one.ended for one in advances)
 
-    flow = durable("flow").sleep("rest", 0.01).step("work", work)
+    flow = durable("flow").sleep("rest", 0.01).step("work", gate.handler)
     app = Durable(file_url(tmp_path), [flow, durable("other").step("work", nothing)], lease=LEASE_SECONDS)
     faulty = make_faulty(app)
     async with app, app.worker() as worker:
@@ -72,12 +69,12 @@ async def test_i4_a_run_that_is_due_again_before_its_park_is_answered_is_driven_
         await park.reached()
         await eventually(lambda: len(faulty.claims_of(started.run_id)) == 2)
         assert await park.released() == ["ok"]
-        await eventually(lambda: begun == [1])
+        await gate.entered()
         await app.result((await app.start("other")).run_id, timeout=PATIENCE)
         assert worker._worker_session.held == 1
-        gate.set()
+        gate.let()
         await app.result(started.run_id, timeout=PATIENCE)
-    assert begun == [1]
+    assert gate.attempts == [1]
 
 
 async def test_a_run_that_is_canceled_before_its_drive_began_takes_no_room(tmp_path: Path) -> None:
@@ -95,25 +92,17 @@ async def test_a_run_that_is_canceled_before_its_drive_began_takes_no_room(tmp_p
 
 async def test_a_drive_that_outlives_the_next_one_of_its_run_ends_in_peace(tmp_path: Path) -> None:
     """Its run was taken away and claimed again here; its handler ends last, after it swallowed its cancellation."""
-    first, begun, problems = asyncio.Event(), list[int](), list[Any]()
-
-    async def work(ctx: Context) -> int:
-        begun.append(ctx.attempt)
-        number = len(begun)
-        while number == 1 and not first.is_set():
-            with contextlib.suppress(asyncio.CancelledError):
-                await first.wait()
-        return number
+    gate, problems = StubbornGate(holds=1), list[Any]()
 
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
-    app = Durable(file_url(tmp_path), [durable("flow").step("work", work)], lease=LEASE_SECONDS)
+    app = Durable(file_url(tmp_path), [durable("flow").step("work", gate.handler)], lease=LEASE_SECONDS)
     async with app, app.worker():
         started = await app.start("flow")
-        await eventually(lambda: len(begun) == 1)
+        await gate.entered()
         with contextlib.closing(sqlite3.connect(tmp_path / "store.db", timeout=PATIENCE)) as connection, connection:
             connection.execute("UPDATE stepwell_runs SET worker = NULL, token = token + 1, due_at = 0")
         assert await app.result(started.run_id, timeout=PATIENCE) == {"work": 2}
-        first.set()
+        gate.let(1)
         await app.result((await app.start("flow")).run_id, timeout=PATIENCE)
         assert len(await app.journal(started.run_id)) == 1
     gc.collect()

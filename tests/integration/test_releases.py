@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sqlite3
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import pytest
 from stepwell import Context, Durable, RunFailedError, durable
 from tests.api.running_fixtures import file_url, until_status
 from tests.faulty import make_faulty, parks
+from tests.gates import Gate
 from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
@@ -132,24 +132,19 @@ async def test_i4_a_run_whose_end_is_being_answered_is_not_dropped_and_its_end_i
 
 async def test_i4_a_run_that_was_claimed_while_a_beat_was_on_its_way_is_not_dropped(tmp_path: Path) -> None:
     """What the beat read does not know of it yet."""
-    gate, begun = asyncio.Event(), list[int]()
-
-    async def work(ctx: Context) -> None:
-        begun.append(ctx.attempt)
-        await gate.wait()
-
-    app = Durable(file_url(tmp_path), [durable("flow").step("work", work)], lease=LEASE_SECONDS)
+    gate = Gate()
+    app = Durable(file_url(tmp_path), [durable("flow").step("work", gate.handler)], lease=LEASE_SECONDS)
     faulty = make_faulty(app)
     async with app, app.worker() as worker:
         began = app._runtime.monotonic()
         leased = await app._store.reader.leased(worker.worker_id)
         assert leased == {}
         run_id = (await app.start("flow")).run_id
-        await eventually(lambda: begun == [1])
+        await gate.entered()
         worker._worker_session._reconcile(dict(leased), began)
-        gate.set()
+        gate.let()
         await app.result(run_id, timeout=PATIENCE)
-    assert begun == [1]
+    assert gate.attempts == [1]
     assert len(faulty.claims_of(run_id)) == 1
 
 

@@ -133,7 +133,7 @@ async def test_i1_what_a_worker_remembers_and_the_standby_lacks_is_not_built_upo
     primary: Server, standby: Standby, url: str
 ) -> None:
     """The standby knows that the run is leased to it, and none of the steps that were stored since."""
-    one, other = Gate(), Gate()
+    one, other = Gate(holds=1), Gate()
     names = ["first", "second", "third", "last"]
     flow = durable("flow")
     for name in names:
@@ -143,11 +143,11 @@ async def test_i1_what_a_worker_remembers_and_the_standby_lacks_is_not_built_upo
         await one.entered()
         await has_followed(standby, primary, url)
         await asyncio.to_thread(standby.cut_off)
-        one.let.set()
+        one.let()
         await other.entered()
         await asyncio.to_thread(primary.stop, signal.SIGQUIT)
         await asyncio.to_thread(standby.promote)
-        other.let.set()
+        other.let()
         await ended(app, [run_id])
         assert [entry.node for entry in await app.journal(run_id)] == names
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
-from stepwell import Context, Durable, durable
+from stepwell import Durable, durable
+from tests.gates import StubbornGate
 from tests.programs import stubborn
 from tests.programs.processes import WorkerProcess, stubborn_worker
 from tests.waiting import PATIENCE, eventually
@@ -101,28 +101,17 @@ async def test_a_worker_process_with_a_handler_that_will_not_end_leaves_and_give
 async def test_a_worker_leaves_a_handler_that_swallows_its_cancellation_and_writes_nothing_of_it(
     tmp_path: Path,
 ) -> None:
-    let, begun, swallowed = asyncio.Event(), list[int](), list[int]()
-
-    async def swallow(ctx: Context) -> int:
-        begun.append(ctx.attempt)
-        number = len(begun)
-        while number == 1 and not let.is_set():
-            try:
-                await let.wait()
-            except asyncio.CancelledError:
-                swallowed.append(number)
-        return number
-
-    async with Durable(url_in(tmp_path), [durable("flow").step("work", swallow)]) as app:
+    gate = StubbornGate(holds=1)
+    async with Durable(url_in(tmp_path), [durable("flow").step("work", gate.handler)]) as app:
         async with app.worker(grace=0) as worker:
             started = await app.start("flow")
-            await eventually(lambda: begun == [1])
+            await gate.entered()
             old_id = worker.worker_id
-        assert swallowed == [1]
+        assert (gate.begun, gate.canceled) == (1, 1)
         assert old_id not in await enlisted(app)
         async with app.worker():
             assert await app.result(started.run_id, timeout=PATIENCE) == {"work": 2}
-            let.set()
+            gate.let(1)
             await app.result((await app.start("flow")).run_id, timeout=PATIENCE)
         (entry,) = await app.journal(started.run_id)
     assert (entry.result, entry.attempt) == (2, 1)

@@ -12,20 +12,20 @@ from tests.waiting import PATIENCE
 
 
 async def test_i4_who_waits_for_a_run_still_gets_its_result_when_another_who_did_ran_out_of_time() -> None:
-    gate = Gate()
+    gate = Gate("done")
     async with Durable("sqlite://", [durable("flow").step("work", gate.handler)]) as app, app.worker():
         started = await app.start("flow")
         patient = asyncio.create_task(app.result(started.run_id, timeout=PATIENCE))
         await gate.entered()
         with pytest.raises(TimeoutError):
             await app.result(started.run_id, timeout=0.01)
-        gate.let.set()
-        assert await patient == {"work": "work"}
+        gate.let()
+        assert await patient == {"work": "done"}
 
 
 @pytest.mark.parametrize("told_first", [True, False])
 async def test_i4_who_is_cancelled_as_the_run_ends_keeps_no_other_from_its_result(*, told_first: bool) -> None:
-    gate = Gate()
+    gate = Gate("done")
     async with Durable("sqlite://", [durable("flow").step("work", gate.handler)]) as app, app.worker():
         started = await app.start("flow")
         leaving, staying = (asyncio.create_task(app.result(started.run_id, timeout=PATIENCE)) for _ in range(2))
@@ -34,8 +34,8 @@ async def test_i4_who_is_cancelled_as_the_run_ends_keeps_no_other_from_its_resul
         def leave(run_id: str) -> None:
             leaving.cancel()
 
-        gate.let.set()
+        gate.let()
         app._events.on_ended.insert(1 if told_first else 0, leave)
         with pytest.raises(asyncio.CancelledError):
             await leaving
-        assert await staying == {"work": "work"}
+        assert await staying == {"work": "done"}

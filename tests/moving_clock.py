@@ -17,7 +17,7 @@ SECOND = 1_000_000
 class MovingClock(SystemRuntime):
     """The real runtime but for the store's instant; `process` can be changed, to be another process."""
 
-    sql_now = "(SELECT at FROM stepwell.moved)"
+    sql_now: str | None = "(SELECT at FROM stepwell.moved)"
 
     def __init__(self, process: str = "this-process") -> None:
         super().__init__()

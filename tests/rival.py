@@ -105,6 +105,7 @@ async def deadlocks_in(url: str) -> int:
 async def keeper_of(url: str) -> AsyncIterator[Keeper]:
     """An open store on this URL, whose clock is the database's, with the words of the conformance tests."""
     clock = MovingClock()
+    clock.sql_now = None
     store = PostgresStore(url, clock)
     await store.migrate()
     await store.open()

@@ -91,6 +91,7 @@ async def test_i3_what_a_worker_that_was_declared_dead_has_in_its_socket_and_in_
     flows = [
         durable("slow").step("work", slow.handler),
         durable("quick").step("first", quick.handler).step("last", nothing),
+        durable("names").step("first", nothing).step("last", nothing),
     ]
     async with (
         Proxy(dsn()) as proxy,
@@ -98,6 +99,8 @@ async def test_i3_what_a_worker_that_was_declared_dead_has_in_its_socket_and_in_
         Durable(url) as other,
         app.worker() as worker,
     ):
+        # The first commit that has the name of a node is made twice: the names are given their numbers in between.
+        await app.result((await app.start("names")).run_id, timeout=PATIENCE)
         long = await app.start("slow")
         await slow.entered()
         sent = proxy.hold(statements(url)["extend"])

@@ -156,7 +156,7 @@ async def test_i3_a_beat_that_waits_for_a_burial_to_be_committed_hears_of_it(url
 async def test_i4_a_judge_that_stops_in_the_middle_of_a_burial_keeps_nobody_else_from_it(url: str) -> None:
     async with Proxy(url) as proxy, keeper_of(url) as keeper, keeper_of(proxy.url(url)) as stopped:
         await keeper.leased()
-        last = proxy.hold("crashes = least(")
+        last = proxy.hold(statements(url)["free_crashed"])
         burying = asyncio.create_task(stopped.store.expire("ann", None))
         await last.reached()
         assert await asyncio.wait_for(keeper.store.expire("ann", None), PATIENCE) == 1
@@ -205,6 +205,8 @@ async def test_i6_a_message_that_the_snapshot_of_a_park_lacks_refuses_it(url: st
     """The park's statement has its snapshot and then waits; what is committed meanwhile is counted, and not there."""
     async with keeper_of(url) as keeper, rival_of(url) as rival:
         lease = await keeper.leased()
+        # A worker without a number would get one, and its statement be made again, with another snapshot.
+        await rival.execute("INSERT INTO stepwell.names (name) VALUES ('ann')")
         store = keeper.store
         assert isinstance(store, PostgresStore)
         locking = "= ANY($2::uuid[] || $16::uuid[])"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from stepwell.core.plan import expected_signals
 from stepwell.core.registry import Registry
 from stepwell.engine.answers import Entry, ResumeResult, RunSnapshot, RunStatus, SchemaStatus, StartResult
 from stepwell.engine.arguments import (
@@ -25,7 +26,6 @@ from stepwell.engine.fleet.wakeup import Wakeup
 from stepwell.engine.fleet.worker import Worker
 from stepwell.engine.logging_observer import LoggingObserver
 from stepwell.engine.observer import Observer, Observers
-from stepwell.engine.outlines import expected_signals
 from stepwell.engine.recovery import explained, free_stranded, results_of
 from stepwell.engine.settings import Settings
 from stepwell.engine.views import entries_of, listed, snapshot_of, start_result, status_of

@@ -14,6 +14,7 @@ from stepwell.core.journal import JournalRow, item_of
 from stepwell.core.plan import plan_of
 from stepwell.core.state import RunState, replay, set_status
 from stepwell.errors import Failure
+from stepwell.store.codec import VALUES
 
 BROKEN = Failure("last", "ValueError", "no")
 
@@ -26,7 +27,7 @@ def state_of(**facts: object) -> RunState:
         .step("second", print, compensate=print)
         .step("last", print)
     )
-    state = RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}")
+    state = RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}", VALUES)
     for name, value in facts.items():
         setattr(state, name, value)
     return state
@@ -76,7 +77,7 @@ def test_a_run_that_was_damaged_once_is_still_read() -> None:
 
 def test_an_outcome_of_an_entry_that_a_parallel_does_not_have_is_named() -> None:
     flow = durable("flow").parallel("both", {"air": print, "sea": print})
-    state = RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}")
+    state = RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}", VALUES)
     with pytest.raises(JournalError, match="row 1 cannot come there in node 'both'"):
         replay(state, [row(1, "both", item="rail")])
 
@@ -89,7 +90,7 @@ def test_a_condition_that_failed_for_good_is_read_again(kind: str) -> None:
         flow.parallel("rest", {"air": print}, when=print)
     else:
         flow.loop("rest", print, max_iterations=2, when=print)
-    state = RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}", "compensating")
+    state = RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}", VALUES, "compensating")
     rows = [row(1, "first"), row(2, "rest", status="failed", value=None, error=BROKEN)]
     replay(state, rows)
     assert state.failed == rows[-1]
@@ -114,7 +115,7 @@ def looping(*, undone: bool) -> RunState:
     """A fresh run of a step and a loop."""
     compensate = print if undone else None
     flow = durable("flow").step("first", print).loop("poll", print, max_iterations=9, compensate=compensate)
-    return RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}")
+    return RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}", VALUES)
 
 
 @pytest.mark.parametrize("undone", [False, True])

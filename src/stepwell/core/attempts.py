@@ -22,7 +22,7 @@ from stepwell.core.decisions import (
     Tools,
     WaitUntil,
 )
-from stepwell.core.journal import ASKED, NULL, JournalRow, RowStatus, Work, new_row
+from stepwell.core.journal import ASKED, JournalRow, RowStatus, Work, new_row
 from stepwell.errors import Failure, PayloadError
 from stepwell.workflow.durations import latest
 from stepwell.workflow.policy import Abort, Policy, Retry, types_of
@@ -93,7 +93,7 @@ def wait_until(state: RunState, work: Work, since: int, at: int, now: int) -> Pa
     """Waits on, or completes the work when the instant has come."""
     if at > now:
         return Park(since, at)
-    return Record(outcome(state, work, started_at=since, now=now, value=NULL))
+    return Record(outcome(state, work, started_at=since, now=now, value=state.values.null))
 
 
 def ask(state: RunState, work: Work, when: Function, policy: Policy, now: int) -> Decision:

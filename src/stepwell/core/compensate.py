@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.core.attempts import call_for, outcome, unless_waiting
 from stepwell.core.decisions import Call, Decision, Done, Fail, Invoke, Record, Tools
-from stepwell.core.journal import Work
+from stepwell.core.journal import UNDOING, Work
 from stepwell.errors import Failure
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ def moves(state: RunState, now: int) -> tuple[Decision, ...]:
     place = state.plan.indexes[row.node]
     node = state.plan.nodes[place]
     function = state.plan.kinds[place].compensator(node, state, row.item)
-    left = ChainMap({piece.name: row.value or b"null"}, *results_left(state))
+    left = ChainMap({piece.name: row.value or state.values.null}, *results_left(state))
     return (call_for(state, piece, _undo, node.policy, subject=function, results=left),)
 
 
 def work(state: RunState) -> Work:
     """What is undone next: the newest success that is not undone yet."""
     row = _newest(state)
-    return Work(row.node, row.item, "undo", "compensate")
+    return Work(row.node, row.item, "undo", UNDOING)
 
 
 def _newest(state: RunState) -> JournalRow:

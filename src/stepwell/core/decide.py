@@ -27,15 +27,10 @@ def decide(state: RunState, now: int) -> tuple[Decision, ...]:
         return (Compensate(),) if state.completed or state.is_partial else compensate.moves(state, now)
     plan, position = state.plan, state.position
     if position == len(plan.nodes):
-        return (Complete(encoded(state.results)),)
+        return (Complete(state.values.join(state.results)),)
     node, kind = plan.nodes[position], plan.kinds[position]
     if state.crashes >= state.max_crashes and not state.in_flight:
         return (compensate.crashed(state, kind.next_work(node, state), now),)
     if node.when is not None and not state.admitted:
         return (ask(state, kind.condition(node, state), node.when, node.policy, now),)
     return kind.decide(node, state, now)
-
-
-def encoded(results: dict[str, bytes]) -> bytes:
-    """Results by name as one encoded JSON object; names need no escapes."""
-    return b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), value) for name, value in results.items())

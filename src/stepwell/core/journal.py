@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 
     from stepwell.core.state import RunState
 
-RowKind: TypeAlias = Literal["step", "route", "sleep", "signal", "child", "compensate"]
+RowKind: TypeAlias = str
+"""The kinds of node have those of their rows (`Kind.row_kinds`); a choice and an undoing have one each."""
+CHOICE: RowKind = "route"
+UNDOING: RowKind = "compensate"
 Phase: TypeAlias = Literal["choose", "do", "undo", "read"]
 """Of a piece of work; *read* has one row, the last: that the rows before it cannot be what happened."""
 RowStatus: TypeAlias = Literal["completed", "failed", "skipped", "retrying", "suspended"]
 
-ASKED = b'{"at":"when"}'
+ASKED = b"when"
 """The detail of a failed attempt at a node's condition: no answer was given yet."""
-NULL = b"null"
-_PHASES, _KINDS, _STATUSES = (frozenset(get_args(words)) for words in (Phase, RowKind, RowStatus))
+_PHASES, _STATUSES = (frozenset(get_args(words)) for words in (Phase, RowStatus))
 _ATTEMPTS = frozenset({"retrying", "suspended"})
 _ERRORS = frozenset({"retrying", "failed"})
 
@@ -145,6 +147,8 @@ def why_invalid(state: RunState, row: JournalRow, *, is_after_gap: bool = False)
     if row.phase == "read":
         return None
     kind, node = state.kind, state.node
+    if row.kind not in kind.row_kinds:
+        return f"row {row.seq} has the kind {row.kind!a}, which this version of stepwell does not know"
     if _continues(state, row) and kind.accepts(node, state, row, is_after_gap=is_after_gap):
         return None
     return f"row {row.seq} cannot come there in node {row.node!a}"
@@ -174,7 +178,7 @@ def unknown_word(row: JournalRow) -> str | None:
         return f"status {row.status!a}"
     if row.phase not in _PHASES:
         return f"phase {row.phase!a}"
-    return None if row.kind in _KINDS else f"kind {row.kind!a}"
+    return None
 
 
 def _is_misshapen(row: JournalRow) -> bool:
@@ -193,9 +197,11 @@ def _is_misshapen(row: JournalRow) -> bool:
 def _undoes_the_newest(state: RunState, row: JournalRow) -> bool:
     if state.failed is None or not state.completed:
         return False
-    newest = state.completed[-1]
     progress = state.progress_of(Work(row.node, row.item, "undo"))
-    return (newest.node, newest.item) == (row.node, row.item) and row.n in {0, progress.n + 1}
+    # Which of the completed rows have a compensator is not known without the workflow's code.
+    undoable = state.completed[-1:] if state.plan.has_code else state.completed
+    fits = any((done.node, done.item) == (row.node, row.item) for done in undoable)
+    return fits and row.kind == UNDOING and row.n in {0, progress.n + 1}
 
 
 def _continues(state: RunState, row: JournalRow) -> bool:

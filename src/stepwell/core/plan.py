@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from stepwell.core.kinds import kind_of
+from stepwell.core.kinds import KINDS, UNKNOWN, kind_of
+from stepwell.core.kinds.kind import text_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,12 +31,58 @@ class Plan:
     kinds: tuple[Kind[Any], ...]
     fingerprint: str
     indexes: Mapping[str, int] = field(repr=False)
+    has_code: bool = True
+    """Whether the nodes have their functions; not those of a plan that was made of a stored outline."""
 
 
 def plan_of(name: str, nodes: tuple[Node, ...]) -> Plan:
     """The plan, with each node's kind in its place, and each node's place by its name."""
     indexes = MappingProxyType({node.name: at for at, node in enumerate(nodes)})
     return Plan(name, nodes, tuple(map(kind_of, nodes)), fingerprint(name, nodes), indexes)
+
+
+def outlined_plan(name: str, outline: object) -> Plan:
+    """The plan of a stored outline, by which a run can be read without its code; raises ValueError for no outline."""
+    if not isinstance(outline, list):
+        raise ValueError("an outline is a list of nodes")  # noqa: TRY004  what is stored was changed by hand
+    nodes = tuple(map(_outlined, outline))
+    indexes = MappingProxyType({node.name: at for at, node in enumerate(nodes)})
+    return Plan(name, nodes, tuple(map(kind_of, nodes)), "", indexes, has_code=False)
+
+
+def _outlined(outline: object) -> Node:
+    if not isinstance(outline, dict):
+        raise ValueError("a node's outline is an object")  # noqa: TRY004  as above
+    name, word = text_in(outline, "name"), text_in(outline, "kind")
+    kind = next((kind for node_class, kind in KINDS.items() if getattr(node_class, "kind", None) == word), UNKNOWN)
+    node: Node = kind.from_outline(name, outline)
+    return node
+
+
+def expected_signals(plan: Plan) -> list[str]:
+    """Those that some node can use: first the waits', then the names of what may suspend itself; each once."""
+    pairs = tuple(zip(plan.nodes, plan.kinds, strict=True))
+    waits = [name for node, kind in pairs for name in kind.signals(node)]
+    return list(dict.fromkeys([*waits, *(name for node, kind in pairs for name in kind.suspends_as(node))]))
+
+
+def difference(old: Plan, new: Plan) -> str:
+    """Where two versions of a workflow first differ, seen from the old one; empty where they do not."""
+    for place in range(max(len(old.nodes), len(new.nodes))):
+        if place >= len(old.nodes):
+            return f"node {place + 1} is new: {new.nodes[place].name}"
+        was = old.nodes[place]
+        if place >= len(new.nodes):
+            return f"node {place + 1} is gone: {was.name}"
+        now = new.nodes[place]
+        if was.name != now.name:
+            return f"node {place + 1} is {now.name}, not {was.name}"
+        if was.kind != now.kind:
+            return f"node {was.name} is a {now.kind}, not a {was.kind}"
+        detail = old.kinds[place].difference(was, now)
+        if detail:
+            return f"node {was.name} {detail}"
+    return ""
 
 
 def outline(nodes: tuple[Node, ...]) -> list[dict[str, Any]]:

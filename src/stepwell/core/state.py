@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.decisions import Park, Record, Spawn
-from stepwell.core.journal import ASKED, NULL, why_invalid
+from stepwell.core.journal import ASKED, why_invalid
 from stepwell.core.statuses import may_follow
 from stepwell.errors import JournalError
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from stepwell.core.mailbox import Message, MessageName
     from stepwell.core.plan import Plan
     from stepwell.core.statuses import Status
+    from stepwell.core.values import Values
     from stepwell.workflow.nodes import Node
 
 
@@ -83,6 +84,7 @@ class RunState:
     plan: Plan
     worker: str
     input: bytes
+    values: Values
     status: Status = "running"
     seq: int = 0
     crashes: int = 0
@@ -200,7 +202,7 @@ def apply(state: RunState, row: JournalRow) -> None:
         state.failed = state.failed or row
         return
     if row.status == "skipped":
-        _leave(state, dict.fromkeys(state.node.names, NULL))
+        _leave(state, dict.fromkeys(state.node.names, state.values.null))
         return
     _apply_completed(state, row)
 
@@ -263,7 +265,7 @@ def _apply_entry(state: RunState, row: JournalRow) -> None:
     if row.n:
         fan.wait(row.item, row.retry_at or 0)
     elif row.status == "completed":
-        fan.results[row.item] = row.value or b"null"
+        fan.results[row.item] = row.value or state.values.null
 
 
 def _fan(state: RunState) -> Fan | None:
@@ -301,7 +303,10 @@ def _apply_undo(state: RunState, row: JournalRow) -> None:
         _apply_attempt(progress, row)
         return
     progress.outcome = row
-    state.completed.pop()
+    # Without the workflow's code, what was not undone in between is taken to have no compensator.
+    done = state.completed.pop()
+    while (done.node, done.item) != (row.node, row.item):
+        done = state.completed.pop()
 
 
 def _apply_attempt(progress: Progress, row: JournalRow) -> None:

@@ -11,11 +11,12 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from stepwell.core.journal import Work, new_row, unknown_word
+from stepwell.core.journal import UNDOING, Work, new_row, unknown_word
+from stepwell.core.kinds import KINDS
 from stepwell.core.state import RunState, replay
 from stepwell.core.statuses import ENDED, LIVE
 from stepwell.errors import Failure, JournalError
-from stepwell.store.codec import is_sound
+from stepwell.store.codec import VALUES, is_sound
 from stepwell.store.protocol import Advance, History, Lease, Post
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ def check_length(lease: Lease, seq: int) -> None:
 def is_strange(lease: Lease, history: History | None) -> bool:
     """Whether another version of stepwell may have written this: what this one cannot judge, it leaves alone."""
     rows = [] if history is None else history.rows
-    return lease.status not in LIVE | ENDED or any(unknown_word(row) for row in rows)
+    kinds = frozenset({UNDOING}).union(*(kind.row_kinds for kind in KINDS.values()))
+    strange = any(unknown_word(row) or row.kind not in kinds for row in rows)
+    return lease.status not in LIVE | ENDED or strange
 
 
 def ending(  # noqa: PLR0917  the facts of a row, by one caller
@@ -62,7 +65,7 @@ def ending(  # noqa: PLR0917  the facts of a row, by one caller
 ) -> Advance:
     """The failure of a damaged run: one row that names the damage, and the news to its parent."""
     rows = [] if history is None else history.rows
-    state = RunState(lease.run_id, lease.ref, plan, worker, lease.value)
+    state = RunState(lease.run_id, lease.ref, plan, worker, lease.value, VALUES)
     with suppress(JournalError):
         replay(state, rows, () if history is None else history.last_of)
     node = plan.nodes[min(state.position, len(plan.nodes) - 1)].name

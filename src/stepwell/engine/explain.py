@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from stepwell.core.journal import iteration_of
+from stepwell.core.plan import difference
 from stepwell.core.statuses import ENDED
 from stepwell.engine.explanations import Action, Explanation, Part, Reason
-from stepwell.engine.outlines import difference, read_outline
 from stepwell.engine.views import listed
+from stepwell.store.outlines import read_outline
 from stepwell.store.protocol import AT_ONCE
 from stepwell.workflow.durations import moment
 
@@ -247,8 +248,8 @@ def _with_note(of: Explanation, note: Iterable[str | Name]) -> Explanation:
 
 def _difference(old: bytes | None, new: bytes) -> str:
     try:
-        return difference(read_outline(old or b""), read_outline(new)) or "nothing that is shown differs"
-    except (ValueError, RecursionError):
+        return difference(read_outline("", old or b""), read_outline("", new)) or "nothing that is shown differs"
+    except ValueError:
         return "its nodes cannot be read"
 
 

@@ -6,22 +6,23 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepwell.core.journal import JournalRow, check, iteration_of, name_of
+from stepwell.core.mailbox import MessageName
+from stepwell.core.state import RunState, replay
 from stepwell.core.statuses import LIVE
 from stepwell.engine.answers import Entry, RunSnapshot, RunStatus, StartResult
-from stepwell.engine.outlines import read_again
 from stepwell.errors import Failure, JournalError, PayloadError, RunFailedError
-from stepwell.store.codec import decode, is_same
+from stepwell.store.codec import VALUES, decode, is_same
+from stepwell.store.outlines import read_outline
 from stepwell.workflow.durations import FIRST_MOMENT, LAST_MOMENT, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from stepwell.engine.outlines import NodeOutline
+    from stepwell.core.plan import Plan
+    from stepwell.core.statuses import Status
     from stepwell.store.protocol import NewRun, Page, RunRow, Snapshot, Started
 
-_END_OF_LOOP = b"end"
-_UNFINISHED = frozenset({"suspended", "retrying"})
 _FAILING = frozenset({"failed", "compensating"})
 _TRYING = frozenset({"running", "compensating"})
 _STATUSES: dict[str, RunStatus] = {status.value: status for status in RunStatus}
@@ -83,18 +84,21 @@ def snapshot_of(stored: Snapshot) -> RunSnapshot:
     """The run with its input, results and children, oldest child first; of a damaged one, what can be read."""
     run, rows = stored.run, stored.rows
     faults: list[str] = []
-    outline = _outline_of(run, faults)
+    plan = _plan_of(run, faults)
     results: dict[str, Any] = {}
     if run.value is None:
         faults.append("its input is missing")
     if run.status == "failed" and rows and rows[-1].phase == "read":
         faults.append("the run failed since its rows were not understood")
-    elif not faults:
-        with _noted(faults):
-            _read_results(run, outline, rows, results)
+    elif not faults and plan is not None:
+        state = _folded(run, plan, rows, faults)
+        if not faults:
+            with _noted(faults):
+                _check_agreement(run, state)
+        results = _results(run.run_id, state, faults)
     retry = open_retry(rows) if run.status in _TRYING else None
     facts = _Facts(rows, retry, stored.unread, faults)
-    return _snapshot(run, outline, facts, results, tuple(reversed(listed(stored.children))))
+    return _snapshot(run, plan, facts, results, tuple(reversed(listed(stored.children))))
 
 
 def listed(page: Page) -> list[RunSnapshot]:
@@ -102,10 +106,10 @@ def listed(page: Page) -> list[RunSnapshot]:
     runs = []
     for run in page.runs:
         faults: list[str] = []
-        outline = _outline_of(run, faults)
+        plan = _plan_of(run, faults)
         run_id = run.run_id
         facts = _Facts(page.rows.get(run_id, ()), page.retries.get(run_id), page.unread.get(run_id, {}), faults)
-        runs.append(_snapshot(run, outline, facts, None, None))
+        runs.append(_snapshot(run, plan, facts, None, None))
     return runs
 
 
@@ -138,67 +142,37 @@ def _failed_in(rows: Iterable[JournalRow]) -> JournalRow | None:
     return next((row for row in rows if row.phase != "undo" and row.status == "failed"), None)
 
 
-def _read_results(
-    run: RunRow, outline: Sequence[NodeOutline], rows: Sequence[JournalRow], results: dict[str, Any]
-) -> None:
-    """Fills in the results so far; raises JournalError where something is wrong, with what could be read filled in."""
-    faults: list[str] = []
-    check(run.run_id, rows)
-    encoded = _encoded_results(run.run_id, outline, rows)
+def _folded(run: RunRow, plan: Plan, rows: Sequence[JournalRow], faults: list[str]) -> RunState:
+    """Where the journal has come; of one with a row that does not fit, where it had come before that row."""
+    status: Status = "compensating" if run.status == "compensating" else "running"
+    state = RunState(run.run_id, 0, plan, "", run.value or b"", VALUES, status)
     with _noted(faults):
-        _check_agreement(run, outline, rows, encoded)
-    for node in outline:
-        for name in node.names:
-            if name in encoded:
-                with _noted(faults):
-                    results[name] = _value_of(run.run_id, encoded[name], f"the result of {name}")
-    if faults:
-        raise JournalError(run.run_id, faults[0])
+        replay(state, rows)
+    return state
 
 
-def _encoded_results(run_id: str, outline: Sequence[NodeOutline], rows: Sequence[JournalRow]) -> dict[str, bytes]:
-    """The results so far, by name."""
-    encoded: dict[str, bytes] = {}
-    nodes = {node.name: (node, frozenset(node.names)) for node in outline}
-    for row in rows:
-        if row.node not in nodes:
-            raise JournalError(run_id, f"row {row.seq} is of node {row.node!a}, which its workflow does not have")
-        node, names = nodes[row.node]
-        if row.item and name_of(row) not in names:
-            raise JournalError(run_id, f"row {row.seq} is of {row.item!a}, which node {row.node!a} does not have")
-        if row.phase == "undo":
-            continue
-        if row.status == "skipped":
-            encoded |= dict.fromkeys(node.names, b"null")
-        elif row.phase == "choose":
-            continue
-        elif row.status == "suspended":
-            encoded[row.node] = row.value or b"null"
-        elif row.status == "failed":
-            encoded.pop(name_of(row), None)
-        elif row.status == "completed" and (node.kind != "loop" or row.detail == _END_OF_LOOP):
-            encoded[name_of(row)] = row.value or b"null"
-    return encoded
+def _results(run_id: str, state: RunState, faults: list[str]) -> dict[str, Any]:
+    """The results so far, and what the node that the run is at has given; those that can be read."""
+    encoded = state.results if state.at_end else {**state.results, **state.kind.partial_results(state.node, state)}
+    results: dict[str, Any] = {}
+    for name, value in encoded.items():
+        with _noted(faults):
+            results[name] = _value_of(run_id, value, f"the result of {name}")
+    return results
 
 
-def _check_agreement(
-    run: RunRow, outline: Sequence[NodeOutline], rows: Sequence[JournalRow], encoded: Mapping[str, bytes]
-) -> None:
+def _check_agreement(run: RunRow, state: RunState) -> None:
     """Raises JournalError unless the run's own row and its journal tell the same."""
-    last = next((row for row in reversed(rows) if row.phase != "undo"), None)
-    suspended = last.node if last is not None and last.status in _UNFINISHED else None
-    place = 0
-    for node in outline:
-        if node.name == suspended or not all(name in encoded for name in node.names):
-            break
-        place += 1
-    known = {name for node in outline[: place + 1] for name in node.names}
-    if run.position != place or not known.issuperset(encoded) or (run.status == "completed" and place < len(outline)):
-        raise JournalError(run.run_id, f"its row says {run.status} at node {run.position}, its journal node {place}")
-    if run.status in _FAILING and error_in(rows) is None:
+    if run.position != state.position or (run.status == "completed" and not state.at_end):
+        raise JournalError(
+            run.run_id, f"its row says {run.status} at node {run.position}, its journal node {state.position}"
+        )
+    if run.status in _FAILING and state.failed is None:
         raise JournalError(run.run_id, f"its row says {run.status}, and no row of its journal tells of a failure")
-    if run.awaiting is not None and run.awaiting != (outline[place].awaited if place < len(outline) else None):
-        raise JournalError(run.run_id, f"its row says that it waits for signal {run.awaiting!a}; its node does not")
+    if run.awaiting is not None:
+        name = None if state.at_end else state.kind.awaits(state.node)
+        if name != MessageName("signal", run.awaiting):
+            raise JournalError(run.run_id, f"its row says that it waits for signal {run.awaiting!a}; its node does not")
 
 
 class _Facts(NamedTuple):
@@ -212,13 +186,14 @@ class _Facts(NamedTuple):
 
 def _snapshot(
     run: RunRow,
-    outline: Sequence[NodeOutline],
+    plan: Plan | None,
     facts: _Facts,
     results: dict[str, Any] | None,
     children: tuple[RunSnapshot, ...] | None,
 ) -> RunSnapshot:
     """What its row says, with the first of the faults that were found in it before or are now."""
     rows, retry, unread, faults = facts
+    outline = () if plan is None else plan.nodes
     if outline and not 0 <= run.position <= len(outline):
         faults.append(f"its row says node {run.position} of {len(outline)}")
     at_a_node = 0 <= run.position < len(outline) and run.status != "completed"
@@ -298,15 +273,15 @@ def _noted(faults: list[str]) -> Iterator[None]:
         faults.append(error.reason)
 
 
-def _outline_of(run: RunRow, faults: list[str]) -> list[NodeOutline]:
+def _plan_of(run: RunRow, faults: list[str]) -> Plan | None:
     if run.outline is None:
         faults.append("the outline of its workflow is missing")
-        return []
+        return None
     try:
-        return read_again(run.outline)
-    except (ValueError, RecursionError):
+        return read_outline(run.workflow, run.outline)
+    except ValueError:
         faults.append("the stored outline of its workflow cannot be read")
-        return []
+        return None
 
 
 def _value_of(run_id: str, data: bytes, what: str) -> Any:

@@ -14,7 +14,7 @@ import msgspec
 from stepwell.errors import Failure, PayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -28,6 +28,19 @@ MOST_LEVELS = 200
 TOO_DEEP = f"it is nested too deeply, in more than {MOST_LEVELS} levels"
 _SHOWN = 60
 """Characters of a key that a message shows."""
+
+
+class _Values:
+    """Encoded values that need no encoder."""
+
+    null = b"null"
+
+    def join(self, parts: Mapping[str, bytes]) -> bytes:
+        """Encoded values by name as one encoded object; names need no escapes."""
+        return b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), value) for name, value in parts.items())
+
+
+VALUES = _Values()
 
 
 def encode(value: Any, place: str, limit: int) -> bytes:

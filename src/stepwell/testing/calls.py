@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stepwell.testing.checks import check_mapping, check_names
-from stepwell.testing.handlers import Name, changed, names_in
+from stepwell.testing.handlers import changed, names_in
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping
 
+    from stepwell.core.kinds.functions import FunctionName
     from stepwell.workflow.builder import Workflow
     from stepwell.workflow.context import Context
     from stepwell.workflow.nodes import Function
@@ -64,7 +65,7 @@ def watched(workflows: Iterable[Workflow], fakes: Mapping[str, Any], watcher: Wa
     check_mapping("fakes", fakes)
     check_names("fakes", fakes, workflows)
 
-    def change(name: Name, function: Function) -> Function:
+    def change(name: FunctionName, function: Function) -> Function:
         fake = next((_faked(fakes[one]) for one in name.all if one in fakes), None)
         return _watched(name.shown, fake or function, watcher)
 

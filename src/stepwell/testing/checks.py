@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from stepwell.core.kinds import kind_of
 from stepwell.errors import DefinitionError
 from stepwell.testing.handlers import names_in
 from stepwell.workflow.builder import Workflow
-from stepwell.workflow.nodes import Step, WaitForSignal
 
 
 def workflows_of(given: object) -> list[Workflow]:
@@ -42,8 +42,9 @@ def check_signals(given: Mapping[Any, Any], workflows: Iterable[Workflow]) -> No
     """Raises DefinitionError for a signal that no node of the workflows can wait for."""
     check_mapping("signals", given)
     nodes = [node for workflow in workflows for node in workflow.nodes]
-    signals = [node.signal for node in nodes if isinstance(node, WaitForSignal)]
-    steps = [node.name for node in nodes if isinstance(node, Step)]
+    signals = [name for node in nodes for name in kind_of(node).signals(node)]
+    awaited = [kind_of(node).awaits(node) for node in nodes]
+    steps = [one.name for one in awaited if one is not None and one.kind == "signal" and one.name not in signals]
     for name in given:
         if name not in {*signals, *steps}:
             shown = f'"{name}"' if isinstance(name, str) else repr(name)

@@ -7,8 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from stepwell.core.journal import CHOICE, UNDOING
+from stepwell.core.kinds.functions import UNDO
 from stepwell.engine.answers import RunStatus
-from stepwell.testing.handlers import UNDO, names_in
+from stepwell.testing.handlers import names_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +60,7 @@ async def _look_back(
 ) -> None:
     """Notes what was undone in this run and below it."""
     path, entries = paths.of(snapshot.run_id), await client.journal(snapshot.run_id)
-    undone = [entry for entry in entries if entry.kind == "compensate"]
+    undone = [entry for entry in entries if entry.kind == UNDOING]
     end.undone += tuple(path + entry.node for entry in undone if entry.status == "completed")
     end.undone_badly += tuple(path + entry.node for entry in undone if entry.status == "failed")
     if snapshot.status is RunStatus.FAILED:
@@ -72,12 +74,12 @@ async def _look_back(
 def _undoable(entries: list[Entry], workflow: Workflow) -> list[Entry]:
     """What completed and has a compensator."""
     compensators = {name.shown for name in names_in(workflow) if name.shown.startswith(UNDO)}
-    chosen = {entry.node: f"{entry.node}/{entry.result}" for entry in entries if entry.kind == "route"}
+    chosen = {entry.node: f"{entry.node}/{entry.result}" for entry in entries if entry.kind == CHOICE}
     return [
         entry
         for entry in entries
         if entry.status == "completed"
-        and entry.kind not in {"route", "compensate"}
+        and entry.kind not in {CHOICE, UNDOING}
         and UNDO + chosen.get(entry.node, entry.node) in compensators
     ]
 

@@ -15,7 +15,9 @@ Function: TypeAlias = Callable[..., Any]
 class Node(Protocol):
     """What every class of node has; what is particular to one is known to its kind, in `stepwell.core.kinds`."""
 
-    kind: ClassVar[str]
+    @property
+    def kind(self) -> str:
+        """The word for its kind."""
 
     @property
     def name(self) -> str:

@@ -12,14 +12,15 @@ from stepwell.core.kinds.route import RouteKind
 from stepwell.core.kinds.signal import SignalKind
 from stepwell.core.kinds.sleep import SleepKind
 from stepwell.core.kinds.step import StepKind
+from stepwell.core.kinds.unknown import UnknownKind, UnknownNode
 from stepwell.workflow.nodes import ChildWorkflow, Loop, Parallel, Route, Sleep, Step, WaitForSignal
 
 if TYPE_CHECKING:
     from stepwell.workflow.nodes import Node
 
-__all__ = ["KINDS", "Kind", "kind_of"]
+__all__ = ["KINDS", "UNKNOWN", "Kind", "kind_of"]
 
-KINDS: dict[type, Kind[Any]] = {
+KINDS: dict[type[Node], Kind[Any]] = {
     Step: StepKind(),
     Parallel: ParallelKind(),
     Route: RouteKind(),
@@ -29,8 +30,10 @@ KINDS: dict[type, Kind[Any]] = {
     ChildWorkflow: ChildKind(),
 }
 """By class of node."""
+UNKNOWN = UnknownKind()
+"""Answers for nodes of a stored outline whose kind is not in the list."""
 
 
 def kind_of(node: Node) -> Kind[Any]:
     """What answers for this node; asked once a plan, not once a step."""
-    return KINDS[type(node)]
+    return UNKNOWN if isinstance(node, UnknownNode) else KINDS[type(node)]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.attempts import call_for, outcome, unless_waiting
 from stepwell.core.decisions import Call, Decision, Ending, Invoke, Park, Record, Spawn, Spawned, SpawnWith, Tools
 from stepwell.core.journal import Work
-from stepwell.core.kinds.kind import Kind
+from stepwell.core.kinds.functions import FunctionName, changed_undo
+from stepwell.core.kinds.kind import Kind, absent, text_in
 from stepwell.core.mailbox import MessageName
 from stepwell.workflow.nodes import ChildWorkflow
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
+    from stepwell.core.kinds.functions import Change
     from stepwell.core.state import RunState
     from stepwell.workflow.nodes import Function
 
@@ -21,11 +24,20 @@ if TYPE_CHECKING:
 class ChildKind(Kind[ChildWorkflow]):
     """Answers for child workflows."""
 
+    row_kinds = frozenset({"child"})
     needs_store = True
 
     def outline(self, node: ChildWorkflow) -> dict[str, Any]:
         """The workflow of the child."""
         return {"workflow": node.workflow}
+
+    def from_outline(self, name: str, outline: Mapping[str, Any]) -> ChildWorkflow:
+        """A child of that workflow."""
+        return ChildWorkflow(name, text_in(outline, "workflow"), compensate=absent)
+
+    def difference(self, was: ChildWorkflow, now: ChildWorkflow) -> str:
+        """Another workflow."""
+        return f"starts {now.workflow}, not {was.workflow}" if was.workflow != now.workflow else ""
 
     def next_work(self, node: ChildWorkflow, state: RunState) -> Work:
         """The child."""
@@ -56,6 +68,10 @@ class ChildKind(Kind[ChildWorkflow]):
     def compensator(self, node: ChildWorkflow, state: RunState, item: str) -> Function | None:
         """What undoes the completed child."""
         return node.compensate
+
+    def with_functions(self, node: ChildWorkflow, change: Change) -> ChildWorkflow:
+        """The compensator: the child's own functions are those of its workflow."""
+        return replace(node, compensate=changed_undo(node.compensate, FunctionName(node.name), change))
 
     def child(self, node: ChildWorkflow) -> str:
         """The child's workflow."""

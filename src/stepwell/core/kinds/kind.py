@@ -1,16 +1,20 @@
 """What there is to know about a kind of node, as one object; a kind overrides what differs from plain work.
 
 All that is particular to a kind is asked here, by the core, the engine, the readers and the edges alike, so that a new
-kind is a class in `workflow`, a builder method and one file beside this one.
+kind is a class in `workflow`, a builder method and one file beside this one. A method that few kinds need has an answer
+here that fits all others.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from stepwell.core.decisions import Decision
     from stepwell.core.journal import JournalRow, Work
+    from stepwell.core.kinds.functions import Change
     from stepwell.core.mailbox import MessageName
     from stepwell.core.state import RunState
     from stepwell.workflow.nodes import Function
@@ -18,15 +22,37 @@ if TYPE_CHECKING:
 N = TypeVar("N", bound=Any)
 
 
+class Done(NamedTuple):
+    """A completed row as a display knows it: the name of its node or entry, the row's kind, and the decoded value."""
+
+    name: str
+    row_kind: str
+    value: Any
+
+
 class Kind(Generic[N]):
     """Answers for all nodes of one class; has no state of its own."""
 
+    row_kinds = frozenset({"step"})
+    """The kinds of the rows that such a node writes."""
     needs_store = False
     """Whether such a node waits for what only a store can bring."""
+
+    # ------------------------------------------------------------------------------------ what is stored of a workflow
 
     def outline(self, node: N) -> dict[str, Any]:
         """What a stored position depends on besides the node's name and kind; part of the plan's fingerprint."""
         return {}
+
+    def from_outline(self, name: str, outline: Mapping[str, Any]) -> N:
+        """A node of that outline, without its functions; raises ValueError for an outline of no such node."""
+        raise NotImplementedError
+
+    def difference(self, was: N, now: N) -> str:
+        """Where the outlines of two nodes of one name differ, seen from the first; empty where they do not."""
+        return ""
+
+    # ------------------------------------------------------------------------------------------- what a run does next
 
     def next_work(self, node: N, state: RunState) -> Work:
         """The piece of work that the run stands before."""
@@ -40,6 +66,12 @@ class Kind(Generic[N]):
         """What the run should do at this node now."""
         raise NotImplementedError
 
+    def entries(self, node: N) -> tuple[str, ...] | None:
+        """The names of the entries that are attempted beside each other, or None for a node without."""
+        return None
+
+    # --------------------------------------------------------------------------------------------------- what rows mean
+
     def accepts(self, node: N, state: RunState, row: JournalRow, *, is_after_gap: bool) -> bool:
         """Whether this whole row, the next of its piece of work, can be the next one of the node."""
         work = self.next_work(node, state)
@@ -47,27 +79,15 @@ class Kind(Generic[N]):
 
     def results(self, node: N, state: RunState, row: JournalRow) -> dict[str, bytes] | None:
         """The node's results by name if this completed row ends it, else None."""
-        return {node.name: row.value or b"null"}
+        return {node.name: row.value or state.values.null}
+
+    def partial_results(self, node: N, state: RunState) -> Mapping[str, bytes]:
+        """What a node that the run is at has given so far, by name."""
+        return {}
 
     def choice(self, row: JournalRow) -> str:
         """What a completed row of phase `choose` decides, for the rest of the run."""
         raise NotImplementedError
-
-    def entries(self, node: N) -> tuple[str, ...] | None:
-        """The names of the entries that are attempted beside each other, or None for a node without."""
-        return None
-
-    def awaits(self, node: N) -> MessageName | None:
-        """The message that the node may look for in the mailbox, or None."""
-        return None
-
-    def compensator(self, node: N, state: RunState, item: str) -> Function | None:
-        """The function that undoes a completed piece of work of this node, or None."""
-        return None
-
-    def child(self, node: N) -> str | None:
-        """The workflow that the node starts a run of, or None."""
-        return None
 
     def needs_only_last(self, node: N, *, compensating: bool) -> bool:
         """Whether a run can go on without the node's rows before its last outcome."""
@@ -76,3 +96,70 @@ class Kind(Generic[N]):
     def may_leave_out(self, node: N, state: RunState, row: JournalRow) -> bool:
         """Whether the rows between where the run stands and this one can be such rows that were not loaded."""
         return False
+
+    # ------------------------------------------------------------------------------------------ other runs and signals
+
+    def awaits(self, node: N) -> MessageName | None:
+        """The message that the node may look for in the mailbox, or None."""
+        return None
+
+    def signals(self, node: N) -> tuple[str, ...]:
+        """The signals that the node is there to wait for."""
+        return ()
+
+    def suspends_as(self, node: N) -> tuple[str, ...]:
+        """The names of signals for what of the node may suspend itself."""
+        return ()
+
+    def child(self, node: N) -> str | None:
+        """The workflow that the node starts a run of, or None."""
+        return None
+
+    # ------------------------------------------------------------------------------------------------------- functions
+
+    def compensator(self, node: N, state: RunState, item: str) -> Function | None:
+        """The function that undoes a completed piece of work of this node, or None."""
+        return None
+
+    def with_functions(self, node: N, change: Change) -> N:
+        """A copy of the node with the functions that `change` gives for its handlers and compensators."""
+        return node
+
+    # --------------------------------------------------------------------------------------------------------- display
+
+    def done_words(self, node: N, done: Sequence[Done]) -> str:
+        """A word on a node that has ended, from what of it completed."""
+        return ""
+
+    def progress_words(self, node: N, done: Sequence[Done]) -> str:
+        """A word on a node that is under way, from what of it has completed."""
+        return ""
+
+
+def absent(*_given: object) -> Any:
+    """Stands for a function of a node that was made of its outline; never called."""
+    raise NotImplementedError
+
+
+def text_in(outline: Mapping[str, Any], key: str) -> str:
+    """A text in an outline; raises ValueError for anything else."""
+    value = outline.get(key)
+    if not isinstance(value, str):
+        raise ValueError(f"{key} is a text, not {value!r:.100}")  # noqa: TRY004  what is stored was changed by hand
+    return value
+
+
+def texts_in(outline: Mapping[str, Any], key: str) -> list[str]:
+    """A list of texts in an outline, one at least; raises ValueError for anything else."""
+    value = outline.get(key)
+    if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
+        raise ValueError(f"{key} is a list of texts, not {value!r:.100}")
+    return value
+
+
+def other_names(what: str, was: Sequence[str], now: Sequence[str]) -> str:
+    """How two lists of names differ, seen from the first; empty where they do not."""
+    if was == now:
+        return ""
+    changed = sorted(set(was) ^ set(now))
+    return f"has other {what}: {', '.join(changed)}" if changed else f"has its {what} in another order"

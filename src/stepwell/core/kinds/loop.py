@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepwell.core.attempts import call_for, unless_waiting
 from stepwell.core.decisions import Call, Decision, Done, Ending, Invoke, Park, Refused, Tools
 from stepwell.core.journal import Work, item_of, iteration_of
-from stepwell.core.kinds.kind import Kind
+from stepwell.core.kinds.functions import FunctionName, changed_undo
+from stepwell.core.kinds.kind import Done as DoneRow
+from stepwell.core.kinds.kind import Kind, absent
 from stepwell.core.kinds.parallel import NOT_HERE, asks_alone
 from stepwell.workflow.durations import wake_at
 from stepwell.workflow.nodes import Loop
 from stepwell.workflow.policy import Suspended
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping, Sequence
 
     from stepwell.core.journal import JournalRow
+    from stepwell.core.kinds.functions import Change
     from stepwell.core.state import RunState
     from stepwell.workflow.nodes import Function
 
@@ -36,6 +40,10 @@ class _Next(NamedTuple):
 
 class LoopKind(Kind[Loop]):
     """Answers for loops."""
+
+    def from_outline(self, name: str, outline: Mapping[str, Any]) -> Loop:
+        """A loop of that name."""
+        return Loop(name, absent, 1, compensate=absent)
 
     def next_work(self, node: Loop, state: RunState) -> Work:
         """The iteration after the last one journaled."""
@@ -64,11 +72,28 @@ class LoopKind(Kind[Loop]):
 
     def results(self, node: Loop, state: RunState, row: JournalRow) -> dict[str, bytes] | None:
         """The last iteration's result, once the loop has ended."""
-        return {node.name: row.value or b"null"} if row.detail == _END else None
+        return {node.name: row.value or state.values.null} if row.detail == _END else None
+
+    def suspends_as(self, node: Loop) -> tuple[str, ...]:
+        """The handler."""
+        return (node.name,)
 
     def compensator(self, node: Loop, state: RunState, item: str) -> Function | None:
         """What undoes an iteration."""
         return node.compensate
+
+    def with_functions(self, node: Loop, change: Change) -> Loop:
+        """The handler and the compensator."""
+        name = FunctionName(node.name)
+        return replace(node, handler=change(name, node.handler), compensate=changed_undo(node.compensate, name, change))
+
+    def done_words(self, node: Loop, done: Sequence[DoneRow]) -> str:
+        """How many iterations it took."""
+        return f"{len(done)} iteration{'s' if len(done) != 1 else ''}"
+
+    def progress_words(self, node: Loop, done: Sequence[DoneRow]) -> str:
+        """Which iteration is under way."""
+        return f"iteration {len(done) + 1}"
 
     def needs_only_last(self, node: Loop, *, compensating: bool) -> bool:
         """An iteration begins from the row of the one before it; those further back are needed to undo them."""

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.attempts import call_for
 from stepwell.core.decisions import Call, Decision, Done, Ending, Invoke, Park, Refused, Tools, Wait
 from stepwell.core.journal import ASKED, Work
-from stepwell.core.kinds.kind import Kind
+from stepwell.core.kinds.functions import FunctionName, changed_branches
+from stepwell.core.kinds.kind import Done as DoneRow
+from stepwell.core.kinds.kind import Kind, absent, other_names, texts_in
 from stepwell.core.state import Fan
-from stepwell.workflow.nodes import Parallel
+from stepwell.workflow.nodes import Branch, Parallel
 from stepwell.workflow.policy import Suspended
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping, Sequence
 
     from stepwell.core.journal import JournalRow
+    from stepwell.core.kinds.functions import Change
     from stepwell.core.state import RunState
     from stepwell.workflow.nodes import Function
 
@@ -29,6 +33,14 @@ class ParallelKind(Kind[Parallel]):
     def outline(self, node: Parallel) -> dict[str, Any]:
         """The entries, in their order: that of the results."""
         return {"entries": list(node.entries)}
+
+    def from_outline(self, name: str, outline: Mapping[str, Any]) -> Parallel:
+        """A parallel of these entries."""
+        return Parallel(name, dict.fromkeys(texts_in(outline, "entries"), Branch(absent, absent)))
+
+    def difference(self, was: Parallel, now: Parallel) -> str:
+        """Other entries."""
+        return other_names("entries", was.names, now.names)
 
     def next_work(self, node: Parallel, state: RunState) -> Work:
         """Its first entry without an outcome."""
@@ -63,13 +75,34 @@ class ParallelKind(Kind[Parallel]):
         found = self._fan(node, state).results
         return {name: found[name] for name in node.entries} if len(found) == len(node.entries) else None
 
+    def partial_results(self, node: Parallel, state: RunState) -> Mapping[str, bytes]:
+        """Those of the entries that have completed."""
+        return {} if state.fan is None else state.fan.results
+
     def entries(self, node: Parallel) -> tuple[str, ...]:
         """All of them."""
+        return node.names
+
+    def suspends_as(self, node: Parallel) -> tuple[str, ...]:
+        """Each entry."""
         return node.names
 
     def compensator(self, node: Parallel, state: RunState, item: str) -> Function | None:
         """What undoes this entry."""
         return node.entries[item].compensate
+
+    def with_functions(self, node: Parallel, change: Change) -> Parallel:
+        """Those of the entries, which go by their own names, since their results do."""
+        entries = changed_branches(node.entries, change, lambda entry: FunctionName(entry, (f"{node.name}/{entry}",)))
+        return replace(node, entries=entries)
+
+    def done_words(self, node: Parallel, done: Sequence[DoneRow]) -> str:
+        """Which entries completed, in that order."""
+        return ", ".join(one.name for one in done)
+
+    def progress_words(self, node: Parallel, done: Sequence[DoneRow]) -> str:
+        """How many entries have completed."""
+        return f"{len(done)} of {len(node.entries)}"
 
     def _fan(self, node: Parallel, state: RunState) -> Fan:
         """How far the entries have come; at first all of them may begin."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.attempts import call_for, unless_waiting
 from stepwell.core.decisions import Call, Decision, Done, Ending, Invoke, Refused, Tools
-from stepwell.core.journal import Work
-from stepwell.core.kinds.kind import Kind
+from stepwell.core.journal import CHOICE, Work
+from stepwell.core.kinds.functions import FunctionName, changed_branches
+from stepwell.core.kinds.kind import Done as DoneRow
+from stepwell.core.kinds.kind import Kind, absent, other_names, texts_in
 from stepwell.core.kinds.parallel import entry_call
-from stepwell.workflow.nodes import Route
+from stepwell.workflow.nodes import Branch, Route
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping, Sequence
 
     from stepwell.core.journal import JournalRow
+    from stepwell.core.kinds.functions import Change
     from stepwell.core.state import RunState
     from stepwell.workflow.nodes import Function
 
@@ -22,13 +26,23 @@ if TYPE_CHECKING:
 class RouteKind(Kind[Route]):
     """Answers for routes."""
 
+    row_kinds = frozenset({CHOICE, "step"})
+
     def outline(self, node: Route) -> dict[str, Any]:
         """The branches, by name: their order means nothing."""
         return {"branches": sorted(node.branches)}
 
+    def from_outline(self, name: str, outline: Mapping[str, Any]) -> Route:
+        """A route of these branches."""
+        return Route(name, absent, dict.fromkeys(texts_in(outline, "branches"), Branch(absent, absent)))
+
+    def difference(self, was: Route, now: Route) -> str:
+        """Other branches."""
+        return other_names("branches", sorted(was.branches), sorted(now.branches))
+
     def next_work(self, node: Route, state: RunState) -> Work:
         """The choice, then the branch."""
-        return Work(node.name) if node.name in state.choices else Work(node.name, "", "choose", "route")
+        return Work(node.name) if node.name in state.choices else Work(node.name, "", "choose", CHOICE)
 
     def decide(self, node: Route, state: RunState, now: int) -> tuple[Decision, ...]:
         """Asks the resolver, then calls the branch it chose."""
@@ -51,9 +65,24 @@ class RouteKind(Kind[Route]):
         """The branch's name."""
         return (row.detail or b"").decode(errors="replace")
 
+    def suspends_as(self, node: Route) -> tuple[str, ...]:
+        """The branch, which goes by the route's name."""
+        return (node.name,)
+
     def compensator(self, node: Route, state: RunState, item: str) -> Function | None:
         """What undoes the chosen branch."""
         return node.branches[state.choices[node.name]].compensate
+
+    def with_functions(self, node: Route, change: Change) -> Route:
+        """Those of the branches, which go by the route's name and their own."""
+        branches = changed_branches(
+            node.branches, change, lambda branch: FunctionName(f"{node.name}/{branch}", (branch, node.name))
+        )
+        return replace(node, branches=branches)
+
+    def done_words(self, node: Route, done: Sequence[DoneRow]) -> str:
+        """The branch that was chosen."""
+        return ", ".join(str(one.value) for one in done if one.row_kind == CHOICE)
 
 
 def _choose(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:

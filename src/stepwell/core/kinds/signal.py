@@ -7,22 +7,33 @@ from typing import TYPE_CHECKING, Any
 from stepwell.core.attempts import outcome
 from stepwell.core.decisions import Decision, Park, Record
 from stepwell.core.journal import Work
-from stepwell.core.kinds.kind import Kind
+from stepwell.core.kinds.kind import Kind, text_in
 from stepwell.core.mailbox import MessageName
 from stepwell.workflow.nodes import WaitForSignal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from stepwell.core.state import RunState
 
 
 class SignalKind(Kind[WaitForSignal]):
     """Answers for waits for a signal."""
 
+    row_kinds = frozenset({"signal"})
     needs_store = True
 
     def outline(self, node: WaitForSignal) -> dict[str, Any]:
         """The signal that a stored run waits for."""
         return {"signal": node.signal}
+
+    def from_outline(self, name: str, outline: Mapping[str, Any]) -> WaitForSignal:
+        """A wait for that signal."""
+        return WaitForSignal(name, text_in(outline, "signal"))
+
+    def difference(self, was: WaitForSignal, now: WaitForSignal) -> str:
+        """Another signal."""
+        return f"waits for {now.signal}, not for {was.signal}" if was.signal != now.signal else ""
 
     def next_work(self, node: WaitForSignal, state: RunState) -> Work:
         """The wait."""
@@ -35,7 +46,7 @@ class SignalKind(Kind[WaitForSignal]):
         name = self.awaits(node)
         message = state.first_message(name)
         if message is not None:
-            row = outcome(state, work, started_at=since, now=now, value=message.value or b"null")
+            row = outcome(state, work, started_at=since, now=now, value=message.value or state.values.null)
             return (Record(row, consumed=(message.n,)),)
         if state.parked is not None:
             deadline = state.parked.wake_at
@@ -52,3 +63,7 @@ class SignalKind(Kind[WaitForSignal]):
     def awaits(self, node: WaitForSignal) -> MessageName:
         """The signal that it waits for."""
         return MessageName("signal", node.signal)
+
+    def signals(self, node: WaitForSignal) -> tuple[str, ...]:
+        """The signal that it waits for."""
+        return (node.signal,)

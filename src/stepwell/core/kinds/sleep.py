@@ -7,18 +7,24 @@ from typing import TYPE_CHECKING, Any
 from stepwell.core.attempts import call_for, unless_waiting, wait_until
 from stepwell.core.decisions import Call, Decision, Ending, Invoke, Tools, WaitUntil
 from stepwell.core.journal import Work
-from stepwell.core.kinds.kind import Kind
+from stepwell.core.kinds.kind import Kind, absent
 from stepwell.workflow.durations import wake_at
 from stepwell.workflow.nodes import Sleep
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from stepwell.core.state import RunState
 
 
 class SleepKind(Kind[Sleep]):
     """Answers for sleeps."""
+
+    row_kinds = frozenset({"sleep"})
+
+    def from_outline(self, name: str, outline: Mapping[str, Any]) -> Sleep:
+        """A sleep of that name."""
+        return Sleep(name, absent)
 
     def next_work(self, node: Sleep, state: RunState) -> Work:
         """The wait."""

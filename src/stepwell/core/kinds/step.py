@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.attempts import call_for, unless_waiting
 from stepwell.core.decisions import Call, Decision, Done, Ending, Invoke, Park, Snapshot, Tools
 from stepwell.core.journal import Work
-from stepwell.core.kinds.kind import Kind
+from stepwell.core.kinds.functions import FunctionName, changed_undo
+from stepwell.core.kinds.kind import Kind, absent
 from stepwell.core.mailbox import MessageName
 from stepwell.workflow.nodes import Step
 from stepwell.workflow.policy import Suspended
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from stepwell.core.journal import JournalRow
+    from stepwell.core.kinds.functions import Change
     from stepwell.core.state import RunState
     from stepwell.workflow.nodes import Function
 
 
 class StepKind(Kind[Step]):
     """Answers for steps."""
+
+    def from_outline(self, name: str, outline: Mapping[str, Any]) -> Step:
+        """A step of that name."""
+        return Step(name, absent, absent)
 
     def next_work(self, node: Step, state: RunState) -> Work:
         """The call."""
@@ -39,7 +46,7 @@ class StepKind(Kind[Step]):
         if message is None:
             since = state.parked.at if state.parked else now
             return (Park(since, wake_at=None, absent=self.awaits(node)),)
-        resume = (message.n, message.value or b"null")
+        resume = (message.n, message.value or state.values.null)
         waiting = unless_waiting(state, work, now)
         return (waiting or call_for(state, work, _call, node.policy, subject=node.handler, resume=resume),)
 
@@ -47,13 +54,27 @@ class StepKind(Kind[Step]):
         """Its handler may have suspended itself."""
         return (row.item, row.phase) == ("", "do")
 
+    def partial_results(self, node: Step, state: RunState) -> Mapping[str, bytes]:
+        """What a suspended handler left for itself."""
+        progress = state.progress_of(Work(node.name))
+        return {node.name: progress.snapshot} if progress.snapshot is not None and progress.outcome is None else {}
+
     def awaits(self, node: Step) -> MessageName:
         """The signal that enters it again, once it has suspended itself."""
         return MessageName("signal", node.name)
 
+    def suspends_as(self, node: Step) -> tuple[str, ...]:
+        """The step itself."""
+        return (node.name,)
+
     def compensator(self, node: Step, state: RunState, item: str) -> Function | None:
         """What undoes the step."""
         return node.compensate
+
+    def with_functions(self, node: Step, change: Change) -> Step:
+        """The handler and the compensator."""
+        name = FunctionName(node.name)
+        return replace(node, handler=change(name, node.handler), compensate=changed_undo(node.compensate, name, change))
 
 
 def _call(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepwell.core.state import Parked, RunState, look, replay
+from stepwell.store.codec import VALUES
 
 if TYPE_CHECKING:
     from stepwell.core.plan import Plan
@@ -24,6 +25,7 @@ def restored(
         plan,
         owner.worker_id,
         lease.value,
+        VALUES,
         "compensating" if status == "compensating" else "running",
         crashes=lease.crashes if is_new else 0,
         mail=lease.mail,

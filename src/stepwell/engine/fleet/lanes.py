@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from stepwell.core.plan import outline
-from stepwell.engine.outlines import NodeOutline, expected_signals, read_outline
+from stepwell.core.plan import expected_signals
 from stepwell.errors import StoreUnavailableError
+from stepwell.store.outlines import encode_outline, read_outline
 from stepwell.store.protocol import Definition, Lane, NewRun, Started, Store
 from stepwell.store.refusals import UnknownLaneError
 from stepwell.store.urls import without_password
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
 
     from stepwell.core.plan import Plan
     from stepwell.core.registry import Registry
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Lanes:
@@ -31,7 +27,7 @@ class Lanes:
         self._numbers: dict[Lane, int] = {}
         self._plans: dict[int, Plan] = {}
         self._queues: dict[int, str] = {}
-        self._outlines: dict[int, list[NodeOutline]] = {}
+        self._outlines: dict[int, Plan] = {}
         self._doubted: set[Lane] = set()
 
     def doubt(self) -> None:
@@ -44,7 +40,7 @@ class Lanes:
         wanted = [(_lane(queue, plan), plan) for queue in queues for plan in self._registry]
         missing = [(lane, plan) for lane, plan in wanted if self._is_missing(lane)]
         if missing:
-            definitions = [Definition(lane, _encode(outline(plan.nodes))) for lane, plan in missing]
+            definitions = [Definition(lane, encode_outline(plan)) for lane, plan in missing]
             for (lane, plan), number in zip(missing, await self._store.define(definitions), strict=True):
                 self._numbers[lane] = number
                 self._plans[number] = plan
@@ -76,13 +72,13 @@ class Lanes:
         """The plan of a lane that this app asked for."""
         return self._plans[lane]
 
-    async def outline(self, lane: int) -> list[NodeOutline] | None:
+    async def outline(self, lane: int) -> Plan | None:
         """The stored outline of a lane's workflow, known here or not; None where it is missing or cannot be read."""
         if lane not in self._outlines:
             stored = await self._store.reader.outline(lane)
             try:
-                self._outlines[lane] = read_outline(stored or b"")
-            except (ValueError, RecursionError):
+                self._outlines[lane] = read_outline("", stored or b"")
+            except ValueError:
                 return None
         return self._outlines[lane]
 

@@ -1,0 +1,18 @@
+"""What the core asks of the codec: the core itself neither reads nor writes an encoded value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Values(Protocol):
+    """Encoded values that the core puts in place without looking into them."""
+
+    null: bytes
+    """The value of what was skipped, and of a sleep."""
+
+    def join(self, parts: Mapping[str, bytes]) -> bytes:
+        """Encoded values by name as one encoded object."""

@@ -1,20 +1,4 @@
-"""Measurements of stepwell beside the raw limit of its database; nothing here asserts anything about time."""
+"""Measurements of stepwell beside the raw limit of its database and its peers; nothing here asserts a time."""
 
-NAMES = (
-    "raw",
-    "drain",
-    "latency",
-    "parked",
-    "start_up",
-    "history",
-    "recovery",
-    "writes",
-    "crash_everywhere",
-    "postgres",
-    "fleet",
-    "idle",
-    "stored",
-    "growth",
-    "list",
-)
-"""The benchmarks, each a module with a TITLE, three sizes, and `measure(size)`, which gives the lines of the table."""
+DETAILS = ("claims", "crash_everywhere", "growth", "idle", "list", "start_up", "writes")
+"""Benchmarks of one thing each, in `details`: a module with a TITLE, three sizes, and `measure(size)`."""

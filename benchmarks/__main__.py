@@ -1,88 +1,109 @@
-"""`python -m benchmarks [NAME …]`: measures, and prints one table; its arguments and nothing else live here."""
+"""`python -m benchmarks`: measures and prints; what it can be asked is in arguments.py."""
 
 from __future__ import annotations
 
-import argparse
+import asyncio
+import contextlib
 import importlib
-import os
-import platform
-import sqlite3
 import sys
 from dataclasses import fields, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks import NAMES
-from benchmarks.cases import CASES_BY_NAME, ROUNDS, SIZES, STORES
-from benchmarks.database import database
+from benchmarks import DETAILS, arguments, chart, results, table
+from benchmarks.cases import POSTGRES, ROUNDS
+from benchmarks.compare import SLOWER, compared
+from benchmarks.database import connected, database
 from benchmarks.figures import heading
+from benchmarks.peers.installed import PEERS, peer_versions
+from benchmarks.rounds import contenders_of, measure
 from benchmarks.versus import NoCheckoutError, versus
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from benchmarks.cases import Case
 
 
 def main() -> int:
     """Reads the arguments, measures, prints; the exit status."""
-    if sys.argv[1:2] == ["versus"]:
-        return _versus(sys.argv[2:])
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description="Measures stepwell beside the raw limit of its database. The short form by default.",
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of {', '.join(NAMES)}; all by default")
-    sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument("--full", action="store_const", const="FULL", dest="size", help="more rounds, larger loads")
-    sizes.add_argument("--tiny", action="store_const", const="TINY", dest="size", help="only to see that it works")
-    parser.add_argument("--rounds", type=_positive, help="how many rounds, where there are rounds")
-    parser.add_argument("--runs", type=_positive, help="how many runs a round, where there are runs")
-    given = parser.parse_args()
-    unknown = [name for name in given.names if name not in NAMES]
-    if unknown:
-        parser.error(f'no benchmark "{unknown[0]}"; known: {", ".join(NAMES)}')
-    print(f"{os.cpu_count()} cores, CPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}")
-    for name in given.names or NAMES:
-        benchmark = importlib.import_module(f"benchmarks.{name}")
-        size = _resized(getattr(benchmark, given.size or "SHORT"), {"rounds": given.rounds, "runs": given.runs})
-        print(f"\n{heading(benchmark.TITLE)}", flush=True)
-        for line in benchmark.measure(size):
-            print(line.shown(), flush=True)
-    return 0
-
-
-def _versus(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks versus", description="Measures this checkout beside another one, in the same rounds."
-    )
-    parser.add_argument("checkout", type=Path, help="the other checkout, with a .venv of its own (make setup)")
-    parser.add_argument("names", nargs="+", metavar="CASE", help=f"which of {', '.join(CASES_BY_NAME)}")
-    parser.add_argument("--rounds", type=_positive)
-    parser.add_argument("--size", choices=SIZES, default="short")
-    parser.add_argument("--store", choices=STORES, help="one of the stores alone")
-    given = parser.parse_args(words)
-    unknown = [name for name in given.names if name not in CASES_BY_NAME]
-    if unknown:
-        parser.error(f'no case "{unknown[0]}"; known: {", ".join(CASES_BY_NAME)}')
-    cases = [CASES_BY_NAME[name] for name in given.names]
-    if given.store:
-        cases = [replace(case, stores=(given.store,)) for case in cases if given.store in case.stores]
+    given = arguments.read(sys.argv[1:])
     try:
-        with database() as dsn:
-            for line in versus(given.checkout, cases, given.size, given.rounds or ROUNDS[given.size], dsn):
-                print(line, flush=True)
-    except NoCheckoutError as error:
-        parser.error(str(error))
-    return 0
+        for line in _lines(given):
+            print(line, flush=True)
+    except (NoCheckoutError, results.ResultError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 1 if given.command == "compare" and any(verdict == SLOWER for verdict, _ in _compared(given)) else 0
 
 
-def _resized(size: Any, wanted: dict[str, int | None]) -> Any:
-    """The size with what was asked for, as far as it knows of it."""
-    known = {field.name for field in fields(size)}
-    return replace(size, **{name: value for name, value in wanted.items() if value is not None and name in known})
+def _lines(given: argparse.Namespace) -> Iterator[str]:
+    match given.command:
+        case "compare":
+            yield from (line for _, line in _compared(given))
+        case "chart":
+            yield f"drew {chart.drawn(results.read(given.result or results.newest()), given.to)}"
+        case "versus":
+            cases, rounds = arguments.cases(given), given.rounds or ROUNDS[given.size]
+            with _server(cases) as dsn:
+                yield from versus(given.checkout, cases, given.size, rounds, dsn)
+        case _:
+            yield from _measured(given)
+            for name in getattr(given, "names", ()):
+                if name in DETAILS:
+                    yield from _detail(name, given)
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"a number from 1, not {number}")
-    return number
+def _compared(given: argparse.Namespace) -> list[tuple[str, str]]:
+    return list(compared(results.read(given.old), results.read(given.new)))
+
+
+def _measured(given: argparse.Namespace) -> Iterator[str]:
+    """The table, line by line as it is measured."""
+    cases = arguments.cases(given)
+    if not cases:
+        return
+    versions = {} if given.no_peers else peer_versions()
+    peers = [peer for peer in PEERS if peer.name in versions]
+    with _server(cases) as dsn:
+        result = results.begun(given.size, versions, asyncio.run(_version(dsn)))
+        yield from table.head(result)
+        for case in cases:
+            contenders = contenders_of(case, given.size, peers)
+            found = measure(case, contenders, given.size, given.rounds or ROUNDS[given.size], dsn)
+            result.cases[case.name] = found
+            yield from table.lines(case, found, [*versions])
+    if given.save or (given.command == "all" and given.size != "tiny"):
+        yield f"wrote {result.written(given.folder / results.file_name(result))}"
+
+
+@contextlib.contextmanager
+def _server(cases: list[Case]) -> Iterator[str]:
+    """The DSN of a server, or an empty one if all is measured on files."""
+    if all(POSTGRES not in case.stores for case in cases):
+        yield ""
+        return
+    with database(shared_buffers="1GB", max_wal_size="4GB") as dsn:
+        yield dsn
+
+
+async def _version(dsn: str) -> str:
+    if not dsn:
+        return "no PostgreSQL"
+    async with connected(dsn) as connection:
+        return f"PostgreSQL {await connection.fetchval('SHOW server_version')}"
+
+
+def _detail(name: str, given: argparse.Namespace) -> Iterator[str]:
+    """The lines of a benchmark that has a table of its own."""
+    benchmark = importlib.import_module(f"benchmarks.details.{name}")
+    size: Any = getattr(benchmark, given.size.upper())
+    if given.rounds and "rounds" in {field.name for field in fields(size)}:
+        size = replace(size, rounds=given.rounds)
+    yield ""
+    yield heading(benchmark.TITLE)
+    for line in benchmark.measure(size):
+        yield line.shown()
 
 
 if __name__ == "__main__":

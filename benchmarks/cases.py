@@ -53,7 +53,8 @@ class Case:
     prepare: str | None = None
     most_rounds: int | None = None
     stores: tuple[str, ...] = STORES
-    peers: Mapping[str, str] = field(default_factory=dict)
+    peers: Mapping[str, int] = field(default_factory=dict)
+    peers_on_sqlite: Mapping[str, int] = field(default_factory=dict)
 
     def sized(self, size: str) -> dict[str, Any]:
         """The options of that size."""
@@ -78,6 +79,8 @@ CASES = (
         tiny={"runs": 10},
         full={"runs": 2_000},
         limit=Limit("limits.writes:drained"),
+        peers={"dbos": 100, "restate": 500, "absurd": 150},
+        peers_on_sqlite={"dbos": 50},
     ),
     Case(
         name="drain-two",
@@ -107,6 +110,8 @@ CASES = (
         tiny={"runs": 5},
         full={"runs": 1_000},
         limit=Limit("limits.writes:alone"),
+        peers={"dbos": 100, "restate": 200, "absurd": 100},
+        peers_on_sqlite={"dbos": 100},
     ),
     Case(
         name="lone-10",
@@ -117,6 +122,8 @@ CASES = (
         tiny={"runs": 5},
         full={"runs": 500},
         limit=Limit("limits.writes:alone"),
+        peers={"dbos": 40, "restate": 100, "absurd": 50},
+        peers_on_sqlite={"dbos": 40},
     ),
     Case(
         name="parallel",
@@ -127,6 +134,7 @@ CASES = (
         tiny={"runs": 2, "entries": 10},
         full={"runs": 200},
         limit=Limit("limits.writes:parallel"),
+        peers={"dbos": 5, "restate": 30},
     ),
     Case(
         name="many",
@@ -136,6 +144,7 @@ CASES = (
         options={"runs": 1_000},
         tiny={"runs": 10},
         limit=Limit("limits.writes:many"),
+        peers={"dbos": 200, "restate": 1_000, "absurd": 400, "pgqueuer": 1_000},
     ),
     Case(
         name="children",
@@ -145,6 +154,7 @@ CASES = (
         options={"runs": 1_000},
         tiny={"runs": 10},
         limit=Limit("limits.writes:children"),
+        peers={"dbos": 100, "restate": 500},
     ),
     Case(
         name="signals",
@@ -154,6 +164,7 @@ CASES = (
         options={"signals": 1_000},
         tiny={"signals": 10},
         limit=Limit("limits.writes:signals"),
+        peers={"dbos": 200, "restate": 1_000, "absurd": 400},
     ),
     Case(
         name="large-results",
@@ -163,6 +174,7 @@ CASES = (
         options={"runs": 100, "result_bytes": 100_000, "concurrency": 25},
         tiny={"runs": 2, "concurrency": 2},
         limit=Limit("limits.writes:drained"),
+        peers={"dbos": 10, "restate": 20, "absurd": 10},
     ),
     Case(
         name="million",

@@ -12,14 +12,16 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.cases import POSTGRES
+from benchmarks.cases import POSTGRES, SQLITE
 from benchmarks.child import call_in_child
-from benchmarks.stores import fresh_store, settle
+from benchmarks.peers.installed import PYTHON
+from benchmarks.stores import fresh_database, fresh_store, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from benchmarks.cases import Case, Metric
+    from benchmarks.peers.installed import Peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Contender:
     program: str
     options: Mapping[str, Any]
     python: str = sys.executable
+    is_peer: bool = False
 
     def measured(self, dsn: str, url: str | None = None) -> dict[str, float]:
         """Its figures, on the store of that URL, or on one that nobody has used."""
@@ -38,7 +41,8 @@ class Contender:
             settle(dsn)
         if url is not None:
             return self.call(self.program, url)
-        with fresh_store(self.store, dsn) as fresh:
+        own = self.is_peer and self.store == POSTGRES
+        with fresh_database(dsn) if own else fresh_store(self.store, dsn) as fresh:
             return self.call(self.program, fresh)
 
     def call(self, program: str, url: str) -> dict[str, float]:
@@ -61,9 +65,11 @@ class Rounds:
         """That figure of a contender, round by round; empty if it has none such."""
         return [figures[key] for figures in self.found.get((name, store), ()) if key in figures]
 
-    def times_as_good(self, name: str, other: str, store: str, metric: Metric) -> list[float]:
+    def times_as_good(
+        self, name: str, other: str, store: str, metric: Metric, *, others_store: str | None = None
+    ) -> list[float]:
         """How many times as good as another's a contender's figure was, round by round: above 1 is better."""
-        ours, theirs = self.values(name, store, metric.key), self.values(other, store, metric.key)
+        ours, theirs = self.values(name, store, metric.key), self.values(other, others_store or store, metric.key)
         if len(ours) != len(theirs):
             return []
         pairs = zip(ours, theirs, strict=True)
@@ -71,6 +77,20 @@ class Rounds:
 
 
 OURS, LIMIT = "stepwell", "limit"
+
+
+def contenders_of(case: Case, size: str, peers: Iterable[Peer]) -> Iterator[Contender]:
+    """Ours on each store, and those of these peers that can do the work, on the stores that they can."""
+    function = case.program.partition(":")[2]
+    for store in case.stores:
+        yield Contender(OURS, store, case.program, case.sized(size))
+        counts = case.peers_on_sqlite if store == SQLITE else case.peers
+        for peer in peers:
+            if peer.name in counts:
+                peer_runs = 5 if size == "tiny" else counts[peer.name]
+                options = {**case.sized(size), "peer_runs": peer_runs}
+                program = f"peers.{peer.module}:{function}"
+                yield Contender(peer.name, store, program, options, str(PYTHON), is_peer=True)
 
 
 def limit_of(case: Case, store: str, size: str) -> Contender | None:

@@ -8,6 +8,7 @@ import secrets
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from benchmarks.cases import SQLITE
 from benchmarks.database import connected
@@ -28,6 +29,17 @@ def fresh_store(store: str, dsn: str) -> Iterator[str]:
         yield f"{dsn}{'&' if '?' in dsn else '?'}schema={schema}"
     finally:
         asyncio.run(_execute(dsn, f'DROP SCHEMA IF EXISTS "{schema}" CASCADE'))
+
+
+@contextlib.contextmanager
+def fresh_database(dsn: str) -> Iterator[str]:
+    """The DSN of a database of its own on the same server: some peers know no schemas."""
+    name = f"bench_{secrets.token_hex(6)}"
+    asyncio.run(_execute(dsn, f'CREATE DATABASE "{name}"'))
+    try:
+        yield urlsplit(dsn)._replace(path=f"/{name}").geturl()
+    finally:
+        asyncio.run(_execute(dsn, f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
 def settle(dsn: str) -> None:

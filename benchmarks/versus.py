@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.cases import STORE_NAMES
 from benchmarks.child import ROOT
+from benchmarks.results import commit_of
 from benchmarks.rounds import LIMIT, Contender, Rounds, measure
 
 if TYPE_CHECKING:
@@ -38,12 +39,6 @@ def python_of(checkout: Path) -> str:
     if not Path(found).is_relative_to(checkout.resolve()):
         raise NoCheckoutError(f"{python} imports stepwell from {found or 'nowhere'}, not from {checkout.resolve()}.")
     return str(python)
-
-
-def commit_of(checkout: Path) -> str:
-    """The commit that is checked out, with `+` if files were changed since."""
-    command = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "no commit"
 
 
 def versus(checkout: Path, cases: Sequence[Case], size: str, rounds: int, dsn: str) -> Iterator[str]:

@@ -162,14 +162,14 @@ def _woken(url: str, _: str, runs: int) -> dict[str, list[float]]:
     """Milliseconds of each moment, of a fleet that is idle before each."""
     with contextlib.ExitStack() as stack:
         for _worker in range(WORKERS):
-            stack.enter_context(child("idle:work", url=url)).wait_for("ready")
-        times: dict[str, list[float]] = call_in_child("idle:wake", url=url, runs=runs)
+            stack.enter_context(child("details.idle:work", url=url)).wait_for("ready")
+        times: dict[str, list[float]] = call_in_child("details.idle:wake", url=url, runs=runs)
         return times
 
 
 def _cost(url: str, dsn: str, seconds: float) -> dict[str, float]:
     """Transactions, and statements if the server counts them, a second of ten workers that have nothing to do."""
-    with child("idle:idle", url=url) as fleet:
+    with child("details.idle:idle", url=url) as fleet:
         fleet.wait_for("ready")
         time.sleep(min(SETTLE_SECONDS, seconds))
         before, began = asyncio.run(_counted(dsn)), time.monotonic()

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import drain
 from benchmarks.child import child, input_ended, say
 from benchmarks.figures import Figure, Line, Note, quantile
+from benchmarks.ours.drain import BATCH, workflow
 from stepwell import Durable
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def measure(size: Size) -> Iterator[Line]:
 def _times(size: Size) -> list[float]:
     with tempfile.TemporaryDirectory(prefix="stepwell-writes-") as folder:
         file = str(Path(folder) / "store.db")
-        with child("writes:work", file=file, runs=size.runs) as worker:
+        with child("details.writes:work", file=file, runs=size.runs) as worker:
             worker.wait_for("draining")
             times = asyncio.run(_write(file, size.writes))
             worker.kill()
@@ -66,16 +66,16 @@ async def work(file: str, runs: int) -> None:
         if begun == 1:
             say("draining")
 
-    flow = drain.workflow(on_last)
+    flow = workflow(on_last)
     async with Durable(f"sqlite:///{file}", [flow]) as app:
         await app.start_many(flow, [None] * runs)
-        async with app.worker(concurrency=drain.FULL_BATCH):
+        async with app.worker(concurrency=BATCH):
             await input_ended()
 
 
 async def _write(file: str, writes: int) -> list[float]:
     """Milliseconds of each write until there were enough of them, or nothing is left to drain."""
-    flow = drain.workflow(lambda: None)
+    flow = workflow(lambda: None)
     times: list[float] = []
     async with Durable(f"sqlite:///{file}", [flow]) as app:
         await app.start(flow)

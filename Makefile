@@ -12,7 +12,7 @@ RUNS    ?= 300
 HISTORIES ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-postgres test quick lint format types contracts check bench red coverage simulate torture torture-postgres docs-diagram golden pins clean
+.PHONY: help setup demo demo-postgres test quick lint format types contracts check bench bench-peers red coverage simulate torture torture-postgres docs-diagram golden pins clean
 
 help: ## list what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,8 +62,14 @@ contracts: setup ## check that imports go downwards only
 
 check: lint types contracts test ## all four, as CI does
 
-bench: setup ## measure, beside the raw limit of the database
-	@$(BIN)/python -m benchmarks
+bench: setup ## measure every case beside the raw limit of the database and the installed peers (15 minutes)
+	@$(BIN)/python -m benchmarks all
+
+bench-peers: setup ## install the engines to measure beside, into .venv-peers (needs npm for Restate's server)
+	@$(BIN)/python -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peers.txt
+	@cp requirements/peers-server/package.json requirements/peers-server/package-lock.json .venv-peers/
+	@npm ci --silent --prefix .venv-peers || echo "Restate's server was not installed: it is an npm package" >&2
 
 red: setup ## break the engine on purpose, once per invariant, and see its test fail
 	@$(BIN)/python scripts/red.py
@@ -95,7 +101,10 @@ pins: ## pin the newest dependencies (needs uv); no address of a registry is wri
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
 	    --no-emit-index-url --no-emit-find-links --output-file requirements/dev.txt requirements/dev.in
 	@sed -i '1i # Pinned by `make pins` from dev.in, for CPython 3.11, 3.12 and 3.13.' requirements/dev.txt
-	@if grep -nE '://|--(extra-)?index-url|--find-links' requirements/dev.txt; then echo "an address got into requirements/dev.txt" >&2; exit 1; fi
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
+	    --no-emit-index-url --no-emit-find-links --output-file requirements/peers.txt requirements/peers.in
+	@sed -i '1i # Pinned by `make pins` from peers.in, for CPython 3.11, 3.12 and 3.13.' requirements/peers.txt
+	@if grep -nE '://|--(extra-)?index-url|--find-links' requirements/*.txt; then echo "an address got into requirements" >&2; exit 1; fi
 
 clean: ## remove what was made, .venv included
 	@rm -rf $(VENV) build dist .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -9,12 +9,13 @@ import sys
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import DETAILS, arguments, chart, results, table
+from benchmarks import DETAILS, arguments, results, table
 from benchmarks.cases import POSTGRES, ROUNDS
 from benchmarks.compare import SLOWER, compared
 from benchmarks.database import connected, database
 from benchmarks.figures import heading
 from benchmarks.peers.installed import PEERS, peer_versions
+from benchmarks.publish import published
 from benchmarks.rounds import contenders_of, measure
 from benchmarks.versus import NoCheckoutError, versus
 
@@ -41,8 +42,9 @@ def _lines(given: argparse.Namespace) -> Iterator[str]:
     match given.command:
         case "compare":
             yield from (line for _, line in _compared(given))
-        case "chart":
-            yield f"drew {chart.drawn(results.read(given.result or results.newest()), given.to)}"
+        case "publish":
+            for file in published(results.read(given.result or results.newest()), given.to):
+                yield f"wrote {file}"
         case "versus":
             cases, rounds = arguments.cases(given), given.rounds or ROUNDS[given.size]
             with _server(cases) as dsn:

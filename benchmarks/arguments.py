@@ -8,10 +8,8 @@ from pathlib import Path
 
 from benchmarks import DETAILS
 from benchmarks.cases import CASES, CASES_BY_NAME, SIZES, STORES, Case
-from benchmarks.chart import FILE
+from benchmarks.publish import DOCS
 from benchmarks.results import FOLDER
-
-COMMANDS = ("all", "versus", "compare", "chart", "capacity")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,9 +32,9 @@ def parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="what became slower from one result to another")
     compare.add_argument("old", type=Path)
     compare.add_argument("new", type=Path)
-    chart = commands.add_parser("chart", help="draw docs/benchmarks.svg from a result")
-    chart.add_argument("result", type=Path, nargs="?", help="the newest in benchmarks/results by default")
-    chart.add_argument("--to", type=Path, default=FILE, help="another file than docs/benchmarks.svg")
+    publish = commands.add_parser("publish", help="put a result into docs/benchmarks.md and docs/benchmarks.svg")
+    publish.add_argument("result", type=Path, nargs="?", help="the newest in benchmarks/results by default")
+    publish.add_argument("--to", type=Path, default=DOCS, help="another folder than docs")
     return made
 
 

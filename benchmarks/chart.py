@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 from benchmarks.cases import CASES_BY_NAME, POSTGRES, SQLITE
-from benchmarks.child import ROOT
 from benchmarks.peers.installed import PEERS
 from benchmarks.rounds import LIMIT, OURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from benchmarks.results import Result
 
-FILE = ROOT / "docs" / "benchmarks.svg"
 DRAWN = (
     ("drain", "Steps a second, 1,000 runs of 10 steps, one worker", "more is better"),
     ("lone-1", "Milliseconds of a run of one step, start to result", "less is better"),
@@ -38,12 +35,6 @@ text { font: 12px system-ui, sans-serif; fill: #1f2328; }
   .ours { fill: #4493f8; } .limit { fill: #4d5560; } .peer { fill: #9e6a03; }
 }
 """
-
-
-def drawn(result: Result, file: Path) -> Path:
-    """Draws the chart of a result; the file."""
-    file.write_text(svg(result), encoding="utf-8")
-    return file
 
 
 def svg(result: Result) -> str:

@@ -41,6 +41,13 @@ def head(result: Result) -> Iterator[str]:
     yield f"{'':<{_WHAT}}{'of the limit':>{_RATIO}}{'min-max':>13}{peers}{'stepwell':>11} min-max"
 
 
+def whole(result: Result) -> Iterator[str]:
+    """The whole table of a result."""
+    yield from head(result)
+    for case, found in result.known_cases():
+        yield from lines(case, found, [*result.peers])
+
+
 def lines(case: Case, found: Rounds, installed: Sequence[str]) -> Iterator[str]:
     """The lines of one case."""
     yield f"{case.name}: {case.title}"

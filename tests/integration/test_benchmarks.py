@@ -12,12 +12,13 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import DETAILS, chart, results
+from benchmarks import DETAILS, results
 from benchmarks.cases import CASES_BY_NAME, SIZES
 from benchmarks.child import ROOT, call_in_child
 from benchmarks.compare import FASTER, NOISE, SAME, SLOWER, compared
 from benchmarks.figures import WIDTH, Figure, heading, quantile
 from benchmarks.peers.installed import PEERS
+from benchmarks.publish import BEGIN, END, published
 from benchmarks.rounds import LIMIT, OURS, Rounds
 
 if TYPE_CHECKING:
@@ -55,9 +56,15 @@ def test_some_cases_are_measured_shown_saved_and_drawn(tmp_path: Path) -> None:
     assert [case.name for case, _ in result.known_cases()] == ["drain", "lone-1"]
     assert result.machine["cores"]
     assert result.commit
-    drawn = chart.drawn(result, tmp_path / "chart.svg")
-    shown = ET.fromstring(drawn.read_text(encoding="utf-8"))  # noqa: S314  our own chart
+    (tmp_path / "benchmarks.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    chart, page = published(result, tmp_path)
+    shown = ET.fromstring(chart.read_text(encoding="utf-8"))  # noqa: S314  our own chart
     assert "stepwell on SQLite" in "".join(shown.itertext())
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("before")
+    assert text.endswith("after\n")
+    assert "of raw limit" in text
+    assert "old" not in text
 
 
 def test_a_figure_that_became_slower_is_told_from_noise_and_from_a_slower_machine() -> None:
@@ -116,10 +123,9 @@ def test_an_unknown_case_is_refused_with_the_known_ones() -> None:
 @pytest.mark.parametrize("name", CASES_BY_NAME)
 def test_every_program_of_a_case_exists(name: str) -> None:
     one = CASES_BY_NAME[name]
-    programs = [one.program, *filter(None, [one.prepare, one.limit and one.limit.program])]
-    for program in programs:
+    for program in (one.program, one.prepare or one.program, one.limit.program if one.limit else one.program):
         module, _, called = program.partition(":")
-        assert callable(getattr(importlib.import_module(f"benchmarks.{module}"), name))
+        assert callable(getattr(importlib.import_module(f"benchmarks.{module}"), called))
     function = one.program.partition(":")[2]
     for peer in PEERS:
         if peer.name in one.peers:

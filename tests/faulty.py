@@ -1,42 +1,30 @@
 """A store with faults on command: calls that stop at a point, that fail, or that took effect and lose their answer.
 
-Each fault names a verb of the protocol and hits the next call of it that matches, once. A stop is awaited by name, so
-no test needs to guess when something has happened.
+Each fault names a verb of the protocol or of its reader and hits the next call of it that matches, once. A stop is
+awaited by name, so no test needs to guess when something has happened.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, cast
 
-from stepwell.errors import StoreUnavailableError
-from stepwell.store.protocol import LOAD_BYTES, NO_OFFER
+from stepwell import Durable, StoreUnavailableError
+from stepwell.runtime.system import SystemRuntime
+from stepwell.store_choice import store_for
 from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from stepwell import Durable
-    from stepwell.core.mailbox import MessageName
-    from stepwell.store.protocol import (
-        Advance,
-        Claimed,
-        Definition,
-        Delivered,
-        Found,
-        HeartbeatConnection,
-        History,
-        Lease,
-        NewRun,
-        Offer,
-        Started,
-        Store,
-        Verdict,
-        Wanted,
-        WorkerRow,
-    )
-    from stepwell.store.reading import Reader
+    from stepwell import Workflow
+    from stepwell.runtime.protocol import Runtime
+    from stepwell.store.protocol import Advance, HeartbeatConnection, Lease, Offer, Store, Verdict
+
+    Commit = Callable[[str, Sequence[Advance]], Awaitable[list[Verdict]]]
 
 
 def parks(worker_id: str, advances: Sequence[Advance]) -> bool:
@@ -126,14 +114,41 @@ class FaultyHeartbeat:
         self._heartbeat_connection.close()
 
 
-class FaultyStore:
-    """A store around another; without faults it only remembers what was answered."""
+class WrappedStore:
+    """A store around another: every verb of it, and of its reader, goes through `call`; the rest is the store's own."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.url, self.latest, self.shared = store.url, store.latest, store.shared
-        self.sees_death = store.sees_death
+        self.reader = _WrappedReader(self)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._wrapped(name, getattr(self._store, name))
+
+    async def call(self, verb: str, make: Callable[..., Awaitable[Any]], *given: Any, **named: Any) -> Any:
+        """Has one call made, or not."""
+        raise NotImplementedError
+
+    def _wrapped(self, name: str, found: Any) -> Any:
+        return partial(self.call, name, found) if iscoroutinefunction(found) else found
+
+
+class _WrappedReader:
+    """The reader of a store within."""
+
+    def __init__(self, wrapped: WrappedStore) -> None:
+        self._of = wrapped
+
+    def __getattr__(self, name: str) -> Any:
+        return self._of._wrapped(name, getattr(self._of._store.reader, name))
+
+
+class FaultyStore(WrappedStore):
+    """A store around another; without faults it only remembers what was answered."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
         self._faults: dict[str, list[Stop | _Loss]] = {}
+        self._replaced: dict[str, Callable[..., Awaitable[Any]]] = {}
         self.hearts_are_cut_off = False
         self.answers: list[tuple[str, tuple[Any, ...], Any]] = []
         """Verb, arguments and answer of each call that was applied, in order."""
@@ -158,145 +173,60 @@ class FaultyStore:
         """The next matching call is applied, and fails."""
         self._add(verb, _Loss(applied_first=True, matches=matches))
 
+    def replace(self, verb: str, by: Callable[..., Awaitable[Any]]) -> None:
+        """From now on `by` answers each call: it is given the store's own verb, and then what the call is given."""
+        self._replaced[verb] = by
+
     def is_pending(self, verb: str) -> bool:
         """Whether a fault of this verb has not hit yet."""
         return bool(self._faults.get(verb))
 
+    def answers_of(self, verb: str) -> list[tuple[tuple[Any, ...], Any]]:
+        """Arguments and answer of each call of the verb that was applied, in order."""
+        return [(given, answer) for name, given, answer in self.answers if name == verb]
+
     def claims_of(self, run_id: str) -> list[Lease]:
         """Every lease of the run that was given, answered or not, in order."""
-        claims = [answer for verb, _, answer in self.answers if verb == "claim"]
+        claims = [answer for _, answer in self.answers_of("claim")]
         return [lease for claimed in claims for lease in claimed.leases if lease.run_id == run_id]
 
     def verdicts_on(self, run_id: str) -> list[Verdict]:
         """Every verdict on an advance of the run, answered or not, in order."""
         return [
             verdict
-            for verb, (_, advances), answer in self._of("commit")
+            for (_, advances), answer in self.answers_of("commit")
             for advance, verdict in zip(advances, answer, strict=True)
             if advance.run_id == run_id
         ]
 
-    def _of(self, verb: str) -> list[tuple[str, tuple[Any, ...], Any]]:
-        return [each for each in self.answers if each[0] == verb]
-
     def _add(self, verb: str, fault: Stop | _Loss) -> None:
         self._faults.setdefault(verb, []).append(fault)
 
-    async def _through(self, verb: str, *arguments: Any, **named: Any) -> Any:
-        async def call() -> Any:
-            answer = await getattr(self._store, verb)(*arguments, **named)
-            self.answers.append((verb, arguments, answer))
+    async def call(self, verb: str, make: Callable[..., Awaitable[Any]], *given: Any, **named: Any) -> Any:
+        """Has the call made, unless a fault hits it."""
+        if verb in self._replaced:
+            make = partial(self._replaced[verb], make)
+
+        async def applied() -> Any:
+            answer = await make(*given, **named)
+            self.answers.append((verb, given, answer))
             return answer
 
         for fault in self._faults.get(verb, []):
-            if fault.matches(*arguments):
+            if fault.matches(*given):
                 self._faults[verb].remove(fault)
-                return await fault.pass_through(call)
-        return await call()
+                return await fault.pass_through(applied)
+        return await applied()
 
-    @property
-    def reader(self) -> Reader:
-        """That of the store within."""
-        return self._store.reader
-
-    async def open(self) -> None:
-        """As the protocol says."""
-        await self._store.open()
-
-    async def close(self) -> None:
-        """As the protocol says."""
-        await self._store.close()
-
-    async def migrate(self) -> None:
-        """As the protocol says."""
-        await self._store.migrate()
-
-    async def schema(self) -> tuple[int, tuple[str, ...]]:
-        """As the protocol says."""
-        return await self._store.schema()
-
-    def statements(self, after: int) -> list[str]:
-        """As the protocol says."""
-        return self._store.statements(after)
-
-    async def define(self, definitions: Sequence[Definition]) -> list[int]:
-        """As the protocol says, unless a fault hits it; so are the verbs that follow."""
-        answer: list[int] = await self._through("define", definitions)
-        return answer
-
-    async def start(self, runs: Sequence[NewRun]) -> list[Started]:
-        """As the protocol says, or a fault."""
-        answer: list[Started] = await self._through("start", runs)
-        return answer
-
-    async def claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int, **room: Any) -> Claimed:
-        """As the protocol says, or a fault."""
-        answer: Claimed = await self._through("claim", worker_id, lanes, limit, suspects, **room)
-        return answer
-
-    async def load(self, wanted: Sequence[Wanted], most_bytes: int = LOAD_BYTES) -> Mapping[str, History]:
-        """As the protocol says, or a fault."""
-        answer: Mapping[str, History] = await self._through("load", wanted, most_bytes)
-        return answer
-
-    async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
-        """As the protocol says, or a fault."""
-        answer: Found = await self._through("find_message", lease, name, after)
-        return answer
-
-    async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
-        """As the protocol says, or a fault."""
-        answer: list[Verdict] = await self._through("commit", worker_id, advances)
-        return answer
-
-    async def deliver(
-        self, run_id: str, name: str, value: bytes, *, key: str | None, waiting_only: bool
-    ) -> Delivered | None:
-        """As the protocol says, or a fault."""
-        answer: Delivered | None = await self._through(
-            "deliver", run_id, name, value, key=key, waiting_only=waiting_only
-        )
-        return answer
-
-    async def cancel(self, run_id: str) -> list[str] | None:
-        """As the protocol says, or a fault."""
-        answer: list[str] | None = await self._through("cancel", run_id)
-        return answer
-
-    async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> HeartbeatConnection:
-        """As the protocol says, or a fault."""
-        return FaultyHeartbeat(await self._through("enlist", worker_id, host, offer), self)
-
-    async def serve(self, worker_id: str, lanes: Sequence[int]) -> None:
-        """As the protocol says, or a fault."""
-        await self._through("serve", worker_id, lanes)
-
-    async def retire(self, worker_id: str) -> None:
-        """As the protocol says, or a fault."""
-        await self._through("retire", worker_id)
-
-    async def give_back(self, worker_id: str, tokens: Mapping[str, int], delay: int = 0) -> None:
-        """As the protocol says, or a fault."""
-        await self._through("give_back", worker_id, tokens, delay)
-
-    async def workers(self) -> list[WorkerRow]:
-        """As the protocol says, or a fault."""
-        answer: list[WorkerRow] = await self._through("workers")
-        return answer
-
-    async def expire(self, worker_id: str, silent_for: int | None) -> int | None:
-        """As the protocol says, or a fault."""
-        answer: int | None = await self._through("expire", worker_id, silent_for)
-        return answer
-
-    async def sweep(self) -> int:
-        """As the protocol says, or a fault."""
-        answer: int = await self._through("sweep")
-        return answer
+    async def enlist(self, worker_id: str, host: str, offer: Offer) -> HeartbeatConnection:
+        """As the protocol says, or a fault; the heartbeat fails while `hearts_are_cut_off`."""
+        return FaultyHeartbeat(await self.call("enlist", self._store.enlist, worker_id, host, offer), self)
 
 
-def make_faulty(app: Durable) -> FaultyStore:
-    """Puts faults between an app that is not entered yet and its store."""
-    faulty = FaultyStore(app._store)
-    app._store = faulty
-    return faulty
+def faulty_app(
+    url: str, workflows: Iterable[Workflow] = (), *, runtime: Runtime | None = None, **options: Any
+) -> tuple[Durable, FaultyStore]:
+    """An app, not entered, with a faulty store between it and the one of the URL."""
+    runtime = SystemRuntime() if runtime is None else runtime
+    faulty = FaultyStore(store_for(url, runtime))
+    return Durable(store=cast("Store", faulty), workflows=workflows, runtime=runtime, **options), faulty

@@ -39,3 +39,21 @@ class MovingClock(SystemRuntime):
         self._now += int(seconds * SECOND)
         for tell in self.on_move:
             tell(self._now)
+
+
+class SteadyClock(MovingClock):
+    """The store's clock and the worker's steady one, which tests move together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed = 0.0
+        self.real = super().monotonic
+
+    def monotonic(self) -> float:
+        """Seconds that tests have let pass, besides the real ones."""
+        return self.real() + self._passed
+
+    def go_on(self, seconds: float) -> None:
+        """Lets time pass by both clocks."""
+        self._passed += seconds
+        super().go_on(seconds)

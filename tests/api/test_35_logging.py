@@ -10,9 +10,9 @@ import pytest
 
 from stepwell import Abort, Backoff, Durable, RunFailedError, durable
 from stepwell.store.logs import logger
-from stepwell.store.sqlite.store import SqliteStore
 from tests.api import running_fixtures
 from tests.api.running_fixtures import one
+from tests.faulty import faulty_app
 from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from stepwell import Context
     from stepwell.store.protocol import Advance, Verdict
+    from tests.faulty import Commit
 
 url = running_fixtures.url
 
@@ -172,21 +173,18 @@ async def test_a_run_in_memory_logs_its_failed_attempts_and_leaves_its_end_to_th
     assert records(caplog, "run_ended") == []
 
 
-async def test_what_was_not_committed_is_not_logged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    commit = SqliteStore.commit
-
-    async def losing(store: SqliteStore, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
+async def test_what_was_not_committed_is_not_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def losing(commit: Commit, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
         if not records(caplog, "attempt_failed") and not lost:
             lost.append(True)
             return ["lost"] * len(advances)
-        return await commit(store, worker_id, advances)
+        return await commit(worker_id, advances)
 
     lost: list[bool] = []
-    monkeypatch.setattr(SqliteStore, "commit", losing)
     flow = durable("flow").step("charge", fail_twice, retry_backoff=SOON)
-    async with Durable(running_fixtures.file_url(tmp_path), [flow], lease=0.2) as app:
+    app, faulty = faulty_app(running_fixtures.file_url(tmp_path), [flow], lease=0.2)
+    faulty.replace("commit", losing)
+    async with app:
         await ended(app)
 
     assert lost == [True]

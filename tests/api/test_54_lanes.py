@@ -10,7 +10,7 @@ import pytest
 from stepwell import Durable, RunCanceledError, durable
 from tests.api import running_fixtures
 from tests.api.running_fixtures import file_url
-from tests.faulty import make_faulty
+from tests.faulty import faulty_app
 from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ async def test_i4_what_is_started_while_a_claim_is_answered_is_claimed_next(monk
         return "done"
 
     monkeypatch.setattr("stepwell.engine.fleet.worker._LONGEST_WAIT", 1e6)
-    app = Durable("sqlite://", [durable("flow").step("work", done)])
-    claim = make_faulty(app).stop_after("claim")
+    app, faulty = faulty_app("sqlite://", [durable("flow").step("work", done)])
+    claim = faulty.stop_after("claim")
     async with app, app.worker():
         await claim.reached()
         started = await app.start("flow")

@@ -8,7 +8,7 @@ import pytest
 
 from stepwell import Abort, Context, Durable, RunFailedError, durable
 from tests.api.running_fixtures import url
-from tests.faulty import FaultyStore, make_faulty
+from tests.faulty import FaultyStore, faulty_app
 from tests.integration.test_cost_of_an_advance import MOST_TIMES, operations
 from tests.waiting import PATIENCE
 
@@ -41,8 +41,7 @@ def poll(iterations: int = ITERATIONS, **options: Any) -> Workflow:
 
 
 async def test_an_iteration_reads_as_many_rows_at_the_end_as_at_the_beginning(url: str) -> None:
-    app = Durable(url, [poll()])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(url, [poll()])
     async with app, app.worker():
         run_id = (await app.start("flow")).run_id
         results = await app.result(run_id, timeout=PATIENCE)
@@ -64,8 +63,7 @@ async def test_failed_attempts_of_the_iteration_under_way_are_read_and_those_bef
         return 1
 
     flow = durable("flow").loop("poll", flaky, max_iterations=6, pause=PAUSE, max_retries=2, retry_backoff=PAUSE)
-    app = Durable(url, [flow])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(url, [flow])
     async with app, app.worker():
         run_id = (await app.start("flow")).run_id
         await app.result(run_id, timeout=PATIENCE)
@@ -85,8 +83,7 @@ async def test_i5_all_iterations_are_undone_though_the_claim_read_the_last_one_a
     flow = durable("flow").step("before", lambda ctx: "first", compensate=undo_first)
     flow.loop("poll", counted, max_iterations=8, pause=PAUSE, compensate=undo, feedback=lambda result: result)
     flow.sleep("rest", PAUSE).step("last", fail)
-    app = Durable(url, [flow])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(url, [flow])
     async with app, app.worker():
         run_id = (await app.start("flow")).run_id
         with pytest.raises(RunFailedError) as failed:

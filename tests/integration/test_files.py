@@ -14,7 +14,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,6 +23,7 @@ from stepwell.runtime.system import SystemRuntime
 from stepwell.store.sqlite.connection import location_of
 from stepwell.store.sqlite.file import FileConnection
 from tests.api.running_fixtures import echo, file_url, names_in
+from tests.faulty import faulty_app
 from tests.gates import Gate
 from tests.programs.copying import STEPS
 from tests.programs.processes import ROOT
@@ -177,25 +178,24 @@ def lines_of(folder: Path, names: str) -> list[str]:
     return [line for path in folder.glob(names) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-async def test_a_journal_that_a_torn_read_shows_too_short_fails_no_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_journal_that_a_torn_read_shows_too_short_fails_no_run(tmp_path: Path) -> None:
     first, second = Gate("first"), Gate("second")
     first.let()
     flow = durable("flow").step("first", first.handler).step("second", second.handler)
-    async with Durable(file_url(tmp_path), [flow]) as app:
+    app, faulty = faulty_app(file_url(tmp_path), [flow])
+    async with app:
         run_id = (await app.start("flow")).run_id
         async with app.worker(grace=0):
             await second.entered()
         second.let()
-        load, lengths = app._store.load, []
+        lengths = []
 
-        async def load_torn(wanted: Sequence[Wanted]) -> Mapping[str, History]:
-            found = await load(wanted)
+        async def load_torn(load: Any, wanted: Sequence[Wanted]) -> Mapping[str, History]:
+            found: Mapping[str, History] = await load(wanted)
             lengths.append(len(found[run_id].rows))
             return found if len(lengths) > 1 else {run_id: found[run_id]._replace(rows=[])}
 
-        monkeypatch.setattr(app._store, "load", load_torn)
+        faulty.replace("load", load_torn)
         async with app.worker():
             assert await app.result(run_id, timeout=PATIENCE) == {"first": "first", "second": "second"}
     assert lengths == [1, 1]

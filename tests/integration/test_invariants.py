@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell import Context, Durable, StoreUnavailableError, durable
 from stepwell.store.sqlite.connection import connect, location_of
-from stepwell.store.sqlite.store import SqliteStore
+from tests.faulty import faulty_app
 from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from stepwell import Workflow
     from stepwell.store.protocol import Advance, Verdict
+    from tests.faulty import Commit
 
 SLOW_DISK_SECONDS = 0.05
 
@@ -72,22 +73,22 @@ EACH_ONCE = Counter(
 
 
 async def test_i1_a_commit_whose_answer_is_lost_is_journaled_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    commit, lost = SqliteStore.commit, 0
+    lost = 0
 
-    async def forgetful(store: SqliteStore, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
+    async def forgetful(commit: Commit, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
         nonlocal lost
-        verdicts = await commit(store, worker_id, advances)
-        if lost % 2 == 0:
-            lost += 1
-            raise StoreUnavailableError(store.url, "the answer was lost")
+        verdicts = await commit(worker_id, advances)
         lost += 1
+        if lost % 2:
+            raise StoreUnavailableError("faulty", "the answer was lost")
         return verdicts
 
-    monkeypatch.setattr(SqliteStore, "commit", forgetful)
     calls = Calls()
-    async with Durable(url_in(tmp_path), [calls.workflow()]) as app, app.worker():
+    app, faulty = faulty_app(url_in(tmp_path), [calls.workflow()])
+    faulty.replace("commit", forgetful)
+    async with app, app.worker():
         started = await app.start_many("flow", [1, 2, 3])
         for each in started:
             await app.result(each.run_id, timeout=PATIENCE)
@@ -99,24 +100,24 @@ async def test_i1_a_commit_whose_answer_is_lost_is_journaled_once(
 
 
 async def test_i1_a_commit_that_comes_again_after_the_next_one_is_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    commit = SqliteStore.commit
     first: list[Advance] = []
     late: list[Verdict] = []
 
-    async def repeating(store: SqliteStore, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
+    async def repeating(commit: Commit, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
         kept = copy.deepcopy(list(advances))
-        verdicts = await commit(store, worker_id, advances)
+        verdicts = await commit(worker_id, advances)
         if first:
-            late.extend(await commit(store, worker_id, first))
+            late.extend(await commit(worker_id, first))
         else:
             first.extend(kept)
         return verdicts
 
-    monkeypatch.setattr(SqliteStore, "commit", repeating)
     calls = Calls()
-    async with Durable(url_in(tmp_path), [calls.workflow()]) as app, app.worker():
+    app, faulty = faulty_app(url_in(tmp_path), [calls.workflow()])
+    faulty.replace("commit", repeating)
+    async with app, app.worker():
         started = await app.start("flow")
         await app.result(started.run_id, timeout=PATIENCE)
         outcomes = [(entry.node, entry.iteration) for entry in await app.journal(started.run_id)]
@@ -127,22 +128,15 @@ async def test_i1_a_commit_that_comes_again_after_the_next_one_is_lost(
     assert errors_in(caplog) == []
 
 
-async def test_i2_nothing_begins_before_what_precedes_it_is_journaled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commit = SqliteStore.commit
-
-    async def slow(store: SqliteStore, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
+async def test_i2_nothing_begins_before_what_precedes_it_is_journaled(tmp_path: Path) -> None:
+    async def slow(commit: Commit, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
         await asyncio.sleep(SLOW_DISK_SECONDS)
-        return await commit(store, worker_id, advances)
+        return await commit(worker_id, advances)
 
-    monkeypatch.setattr(SqliteStore, "commit", slow)
     calls = Calls()
-    async with (
-        Durable(url_in(tmp_path)) as reader,
-        Durable(url_in(tmp_path), [calls.workflow()]) as app,
-        app.worker(),
-    ):
+    app, faulty = faulty_app(url_in(tmp_path), [calls.workflow()])
+    faulty.replace("commit", slow)
+    async with Durable(url_in(tmp_path)) as reader, app, app.worker():
         calls.reader = reader
         started = await app.start("flow")
         await app.result(started.run_id, timeout=PATIENCE)

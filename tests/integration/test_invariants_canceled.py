@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stepwell import Context, Durable, durable
-from tests.faulty import make_faulty
+from stepwell import Context, durable
+from tests.faulty import faulty_app
 from tests.gates import Gate
 from tests.waiting import PATIENCE
 
@@ -44,8 +44,7 @@ async def test_i9_an_outcome_on_its_way_to_the_store_when_its_run_is_canceled_is
     flow = durable("flow").step("work", nothing)
     if lean:
         flow.step("last", nothing)
-    app = Durable("sqlite://", [flow])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app("sqlite://", [flow])
     async with app:
         stop = faulty.stop_before("commit", records("work"))
         async with app.worker():
@@ -67,8 +66,7 @@ async def test_i9_a_compensation_stops_where_it_is_when_its_run_is_canceled() ->
     for name in ("one", "two"):
         flow.step(name, nothing, compensate=undo)
     flow.step("fails", fail, max_retries=0)
-    app = Durable("sqlite://", [flow])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app("sqlite://", [flow])
     async with app:
         stop = faulty.stop_before("commit", records("two", "undo"))
         async with app.worker():
@@ -88,8 +86,7 @@ async def test_i9_a_grandchild_of_a_canceled_run_writes_no_more() -> None:
         durable("middle").child_workflow("child", "leaf"),
         durable("leaf").step("work", nothing),
     ]
-    app = Durable("sqlite://", flows)
-    faulty = make_faulty(app)
+    app, faulty = faulty_app("sqlite://", flows)
     async with app:
         stop = faulty.stop_before("commit", records("work"))
         async with app.worker():
@@ -105,8 +102,7 @@ async def test_i9_a_grandchild_of_a_canceled_run_writes_no_more() -> None:
 async def test_i9_a_canceled_run_is_never_claimed_again(tmp_path: Path) -> None:
     """Neither one that was due, nor one in a worker's hands when that leaves, nor when somebody recovers."""
     gate = Gate()
-    app = Durable(file_url(tmp_path), [durable("flow").step("work", gate.handler)])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(file_url(tmp_path), [durable("flow").step("work", gate.handler)])
     async with app:
         async with app.worker():
             held = (await app.start("flow")).run_id

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Context, Durable, RunFailedError, Suspended, durable
-from tests.faulty import FaultyStore, make_faulty, parks
+from tests.faulty import FaultyStore, faulty_app, parks
 from tests.gates import Gate
 from tests.waiting import PATIENCE, eventually
 
@@ -192,8 +192,7 @@ async def test_i6_a_signal_that_was_used_is_not_used_by_the_next_wait_for_its_na
 
 
 async def test_i6_a_signal_whose_use_is_not_committed_yet_is_not_used_again_when_another_comes() -> None:
-    app = Durable("sqlite://", [two_waits()])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app("sqlite://", [two_waits()])
     async with app:
         run_id = (await app.start("waits")).run_id
         assert (await app.signal(run_id, "go", "a")).accepted
@@ -228,8 +227,8 @@ async def test_i6_a_signal_stays_with_its_suspended_step_through_failed_attempts
 
 async def test_i6_a_resume_that_a_dead_worker_had_in_hand_is_used_by_the_next(tmp_path: Path) -> None:
     """The letter is taken in the commit of the outcome that used it, and that commit was never made."""
-    app, other = Durable(file_url(tmp_path), [two_waits()]), Durable(file_url(tmp_path), [two_waits()])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(file_url(tmp_path), [two_waits()])
+    other = Durable(file_url(tmp_path), [two_waits()])
     async with app, other, app.worker() as worker:
         run_id = (await app.start("waits")).run_id
         await at_rest(app, run_id)
@@ -250,8 +249,7 @@ async def test_i6_a_resume_that_a_dead_worker_had_in_hand_is_used_by_the_next(tm
 @pytest.mark.parametrize("mapped", [False, True])
 async def test_i8_a_parent_that_is_claimed_for_nothing_spawns_no_other_child(tmp_path: Path, *, mapped: bool) -> None:
     gate = Gate("work")
-    app = Durable(file_url(tmp_path), parent_of(gate, mapped=mapped))
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(file_url(tmp_path), parent_of(gate, mapped=mapped))
     async with app, app.worker(grace=GRACE):
         run_id = (await app.start("parent")).run_id
         await gate.entered()
@@ -270,8 +268,7 @@ async def test_i8_the_end_of_a_child_reaches_a_parent_that_is_claimed_for_nothin
     tmp_path: Path,
 ) -> None:
     gate = Gate("work")
-    app = Durable(file_url(tmp_path), parent_of(gate))
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(file_url(tmp_path), parent_of(gate))
     async with app, app.worker(grace=GRACE):
         run_id = (await app.start("parent")).run_id
         await gate.entered()
@@ -290,8 +287,7 @@ async def test_i8_the_end_of_a_child_reaches_a_parent_that_is_claimed_for_nothin
 async def test_i8_a_spawn_and_an_end_whose_answers_are_lost_make_one_child_that_is_heard_once() -> None:
     gate = Gate("work")
     gate.let()
-    app = Durable("sqlite://", parent_of(gate))
-    faulty = make_faulty(app)
+    app, faulty = faulty_app("sqlite://", parent_of(gate))
     faulty.lose_answer("commit", lambda worker_id, advances: any(one.spawned for one in advances))
     faulty.lose_answer("commit", lambda worker_id, advances: any(one.post for one in advances))
     async with app, app.worker():
@@ -307,8 +303,7 @@ async def test_i8_a_cancel_of_a_child_that_has_ended_tells_its_parent_nothing() 
     """Its results are in the parent's mailbox, or used already."""
     gate = Gate("work")
     gate.let()
-    app = Durable("sqlite://", parent_of(gate))
-    faulty = make_faulty(app)
+    app, faulty = faulty_app("sqlite://", parent_of(gate))
     async with app:
         stop = faulty.stop_after("commit", lambda worker_id, advances: any(one.post for one in advances))
         async with app.worker():
@@ -324,6 +319,6 @@ async def test_i8_a_cancel_of_a_child_that_has_ended_tells_its_parent_nothing() 
 
 def _children_told(faulty: FaultyStore, run_id: str) -> int:
     """How many letters the run's outcomes used."""
-    commits = [(advances, verdicts) for verb, (_, advances), verdicts in faulty._of("commit")]
+    commits = [(advances, verdicts) for (_, advances), verdicts in faulty.answers_of("commit")]
     pairs = [pair for advances, verdicts in commits for pair in zip(advances, verdicts, strict=True)]
     return sum(len(one.consumed) for one, verdict in pairs if one.run_id == run_id and verdict == "ok")

@@ -8,7 +8,7 @@ import pytest
 
 from stepwell import Context, Durable, Suspended, durable
 from tests.api.running_fixtures import until_status, url
-from tests.faulty import FaultyStore, make_faulty, parks, times_out
+from tests.faulty import FaultyStore, faulty_app, parks, times_out
 from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ async def test_i6_a_signal_of_another_name_refuses_neither_a_park_nor_a_timeout(
     url: str, decision: Callable[..., bool]
 ) -> None:
     flow = durable("flow").wait_for_signal("wait", "go", timeout=0.05, default="timed out")
-    app = Durable(url, [flow])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(url, [flow])
     async with app:
         run_id = (await app.start("flow")).run_id
         stop = faulty.stop_before("commit", decision)
@@ -53,8 +52,7 @@ async def test_i6_a_signal_of_another_name_refuses_neither_a_park_nor_a_timeout(
 async def test_i8_a_signal_refuses_no_park_of_a_parent_that_waits_for_its_child(url: str) -> None:
     child = durable("child").wait_for_signal("wait", "go")
     parent = durable("parent").child_workflow("below", child)
-    app = Durable(url, [parent, child])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(url, [parent, child])
     async with app, app.worker():
         run_id = (await app.start("parent")).run_id
         await until_status(app, run_id, "suspended")
@@ -69,8 +67,7 @@ async def test_i8_a_signal_refuses_no_park_of_a_parent_that_waits_for_its_child(
 
 async def test_a_wake_up_among_many_messages_of_other_names_reads_the_one_it_uses_alone(url: str) -> None:
     flow = durable("flow").wait_for_signal("wait", "go").step("last", lambda ctx: 1)
-    app = Durable(url, [flow])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(url, [flow])
     async with app:
         run_id = (await app.start("flow")).run_id
         async with app.worker():
@@ -87,8 +84,7 @@ async def test_i6_messages_that_came_early_are_used_in_order_by_the_waits_for_th
     flow = durable("flow").wait_for_signal("one", "go")
     for name, signal in (("two", "stop"), ("three", "go"), ("four", "go")):
         flow.wait_for_signal(name, signal)
-    app = Durable(url, [flow])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(url, [flow])
     async with app:
         run_id = (await app.start("flow")).run_id
         for number, name in enumerate(["go", "other", "go", "stop", "go", "stop"]):

@@ -15,7 +15,7 @@ import pytest
 from stepwell import Durable, StoreUnavailableError, durable
 from stepwell.engine.fleet import worker as workers
 from stepwell.store.postgres import notifier
-from tests.faulty import make_faulty
+from tests.faulty import faulty_app
 from tests.network_faults import (
     CountedCalls,
     check,
@@ -30,9 +30,8 @@ from tests.postgres import Server
 from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator
 
-    from stepwell.core.statuses import Status
 
 RUNS = 40
 LEASE = 1.0
@@ -100,23 +99,15 @@ async def _is_awaiting(app: Durable, run_id: str) -> bool:
     return (await app.status(run_id)).awaiting_signal is not None
 
 
-async def test_who_waits_for_a_result_waits_through_a_restart(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_waits_for_a_result_waits_through_a_restart(server: Server) -> None:
     counted, url = CountedCalls(), fresh_schema(server.dsn)
-    looked = asyncio.Event()
-
-    async def look(run_ids: Sequence[str]) -> Mapping[str, Status | None]:
-        found = await ended_of(run_ids)
-        looked.set()
-        return found
-
-    async with Durable(url, counted.workflows()) as app, Durable(url, counted.workflows()) as other:
+    other, faulty = faulty_app(url, counted.workflows())
+    async with Durable(url, counted.workflows()) as app, other:
         run_id = (await app.start("held")).run_id
         async with app.worker():
             await eventually(lambda: counted.called("work"))
-            ended_of = other._store.reader.ended
-            monkeypatch.setattr(other._store.reader, "ended", look)
             waiting = asyncio.create_task(other.result(run_id, timeout=PATIENCE))
-            await asyncio.wait_for(looked.wait(), PATIENCE)
+            await eventually(lambda: faulty.answers_of("ended"))
             await asyncio.to_thread(server.stop, signal.SIGQUIT)
             counted.release.set()
             await asyncio.to_thread(server.start)
@@ -237,8 +228,7 @@ async def test_a_store_that_goes_away_while_a_run_reads_its_mail_is_waited_for(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As everywhere else: nothing stops, is given back, or is called an error."""
-    app = Durable(fresh_schema(server.dsn), [durable("waiting").wait_for_signal("word", "word")])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(fresh_schema(server.dsn), [durable("waiting").wait_for_signal("word", "word")])
     async with app, app.worker():
         parking = faulty.stop_before("commit")
         run_id = (await app.start("waiting")).run_id

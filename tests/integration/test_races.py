@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Branch, Context, Durable, JournalError, RunFailedError, durable
-from tests.faulty import make_faulty
+from tests.faulty import faulty_app
 from tests.gates import Gate, StubbornGate
 from tests.waiting import PATIENCE, eventually
 
@@ -54,8 +54,7 @@ def family(leaf: Any) -> list[Workflow]:
 async def test_i4_runs_whose_claim_was_never_answered_go_on_without_blame(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = Durable(file_url(tmp_path), [durable("flow").step("work", nothing)], lease=LEASE_SECONDS)
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(file_url(tmp_path), [durable("flow").step("work", nothing)], lease=LEASE_SECONDS)
     async with app:
         started = await app.start_many("flow", [1, 2, 3])
         faulty.lose_answer("claim")
@@ -77,8 +76,7 @@ async def test_i3_what_a_declared_dead_worker_still_does_is_not_written_under_it
         quick[ctx.run_id] += 1
 
     flows = [durable("slow").step("work", stubborn.handler), durable("quick").step("work", count)]
-    app = Durable(file_url(tmp_path), flows, lease=LEASE_SECONDS)
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(file_url(tmp_path), flows, lease=LEASE_SECONDS)
     async with app, Durable(file_url(tmp_path)) as other, app.worker() as worker:
         slow = await app.start("slow")
         await stubborn.entered(1)
@@ -108,8 +106,7 @@ async def test_i9_a_child_that_is_spawned_while_its_tree_is_canceled_never_is_or
     tmp_path: Path, spawner: str, when: str
 ) -> None:
     stubborn = StubbornGate()
-    app = Durable(file_url(tmp_path), family(stubborn.handler))
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(file_url(tmp_path), family(stubborn.handler))
     child = {"root": "middle", "middle": "leaf"}[spawner]
 
     spawned = asyncio.Event()

@@ -12,7 +12,7 @@ import pytest
 
 from stepwell import Context, Durable, Suspended, durable
 from tests.api.running_fixtures import until_status
-from tests.faulty import make_faulty, times_out
+from tests.faulty import faulty_app, times_out
 from tests.gates import Gate
 from tests.postgres import dsn, fresh_url
 from tests.proxy import Proxy
@@ -42,8 +42,7 @@ async def test_i6_a_run_does_not_park_beside_a_signal_that_is_being_committed() 
     """The signal holds the run's lock; the park is passed over until it is committed, and then refused."""
     gate, url = Gate(), fresh_url()
     flow = durable("flow").step("first", gate.handler).wait_for_signal("wait", "go")
-    app = Durable(url, [flow])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(url, [flow])
     async with app, rival_of(url) as rival, app.worker():
         run_id = (await app.start("flow")).run_id
         await gate.entered()
@@ -63,8 +62,7 @@ async def test_i6_a_signal_between_the_claim_and_the_park_is_used_once_without_a
     """It comes before the mail is counted, before the mailbox is read, or before the park is committed."""
     url = fresh_url()
     flow = durable("flow").wait_for_signal("wait", "go").wait_for_signal("again", "go")
-    app = Durable(proxy.url(url), [flow])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(proxy.url(url), [flow])
     async with app, Durable(url) as other:
         run_id = (await app.start("flow")).run_id
         await other.signal(run_id, "another")
@@ -131,8 +129,7 @@ async def test_i1_a_commit_whose_answer_is_lost_on_its_way_is_known_again(proxy:
     url, gate = fresh_url(), Gate()
     gate.let()
     flow = durable("flow").step("first", gate.handler).step("second", gate.handler).wait_for_signal("wait", "go")
-    app = Durable(proxy.url(url), [flow])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(proxy.url(url), [flow])
     async with app, app.worker():
         # The first commit that has the name of a node is made twice: the names are given their numbers in between.
         await until_status(app, (await app.start("flow")).run_id, "suspended")
@@ -173,8 +170,7 @@ async def test_i4_runs_whose_claim_is_answered_to_nobody_go_on_without_blame(
 async def test_i6_a_resume_that_is_being_committed_at_the_deadline_is_used_or_undone(resume: str) -> None:
     """The timeout is passed over as long as the resume holds the run, and is then refused, or taken."""
     url = fresh_url()
-    app = Durable(url, [durable("flow").wait_for_signal("wait", "go", timeout=0.05, default=TIMED_OUT)])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(url, [durable("flow").wait_for_signal("wait", "go", timeout=0.05, default=TIMED_OUT)])
     async with app, rival_of(url) as rival:
         timeout = faulty.stop_before("commit", times_out)
         run_id = (await app.start("flow")).run_id

@@ -11,7 +11,7 @@ from stepwell import Context, Durable, RunFailedError, durable
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres.location import location_of
 from stepwell.store.postgres.sql import NOW
-from tests.faulty import FaultyStore, make_faulty
+from tests.faulty import FaultyStore, faulty_app
 from tests.gates import Gate, StubbornGate
 from tests.postgres import dsn, fresh_url
 from tests.proxy import Proxy
@@ -55,8 +55,8 @@ async def test_i4_no_run_changes_hands_when_the_servers_clock_steps_in_an_outage
     async with Proxy(dsn()) as proxy, stepped_rival(url) as rival, contextlib.AsyncExitStack() as stack:
         fleet: list[tuple[Durable, FaultyStore]] = []
         for queue in map(str, range(FLEET)):
-            app = Durable(proxy.url(url), [flow], queue=queue, runtime=SteppedRuntime())
-            fleet.append((app, make_faulty(app)))
+            app, faulty = faulty_app(proxy.url(url), [flow], queue=queue, runtime=SteppedRuntime())
+            fleet.append((app, faulty))
             await stack.enter_async_context(app)
             await stack.enter_async_context(app.worker())
         started = [one.run_id for app, _ in fleet for one in await app.start_many("flow", [1, 2])]

@@ -13,7 +13,7 @@ from stepwell.core.mailbox import MessageName
 from stepwell.store.postgres.sql import columns
 from stepwell.store.postgres.store import PostgresStore
 from tests.conformance.keeper import awaiting
-from tests.faulty import make_faulty
+from tests.faulty import faulty_app
 from tests.gates import Gate
 from tests.postgres import Server, fresh_url
 from tests.proxy import Proxy
@@ -44,8 +44,7 @@ def url() -> Iterator[str]:
 async def test_i4_a_transaction_of_somebody_that_has_signalled_a_run_stops_neither_the_others_nor_the_beat() -> None:
     """Of a full batch one run is passed over until they commit; the rest goes on, and nobody waits for a lock."""
     url, gate = fresh_url(), Gate()
-    app = Durable(url, [durable("flow").step("work", gate.handler).step("last", nothing)], lease=1)
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(url, [durable("flow").step("work", gate.handler).step("last", nothing)], lease=1)
     async with app, rival_of(url) as rival, app.worker(concurrency=MANY) as worker:
         held, *others = [each.run_id for each in await app.start_many("flow", range(MANY))]
         await gate.entered(MANY)

@@ -13,7 +13,7 @@ import pytest
 
 from stepwell import Context, Durable, Suspended, durable
 from tests.api.running_fixtures import file_url, until_status
-from tests.faulty import FaultyStore, make_faulty, parks, times_out
+from tests.faulty import FaultyStore, faulty_app, parks, times_out
 from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ async def used(app: Durable, faulty: FaultyStore, run_id: str) -> Any:
 async def test_i6_a_signal_between_claim_and_load_is_used_without_another_claim(
     url: str, *, earlier_mail: bool
 ) -> None:
-    app = Durable(url, [asking()])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(url, [asking()])
     async with app:
         started = await app.start("asking")
         if earlier_mail:
@@ -92,8 +91,7 @@ async def test_i6_a_signal_between_claim_and_load_is_used_without_another_claim(
 
 
 async def test_i6_a_signal_during_the_load_of_a_run_is_used_once(url: str) -> None:
-    app = Durable(url, [asking()])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(url, [asking()])
     async with app:
         started = await app.start("asking")
         await app.signal(started.run_id, "other")
@@ -107,8 +105,7 @@ async def test_i6_a_signal_during_the_load_of_a_run_is_used_once(url: str) -> No
 
 
 async def test_i6_a_signal_between_load_and_park_is_used_without_another_claim(url: str) -> None:
-    app = Durable(url, [asking()])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(url, [asking()])
     async with app:
         stop = faulty.stop_before("commit", parks)
         started = await app.start("asking")
@@ -122,8 +119,7 @@ async def test_i6_a_signal_between_load_and_park_is_used_without_another_claim(u
 
 
 async def test_i6_a_signal_while_the_answer_to_the_park_is_on_its_way_is_used_once(url: str) -> None:
-    app = Durable(url, [asking()])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(url, [asking()])
     async with app:
         stop = faulty.stop_after("commit", parks)
         started = await app.start("asking")
@@ -136,8 +132,7 @@ async def test_i6_a_signal_while_the_answer_to_the_park_is_on_its_way_is_used_on
 
 
 async def test_i6_a_park_whose_answer_is_lost_still_waits_for_its_signal(url: str) -> None:
-    app = Durable(url, [asking()])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(url, [asking()])
     async with app:
         faulty.lose_answer("commit", parks)
         started = await app.start("asking")
@@ -149,8 +144,7 @@ async def test_i6_a_park_whose_answer_is_lost_still_waits_for_its_signal(url: st
 
 
 async def test_i6_a_resume_before_the_commit_of_the_timeout_is_accepted_and_used(url: str) -> None:
-    app = Durable(url, [asking(timeout=0.05)])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(url, [asking(timeout=0.05)])
     async with app:
         stop = faulty.stop_before("commit", times_out)
         started = await app.start("asking")
@@ -163,8 +157,7 @@ async def test_i6_a_resume_before_the_commit_of_the_timeout_is_accepted_and_used
 
 
 async def test_i6_a_resume_after_the_commit_of_the_timeout_is_refused(url: str) -> None:
-    app = Durable(url, [asking(timeout=0.05)])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(url, [asking(timeout=0.05)])
     async with app:
         stop = faulty.stop_after("commit", times_out)
         started = await app.start("asking")
@@ -197,8 +190,7 @@ async def test_i6_two_resumes_at_once_of_a_step_that_suspends_twice_feed_one_sus
 async def test_i6_a_resume_while_its_run_is_claimed_for_nothing_is_accepted_and_used(
     tmp_path: Path, workflow: Workflow
 ) -> None:
-    app = Durable(file_url(tmp_path), [workflow])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(file_url(tmp_path), [workflow])
     async with app, app.worker():
         run_id = (await app.start(workflow)).run_id
         signal = (await until_status(app, run_id, "suspended")).awaiting_signal
@@ -225,8 +217,7 @@ async def _suspended_with(app: Durable, run_id: str, heard: list[int]) -> bool:
 
 async def test_i6_a_worker_that_stops_gives_back_no_wait_that_was_answered_meanwhile(tmp_path: Path) -> None:
     """Else a second resume would be accepted, and would answer a question that was not asked yet."""
-    app = Durable(file_url(tmp_path), [twice()])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(file_url(tmp_path), [twice()])
     async with app:
         worker = app.worker()
         await worker.__aenter__()

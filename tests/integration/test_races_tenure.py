@@ -9,7 +9,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from stepwell import Context, Durable, durable
-from tests.faulty import make_faulty
+from tests.faulty import faulty_app
 from tests.gates import Gate, StubbornGate
 from tests.waiting import PATIENCE, eventually
 
@@ -33,8 +33,7 @@ async def nothing(ctx: Context) -> None:
 async def test_i3_a_claim_under_a_declared_dead_id_that_is_answered_late_does_not_end_the_new_one(
     tmp_path: Path,
 ) -> None:
-    app = Durable(file_url(tmp_path), [durable("flow").step("work", nothing)], lease=LEASE_SECONDS)
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(file_url(tmp_path), [durable("flow").step("work", nothing)], lease=LEASE_SECONDS)
     async with app, Durable(file_url(tmp_path)) as other, app.worker() as worker:
         old_id = worker.worker_id
         claim = faulty.stop_before("claim")
@@ -61,8 +60,7 @@ async def test_i4_a_run_that_is_due_again_before_its_park_is_answered_is_driven_
         return any(one.release and not one.ended for one in advances)
 
     flow = durable("flow").sleep("rest", 0.01).step("work", gate.handler)
-    app = Durable(file_url(tmp_path), [flow, durable("other").step("work", nothing)], lease=LEASE_SECONDS)
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(file_url(tmp_path), [flow, durable("other").step("work", nothing)], lease=LEASE_SECONDS)
     async with app, app.worker() as worker:
         park = faulty.stop_after("commit", parks)
         started = await app.start("flow")

@@ -10,7 +10,7 @@ import pytest
 
 from stepwell import Context, Durable, RunFailedError, durable
 from tests.api.running_fixtures import file_url, until_status
-from tests.faulty import make_faulty, parks
+from tests.faulty import faulty_app, parks
 from tests.gates import Gate
 from tests.waiting import PATIENCE, eventually
 
@@ -78,8 +78,7 @@ async def parked(app: Durable, faulty: FaultyStore, folder: Path) -> str:
 
 
 async def test_i4_a_wait_whose_timeout_cannot_be_stored_is_given_back_with_its_deadline(tmp_path: Path) -> None:
-    app = Durable(file_url(tmp_path), [asking()])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(file_url(tmp_path), [asking()])
     async with app, app.worker():
         giving_back = faulty.stop_after("commit", gives_back)
         run_id = await parked(app, faulty, tmp_path)
@@ -98,8 +97,7 @@ async def test_i4_a_wait_whose_timeout_cannot_be_stored_is_given_back_with_its_d
 
 async def test_i6_a_signal_that_comes_while_its_wait_is_given_back_ends_that_wait(tmp_path: Path) -> None:
     """Else the run would sleep beside its letter, and a second resume would be accepted."""
-    app = Durable(file_url(tmp_path), [asking()])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(file_url(tmp_path), [asking()])
     async with app, app.worker():
         giving_back = faulty.stop_before("commit", gives_back)
         run_id = await parked(app, faulty, tmp_path)
@@ -116,8 +114,7 @@ async def test_i6_a_signal_that_comes_while_its_wait_is_given_back_ends_that_wai
 
 async def test_i4_a_run_whose_end_is_being_answered_is_not_dropped_and_its_end_is_told(tmp_path: Path) -> None:
     """The store says that it is leased to nobody; only the answer knows that it has ended."""
-    app = Durable(file_url(tmp_path), [durable("flow").step("work", lambda ctx: 1)])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(file_url(tmp_path), [durable("flow").step("work", lambda ctx: 1)])
     told: list[str] = []
     async with app, app.worker() as worker:
         app._events.on_ended.append(told.append)
@@ -133,8 +130,7 @@ async def test_i4_a_run_whose_end_is_being_answered_is_not_dropped_and_its_end_i
 async def test_i4_a_run_that_was_claimed_while_a_beat_was_on_its_way_is_not_dropped(tmp_path: Path) -> None:
     """What the beat read does not know of it yet."""
     gate = Gate()
-    app = Durable(file_url(tmp_path), [durable("flow").step("work", gate.handler)], lease=LEASE_SECONDS)
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(file_url(tmp_path), [durable("flow").step("work", gate.handler)], lease=LEASE_SECONDS)
     async with app, app.worker() as worker:
         began = app._runtime.monotonic()
         leased = await app._store.reader.leased(worker.worker_id)
@@ -185,8 +181,7 @@ async def test_i9_a_run_that_is_canceled_elsewhere_before_its_last_step_is_store
     tmp_path: Path, made: Callable[[list[str]], Workflow]
 ) -> None:
     begun: list[str] = []
-    app = Durable(file_url(tmp_path), [made(begun)])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(file_url(tmp_path), [made(begun)])
     async with app, Durable(file_url(tmp_path)) as other, app.worker() as worker:
         recording = faulty.stop_before("commit", records)
         run_id = (await app.start("flow")).run_id

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from stepwell import Context, Durable, Workflow, durable
-from stepwell.store.sqlite.store import SqliteStore
-from tests.moving_clock import SECOND
-from tests.slow_claims import SteadyClock, slow_claims
+from tests.faulty import FaultyStore, faulty_app
+from tests.moving_clock import SECOND, SteadyClock
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import AsyncIterator
+
+    from stepwell.store.protocol import Claimed
 
 MINUTE = timedelta(minutes=1)
 SLOW = 40
@@ -58,25 +59,42 @@ class Waiting:
         return await self.works(ctx)
 
 
-def connection_of(app: Durable) -> sqlite3.Connection:
+def slow_claims(faulty: FaultyStore, clock: SteadyClock, seconds: float, when: Literal["before", "after"]) -> None:
+    """The next claim takes so long before the store looks at its clock, or all that get something do after it."""
+    left = [seconds]
+
+    async def slowly(claim: Any, *given: Any, **named: Any) -> Claimed:
+        if when == "before" and left:
+            clock.go_on(left.pop())
+        claimed: Claimed = await claim(*given, **named)
+        if when == "after" and claimed.leases:
+            clock.go_on(seconds)
+        return claimed
+
+    faulty.replace("claim", slowly)
+
+
+def connection_of(faulty: FaultyStore) -> sqlite3.Connection:
     """The app's own database."""
-    assert isinstance(app._store, SqliteStore)
-    return app._store._in_memory()
+    connection: sqlite3.Connection = faulty._in_memory()
+    return connection
 
 
 @asynccontextmanager
-async def opened(waiting: Waiting) -> AsyncIterator[tuple[Durable, SteadyClock, str]]:
+async def opened(waiting: Waiting) -> AsyncIterator[tuple[Durable, FaultyStore, SteadyClock]]:
     """An app whose time stands still, and a run of the workflow."""
     clock = SteadyClock()
-    async with Durable("sqlite://", workflows=[waiting.workflow], runtime=clock) as app:
-        yield app, clock, (await app.start(waiting.workflow)).run_id
+    app, faulty = faulty_app("sqlite://", [waiting.workflow], runtime=clock)
+    async with app:
+        await app.start(waiting.workflow)
+        yield app, faulty, clock
 
 
-async def parked_until(app: Durable, run_id: str, *, owners: int = 1) -> int:
+async def parked_until(faulty: FaultyStore, *, owners: int = 1) -> int:
     """When a run that waits, after so many changes of its owner, is due."""
 
     async def waits() -> int | None:
-        found = connection_of(app).execute("SELECT worker, token, wake_at FROM stepwell_runs").fetchone()
+        found = connection_of(faulty).execute("SELECT worker, token, wake_at FROM stepwell_runs").fetchone()
         worker, token, wake_at = found
         return wake_at if worker is None and token >= owners else None
 
@@ -84,36 +102,32 @@ async def parked_until(app: Durable, run_id: str, *, owners: int = 1) -> int:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_no_timer_is_over_before_the_store_says_so_however_long_a_claim_was_under_way(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_timer_is_over_before_the_store_says_so_however_long_a_claim_was_under_way(kind: str) -> None:
     waiting = Waiting(kind)
-    async with opened(waiting) as (app, clock, run_id):
+    async with opened(waiting) as (app, faulty, clock):
         async with app.worker():
-            until = await parked_until(app, run_id)
+            until = await parked_until(faulty)
         before = waiting.calls.copy()
-        slow_claims(monkeypatch, app, clock, SLOW, "before")
-        connection_of(app).execute("UPDATE stepwell_runs SET due_at = 0")
+        slow_claims(faulty, clock, SLOW, "before")
+        connection_of(faulty).execute("UPDATE stepwell_runs SET due_at = 0")
         async with app.worker():
-            assert await parked_until(app, run_id, owners=2) == until
+            assert await parked_until(faulty, owners=2) == until
         assert waiting.calls == before
         assert not await app.list(status="completed")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_wait_that_begins_after_a_slow_claim_lasts_its_whole_time(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_wait_that_begins_after_a_slow_claim_lasts_its_whole_time(kind: str) -> None:
     waiting = Waiting(kind)
-    async with opened(waiting) as (app, clock, run_id):
-        slow_claims(monkeypatch, app, clock, SLOW, "after")
+    async with opened(waiting) as (app, faulty, clock):
+        slow_claims(faulty, clock, SLOW, "after")
         async with app.worker():
-            assert await parked_until(app, run_id) >= clock.wall() + 60 * SECOND
+            assert await parked_until(faulty) >= clock.wall() + 60 * SECOND
 
 
 @pytest.mark.parametrize("steps", ["steps", "compensators"])
 async def test_a_run_that_was_claimed_is_called_once_at_least_however_long_the_claim_took(
-    steps: str, monkeypatch: pytest.MonkeyPatch
+    steps: str,
 ) -> None:
     """Others wait all the time: the second that a run may go on while they do begins with its first call."""
     waiting = Waiting("retry")
@@ -125,9 +139,10 @@ async def test_a_run_that_was_claimed_is_called_once_at_least_however_long_the_c
     if steps == "compensators":
         workflow = workflow.step("c", fail)
     clock = SteadyClock()
-    async with Durable("sqlite://", workflows=[workflow], runtime=clock) as app:
+    app, faulty = faulty_app("sqlite://", [workflow], runtime=clock)
+    async with app:
         await app.start_many(workflow, range(20))
-        slow_claims(monkeypatch, app, clock, SLOW, "after")
+        slow_claims(faulty, clock, SLOW, "after")
         async with app.worker(concurrency=1):
 
             async def ended() -> bool:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from stepwell import Durable, durable
-from tests.slow_claims import SteadyClock
+from tests.moving_clock import SteadyClock
 from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepwell import Durable, durable
-from tests.slow_claims import SteadyClock
+from tests.moving_clock import SteadyClock
 from tests.waiting import eventually
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from stepwell import Context, Durable, durable
-from tests.faulty import FaultyStore, make_faulty
+from tests.faulty import FaultyStore, faulty_app
 from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
@@ -24,14 +24,15 @@ async def nothing(ctx: Context) -> None:
 
 def returned(faulty: FaultyStore) -> list[tuple[set[str], int]]:
     """The runs that were given back, and for how long."""
-    return [(set(tokens), delay) for _, (_, tokens, delay), _ in faulty._of("give_back")]
+    return [(set(tokens), delay) for (_, tokens, delay), _ in faulty.answers_of("give_back")]
 
 
 async def test_i4_a_run_whose_drive_cannot_be_built_waits_a_minute_and_the_others_of_its_claim_go_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = Durable("sqlite://", [durable("broken").step("work", nothing), durable("sound").step("work", nothing)])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(
+        "sqlite://", [durable("broken").step("work", nothing), durable("sound").step("work", nothing)]
+    )
     async with app:
         broken, sound = await app.start("broken"), await app.start("sound")
         lane = await app._lanes.of("durable", app._registry.get_plan("broken"))
@@ -54,13 +55,12 @@ async def test_i4_a_run_whose_drive_cannot_be_built_waits_a_minute_and_the_other
 
 
 async def test_i4_a_damaged_run_that_cannot_even_be_failed_waits_a_minute_and_the_others_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "store.db"
-    app = Durable(f"sqlite:///{path}", [durable("flow").step("work", nothing)])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(f"sqlite:///{path}", [durable("flow").step("work", nothing)])
 
-    async def schema() -> Any:
+    async def schema(_: Any) -> Any:
         raise ValueError("no such version")
 
     async with app:
@@ -68,7 +68,7 @@ async def test_i4_a_damaged_run_that_cannot_even_be_failed_waits_a_minute_and_th
         with closing(sqlite3.connect(path, timeout=PATIENCE)) as connection, connection:
             connection.execute("DELETE FROM stepwell_inputs")
         sound = await app.start("flow")
-        monkeypatch.setattr(faulty, "schema", schema)
+        faulty.replace("schema", schema)
         async with app.worker():
             assert await app.result(sound.run_id, timeout=PATIENCE) == {"work": None}
             await eventually(lambda: returned(faulty))
@@ -80,8 +80,7 @@ async def test_i4_a_damaged_run_that_cannot_even_be_failed_waits_a_minute_and_th
 
 async def test_i9_a_damaged_run_that_is_canceled_while_it_is_being_failed_stays_canceled(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
-    app = Durable(f"sqlite:///{path}", [durable("flow").step("work", nothing)])
-    faulty = make_faulty(app)
+    app, faulty = faulty_app(f"sqlite:///{path}", [durable("flow").step("work", nothing)])
     async with app, Durable(f"sqlite:///{path}") as other:
         damaged = await app.start("flow")
         with closing(sqlite3.connect(path, timeout=PATIENCE)) as connection, connection:

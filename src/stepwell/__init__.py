@@ -1,8 +1,6 @@
 """Durable workflows in the database you already have; the public names of stepwell, and nothing else."""
 
 from stepwell.app import Durable, durable
-from stepwell.engine.answers import Entry, ResumeResult, RunSnapshot, RunStatus, SchemaStatus, StartResult
-from stepwell.engine.explanations import Action, Explanation, Part, Reason
 from stepwell.engine.observer import (
     AttemptEnded,
     AttemptStarted,
@@ -28,6 +26,8 @@ from stepwell.errors import (
     StoreUnavailableError,
     WorkflowNotRegisteredError,
 )
+from stepwell.reading.explanations import Action, Explanation, Part, Reason
+from stepwell.reading.records import Entry, ResumeResult, RunSnapshot, RunStatus, SchemaStatus, StartResult
 from stepwell.workflow.builder import RunResult, Workflow
 from stepwell.workflow.context import Context
 from stepwell.workflow.nodes import Branch

@@ -5,9 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from stepwell.core.plan import expected_signals
 from stepwell.core.registry import Registry
-from stepwell.engine.answers import Entry, ResumeResult, RunSnapshot, RunStatus, SchemaStatus, StartResult
 from stepwell.engine.arguments import (
     checked_count,
     checked_duration,
@@ -21,15 +19,19 @@ from stepwell.engine.driving.telling import tell_canceled
 from stepwell.engine.fleet.app_session import AppSession, not_entered
 from stepwell.engine.fleet.events import Events
 from stepwell.engine.fleet.lanes import Lanes
+from stepwell.engine.fleet.stranded import free_stranded
 from stepwell.engine.fleet.waiters import Waiters
 from stepwell.engine.fleet.wakeup import Wakeup
 from stepwell.engine.fleet.worker import Worker
 from stepwell.engine.logging_observer import LoggingObserver
 from stepwell.engine.observer import Observer, Observers
-from stepwell.engine.recovery import explained, free_stranded, results_of
 from stepwell.engine.settings import Settings
-from stepwell.engine.views import entries_of, listed, snapshot_of, start_result, status_of
-from stepwell.errors import DefinitionError, DurableError, JournalError, RunNotFoundError
+from stepwell.errors import DefinitionError, DurableError, RunNotFoundError
+from stepwell.reading.entries import entries_of
+from stepwell.reading.explain import explained
+from stepwell.reading.records import Entry, ResumeResult, RunSnapshot, RunStatus, SchemaStatus, StartResult
+from stepwell.reading.results import results_of, start_result
+from stepwell.reading.snapshots import listed, snapshot_of, status_of
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.codec import encode
 from stepwell.store.protocol import Filter, NewRun, Store
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
-    from stepwell.engine.explanations import Explanation
+    from stepwell.reading.explanations import Explanation
     from stepwell.runtime.protocol import Runtime
     from stepwell.workflow.durations import Duration
 
@@ -230,13 +232,8 @@ class Durable:
 
         Raises RunNotFoundError.
         """
-        lane = await self._open_store().reader.lane(checked_run_id(run_id))
-        if lane is None:
-            raise RunNotFoundError(run_id)
-        outline = await self._lanes.outline(lane)
-        if outline is None:
-            raise JournalError(run_id, "the stored outline of its workflow cannot be read")
-        return tuple(expected_signals(outline))
+        self._open_store()
+        return await self._lanes.expected_signals(checked_run_id(run_id))
 
     async def status(self, run_id: str) -> RunSnapshot:
         """A run's live state, with its children; raises RunNotFoundError."""

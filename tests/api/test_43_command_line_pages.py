@@ -11,7 +11,7 @@ import pytest
 
 from stepwell import Entry, Failure, RunSnapshot, RunStatus, durable
 from stepwell.cli import cli, text
-from stepwell.cli.outline import node_lines, outlines_of
+from stepwell.cli.outline import node_lines
 from stepwell.cli.tables import Column, table
 from stepwell.cli.views import journal_table, run_view, runs_table
 from tests.api.command_line import Shop, shop_in
@@ -194,7 +194,7 @@ def lines_of(run: RunSnapshot, *entries: Entry) -> list[tuple[str, str, str]]:
         .wait_for_signal("signoff", "founder-signoff")
         .child_workflow("invoice", "invoicing")
     )
-    return [(line.name, line.state, line.note) for line in node_lines(outlines_of(order), run, entries, NOW)]
+    return [(line.name, line.state, line.note) for line in node_lines(order.nodes, run, entries, NOW)]
 
 
 def test_progress_has_a_line_for_each_node_from_the_beginning() -> None:

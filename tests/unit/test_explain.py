@@ -9,8 +9,8 @@ import pytest
 
 from stepwell import Action, Reason
 from stepwell.core.journal import JournalRow
-from stepwell.engine.explain import explanations
 from stepwell.errors import Failure
+from stepwell.reading.explain import explanations
 from stepwell.store.protocol import Child, Definition, Lane, Offer, Page, RunRow, Situation, WorkerRow
 from stepwell.workflow.durations import moment
 

@@ -8,8 +8,9 @@ import pytest
 
 from stepwell import JournalError
 from stepwell.core.journal import JournalRow
-from stepwell.engine.views import entries_of, listed, open_retry
 from stepwell.errors import Failure
+from stepwell.reading.entries import entries_of
+from stepwell.reading.snapshots import listed, open_retry
 from stepwell.store.protocol import Page, RunRow
 
 OUTLINE = b'[{"name": "count", "kind": "loop"}]'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepwell import RunStatus
-from stepwell.engine.explanations import STUCK
+from stepwell.reading.explanations import STUCK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

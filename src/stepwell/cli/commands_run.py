@@ -132,14 +132,13 @@ def _tell_end(ended: RunSnapshot, settings: Settings, out: TextIO) -> int:
 
 
 def _progress(definition: Workflow, settings: Settings) -> Progress:
-    from stepwell.cli.outline import outlines_of
     from stepwell.cli.progress import Lines, LiveView, Silence
 
     if settings.as_json:
         return Silence()
     if not sys.stderr.isatty():
         return Lines()
-    return LiveView(outlines_of(definition))
+    return LiveView(definition.nodes)
 
 
 def _show_results(ended: RunSnapshot) -> None:

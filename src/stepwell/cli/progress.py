@@ -15,13 +15,15 @@ from stepwell.cli import text
 from stepwell.cli.outline import node_lines, waiting_for
 from stepwell.cli.output import console, has_marks, remark
 from stepwell.cli.views import ENDED, label, outcome
+from stepwell.core.journal import CHOICE, UNDOING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
     from stepwell import Durable, Entry, RunSnapshot
-    from stepwell.cli.outline import NodeLine, Outline
+    from stepwell.cli.outline import NodeLine
+    from stepwell.workflow.nodes import Node
 
 REFRESH_HZ = 8
 LOOK_EVERY_SECONDS = 0.125
@@ -83,7 +85,7 @@ class Lines:
     def show(self, run: RunSnapshot, entries: Sequence[Entry]) -> None:
         """Print what is new."""
         for entry in entries[self._seen :]:
-            undo = "undo " if entry.kind == "compensate" else "choose " if entry.kind == "route" else ""
+            undo = "undo " if entry.kind == UNDOING else "choose " if entry.kind == CHOICE else ""
             said = [f"{undo}{label(entry)}", entry.status, f"({text.span(entry.finished_at - entry.started_at)})"]
             if entry.status != "completed":
                 said += [f"attempt {entry.attempt}: {outcome(entry)}"] if entry.error is not None else []
@@ -101,8 +103,8 @@ class Lines:
 class LiveView:
     """Redraws a line for each node on stderr, which is a terminal."""
 
-    def __init__(self, outlines: Sequence[Outline]) -> None:
-        self._outlines = outlines
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self._nodes = nodes
         self._last: tuple[RunSnapshot, Sequence[Entry]] | None = None
         self._frame = 0
         self._console = console(sys.stderr)
@@ -132,7 +134,7 @@ class LiveView:
             return Group()
         self._frame += 1
         run, entries = last
-        nodes = node_lines(self._outlines, run, entries, text.now())
+        nodes = node_lines(self._nodes, run, entries, text.now())
         lines = [self._node_line(node, max(len(each.name) for each in nodes)) for node in nodes]
         lines = _window(lines, min(run.current_step, len(lines)), self._console.size.height - 4)
         if run.awaiting_signal is not None and run.status not in ENDED:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.core.attempts import call_for, outcome, unless_waiting
 from stepwell.core.decisions import Call, Decision, Done, Fail, Invoke, Record, Tools
-from stepwell.core.journal import UNDOING, Work
+from stepwell.core.journal import UNDOING, Work, name_of
 from stepwell.errors import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from stepwell.core.journal import JournalRow
+    from stepwell.core.journal import JournalRow, RowStatus
     from stepwell.core.state import RunState
 
 
@@ -54,6 +54,12 @@ def failure_of(state: RunState) -> Failure:
     """Why the run fails: the first node or entry that failed for good."""
     error = None if state.failed is None else state.failed.error
     return error or Failure("", "Unknown", "the journal names no failure")
+
+
+def names_undone(state: RunState, status: RowStatus) -> tuple[str, ...]:
+    """The names of what was undone, in order, with that outcome of the compensator."""
+    outcomes = (progress.outcome for progress in state.undoing.values())
+    return tuple(name_of(row) for row in outcomes if row is not None and row.status == status)
 
 
 def results_left(state: RunState) -> list[dict[str, bytes]]:

@@ -11,12 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 
-from stepwell.errors import Failure, JournalError
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from stepwell.core.state import RunState
+    from stepwell.errors import Failure
 
 RowKind: TypeAlias = str
 """The kinds of node have those of their rows (`Kind.row_kinds`); a choice and an undoing have one each."""
@@ -152,14 +149,6 @@ def why_invalid(state: RunState, row: JournalRow, *, is_after_gap: bool = False)
     if _continues(state, row) and kind.accepts(node, state, row, is_after_gap=is_after_gap):
         return None
     return f"row {row.seq} cannot come there in node {row.node!a}"
-
-
-def check(run_id: str, rows: Iterable[JournalRow]) -> None:
-    """Raises JournalError, naming the row, unless all rows of the run are there, known and well-shaped."""
-    for place, row in enumerate(rows, 1):
-        reason = why_malformed(row, place)
-        if reason is not None:
-            raise JournalError(run_id, reason)
 
 
 def why_malformed(row: JournalRow, place: int) -> str | None:

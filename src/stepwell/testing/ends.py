@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.core.journal import CHOICE, UNDOING
 from stepwell.core.kinds.functions import UNDO
-from stepwell.engine.answers import RunStatus
+from stepwell.reading.records import RunStatus
 from stepwell.testing.handlers import names_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stepwell.app import Durable
-    from stepwell.engine.answers import Entry, RunSnapshot
+    from stepwell.reading.records import Entry, RunSnapshot
     from stepwell.testing.points import Paths
     from stepwell.workflow.builder import Workflow
 

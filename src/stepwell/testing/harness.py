@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from stepwell.app import Durable
-    from stepwell.engine.answers import Entry, ResumeResult, RunSnapshot
+    from stepwell.reading.records import Entry, ResumeResult, RunSnapshot
     from stepwell.workflow.builder import Workflow
 
 _SECOND = 1_000_000

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.statuses import ENDED
-from stepwell.engine.answers import RunStatus
+from stepwell.reading.records import RunStatus
 from stepwell.testing.calls import watched
 from stepwell.testing.ends import end_of, text_of
 from stepwell.testing.life import Life
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stepwell.app import Durable
-    from stepwell.engine.answers import RunSnapshot
+    from stepwell.reading.records import RunSnapshot
     from stepwell.store.protocol import Advance
     from stepwell.testing.bench import Bench
     from stepwell.testing.calls import Call

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from stepwell.core.compensate import failure_of, names_undone
 from stepwell.core.plan import plan_of
 from stepwell.engine.clock import StoreClock
 from stepwell.engine.driving.drive import Drive
@@ -13,8 +14,7 @@ from stepwell.engine.driving.perform import Performer
 from stepwell.engine.driving.slots import Slots
 from stepwell.engine.logging_observer import AttemptLog
 from stepwell.engine.observer import Observers
-from stepwell.engine.views import compensated_in, error_in, failed_compensations_in
-from stepwell.errors import DefinitionError, Failure, RunFailedError
+from stepwell.errors import DefinitionError, RunFailedError
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.codec import decode, encode
 from stepwell.store.protocol import Advance, Found, History, Lease, Verdict, Wanted
@@ -111,14 +111,13 @@ class _InlineHost:
             if last.status == "completed":
                 return {name: decode(data) for name, data in drive.state.results.items()}
             if last.status == "failed":
-                error = error_in(self._rows) or Failure("", "Unknown", "")
-                row = next((row for row in self._rows if row.error is error), None)
+                failed = drive.state.failed
                 raise RunFailedError(
                     run_id,
-                    error,
-                    compensated_in(self._rows),
-                    attempt=None if row is None else row.attempt,
-                    failed_compensations=failed_compensations_in(self._rows),
+                    failure_of(drive.state),
+                    names_undone(drive.state, "completed"),
+                    attempt=None if failed is None else failed.attempt,
+                    failed_compensations=names_undone(drive.state, "failed"),
                 ) from self._raised
             state = drive.state
             wait = ((last.wake_at or 0) - self.runtime.wall()) / 1_000_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from stepwell.core.compensate import names_undone
 from stepwell.core.journal import iteration_of, name_of
 from stepwell.engine.observer import AttemptEnded, AttemptStarted, LeaseLost, RunEnded, RunParked, RunStarted
 from stepwell.workflow.durations import moment
@@ -85,15 +86,14 @@ class Telling:
         if not observers.run_ended:
             return
         failed = state.failed if state.status == "failed" else None
-        undone = [(name_of(one.outcome), one.outcome.status) for one in state.undoing.values() if one.outcome]
         event = RunEnded(
             self._run_id,
             self._workflow,
             state.status,
             None if failed is None else failed.error,
             None if failed is None else failed.attempt,
-            tuple(name for name, status in undone if status == "completed"),
-            tuple(name for name, status in undone if status == "failed"),
+            names_undone(state, "completed"),
+            names_undone(state, "failed"),
             self._worker,
             _moment(now),
             None if failed is None else self._cause,

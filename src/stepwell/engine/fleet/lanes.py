@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepwell.core.plan import expected_signals
-from stepwell.errors import StoreUnavailableError
+from stepwell.errors import JournalError, RunNotFoundError, StoreUnavailableError
 from stepwell.store.outlines import encode_outline, read_outline
 from stepwell.store.protocol import Definition, Lane, NewRun, Started, Store
 from stepwell.store.refusals import UnknownLaneError
@@ -81,6 +81,16 @@ class Lanes:
             except ValueError:
                 return None
         return self._outlines[lane]
+
+    async def expected_signals(self, run_id: str) -> tuple[str, ...]:
+        """The signals that some node of the run's workflow can use; raises RunNotFoundError."""
+        lane = await self._store.reader.lane(run_id)
+        if lane is None:
+            raise RunNotFoundError(run_id)
+        outline = await self.outline(lane)
+        if outline is None:
+            raise JournalError(run_id, "the stored outline of its workflow cannot be read")
+        return tuple(expected_signals(outline))
 
     async def expects(self, lane: int, signal: str) -> bool:
         """Whether a node of the lane's workflow can use that signal; True where that cannot be known now."""

@@ -1,4 +1,4 @@
-"""What an app gives back about its runs: frozen values; how they are read from stored rows is in `views`."""
+"""What an app gives back about its runs: frozen values; how they are read from stored rows is in `snapshots`."""
 
 from __future__ import annotations
 

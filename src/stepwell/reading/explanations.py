@@ -1,4 +1,4 @@
-"""Why a run is not moving, and what would move it: the values; they are put together in `stepwell.engine.explain`."""
+"""Why a run is not moving, and what would move it: the values; they are put together in `stepwell.reading.explain`."""
 
 from __future__ import annotations
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stepwell.core.journal import JournalRow, check, iteration_of, name_of
+from stepwell.core.journal import JournalRow, name_of
 from stepwell.core.mailbox import MessageName
 from stepwell.core.state import RunState, replay
 from stepwell.core.statuses import LIVE
-from stepwell.engine.answers import Entry, RunSnapshot, RunStatus, StartResult
-from stepwell.errors import Failure, JournalError, PayloadError, RunFailedError
-from stepwell.store.codec import VALUES, decode, is_same
+from stepwell.errors import Failure, JournalError
+from stepwell.reading.entries import moment_of, value_of
+from stepwell.reading.records import RunSnapshot, RunStatus
+from stepwell.store.codec import VALUES
 from stepwell.store.outlines import read_outline
-from stepwell.workflow.durations import FIRST_MOMENT, LAST_MOMENT, moment
+from stepwell.workflow.durations import FIRST_MOMENT, LAST_MOMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,55 +22,11 @@ if TYPE_CHECKING:
 
     from stepwell.core.plan import Plan
     from stepwell.core.statuses import Status
-    from stepwell.store.protocol import NewRun, Page, RunRow, Snapshot, Started
+    from stepwell.store.protocol import Page, RunRow, Snapshot
 
 _FAILING = frozenset({"failed", "compensating"})
 _TRYING = frozenset({"running", "compensating"})
 _STATUSES: dict[str, RunStatus] = {status.value: status for status in RunStatus}
-
-
-def entries_of(run_id: str, rows: Sequence[JournalRow]) -> list[Entry]:
-    """The journal as entries; raises JournalError for one that no run has."""
-    check(run_id, rows)
-    return [
-        Entry(
-            name_of(row),
-            row.kind,
-            _iteration_of(run_id, row),
-            row.attempt,
-            row.status,
-            None if row.value is None else _value_of(run_id, row.value, f"the value of row {row.seq}"),
-            row.error,
-            _moment_of(run_id, row.started_at),
-            _moment_of(run_id, row.finished_at),
-            row.worker,
-        )
-        for row in rows
-    ]
-
-
-def run_failed(run: RunSnapshot) -> RunFailedError:
-    """The error that tells why the run failed."""
-    unknown = Failure(run.current_node or "", "Unknown", "the journal names no failure")
-    return RunFailedError(
-        run.run_id,
-        run.error or unknown,
-        run.compensated,
-        attempt=run.attempt,
-        failed_compensations=run.failed_compensations,
-    )
-
-
-def start_result(run: NewRun, started: Started) -> StartResult:
-    """What a start gives: this run, or the first one of its key."""
-    created = started.run_id == run.run_id
-    same: bool | None = created
-    if not created:
-        try:
-            same = None if started.value is None else is_same(run.value, started.value)
-        except PayloadError:
-            same = None
-    return StartResult(started.run_id, status_of(started.run_id, started.status), created, same)
 
 
 def status_of(run_id: str, word: str) -> RunStatus:
@@ -157,7 +114,7 @@ def _results(run_id: str, state: RunState, faults: list[str]) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for name, value in encoded.items():
         with _noted(faults):
-            results[name] = _value_of(run_id, value, f"the result of {name}")
+            results[name] = value_of(run_id, value, f"the result of {name}")
     return results
 
 
@@ -206,7 +163,7 @@ def _snapshot(
         faults.append(unknown.reason)
     if run.value is not None:
         with _noted(faults):
-            input = _value_of(run.run_id, run.value, "its input")
+            input = value_of(run.run_id, run.value, "its input")
     created_at = _nearest_moment(run.run_id, run.created_at, faults)
     updated_at = _nearest_moment(run.run_id, run.updated_at, faults)
     finished_at = None if run.finished_at is None else _nearest_moment(run.run_id, run.finished_at, faults)
@@ -284,31 +241,10 @@ def _plan_of(run: RunRow, faults: list[str]) -> Plan | None:
         return None
 
 
-def _value_of(run_id: str, data: bytes, what: str) -> Any:
-    try:
-        return decode(data)
-    except PayloadError as error:
-        raise JournalError(run_id, f"{what} cannot be read: {error.reason}") from None
-
-
-def _moment_of(run_id: str, at: int) -> datetime:
-    try:
-        return moment(at)
-    except OverflowError:
-        raise JournalError(run_id, f"a time of {at:,} microseconds since 1970 is no instant") from None
-
-
 def _nearest_moment(run_id: str, at: int, faults: list[str]) -> datetime:
     """The instant, or the end of the calendar that is nearest to it."""
     try:
-        return _moment_of(run_id, at)
+        return moment_of(run_id, at)
     except JournalError as error:
         faults.append(error.reason)
         return FIRST_MOMENT if at < 0 else LAST_MOMENT
-
-
-def _iteration_of(run_id: str, row: JournalRow) -> int | None:
-    try:
-        return iteration_of(row.item)
-    except ValueError:
-        raise JournalError(run_id, f"row {row.seq} is of {row.item!a}, which is no iteration") from None

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from stepwell.core.journal import iteration_of
 from stepwell.core.plan import difference
 from stepwell.core.statuses import ENDED
-from stepwell.engine.explanations import Action, Explanation, Part, Reason
-from stepwell.engine.views import listed
+from stepwell.reading.explanations import Action, Explanation, Part, Reason
+from stepwell.reading.snapshots import listed
 from stepwell.store.outlines import read_outline
 from stepwell.store.protocol import AT_ONCE
 from stepwell.workflow.durations import moment
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from stepwell.core.journal import JournalRow
-    from stepwell.engine.answers import RunSnapshot
     from stepwell.errors import Failure
-    from stepwell.store.protocol import Child, Definition, RunRow, Situation, WorkerRow
+    from stepwell.reading.records import RunSnapshot
+    from stepwell.store.protocol import Child, Definition, RunRow, Situation, Store, WorkerRow
 
 _LONGEST_ERROR = 200
 _MOST_NAMED = 5
@@ -61,6 +61,12 @@ class Surroundings:
         """What the workers alive serve, the newest lane first."""
         lanes = {lane for worker in self.alive for lane in worker.offer.lanes}
         return sorted(((lane, one) for lane, one in self.served.items() if lane in lanes), reverse=True)
+
+
+async def explained(store: Store, run_ids: Sequence[str], max_crashes: int) -> dict[str, Explanation]:
+    """Why each of these runs is not moving; two questions to the store, however many there are."""
+    situation = await store.reader.situation(run_ids)
+    return explanations(situation, await store.workers(), shared=store.shared, max_crashes=max_crashes)
 
 
 def explanations(

@@ -119,7 +119,7 @@ class WrappedStore:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.reader = _WrappedReader(self)
+        self.reader = WrappedReader(self)
 
     def __getattr__(self, name: str) -> Any:
         return self._wrapped(name, getattr(self._store, name))
@@ -132,7 +132,7 @@ class WrappedStore:
         return partial(self.call, name, found) if iscoroutinefunction(found) else found
 
 
-class _WrappedReader:
+class WrappedReader:
     """The reader of a store within."""
 
     def __init__(self, wrapped: WrappedStore) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stepwell import Durable, durable
 from stepwell.store.sqlite.store import SqliteStore
-from tests.simulation.faults import FaultPlan, FaultyStore, Shared
+from tests.simulation.faults import FaultPlan, Shared, SimulatedStore
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.virtual import Host, VirtualRuntime
 
@@ -31,7 +31,7 @@ SELECT 1 FROM stepwell_entries WHERE run_id = ? AND node = 'answer' AND n = 0
 """
 
 
-class _Watching(FaultyStore):
+class _Watching(SimulatedStore):
     """Notes whether the wait was over, by the journal, when a signal was delivered."""
 
     over_before: bool | None = None
@@ -45,7 +45,8 @@ class _Watching(FaultyStore):
             self.over_before = self._all.connection.execute(JOURNALED, (run_id,)).fetchone() is not None
             return await self._store.deliver(run_id, name, value, key=key, waiting_only=waiting_only)
 
-        return await self.call("deliver", look_and_deliver)
+        delivered: Delivered | None = await self.call("deliver", look_and_deliver)
+        return delivered
 
 
 def _workflow(chance: random.Random) -> Workflow:

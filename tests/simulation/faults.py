@@ -14,6 +14,7 @@ from stepwell import StoreUnavailableError
 from stepwell.store.protocol import LOAD_BYTES
 from stepwell.store.sqlite.connection import in_transaction
 from stepwell.store.sqlite.sql import Q
+from tests.faulty import WrappedReader, WrappedStore
 from tests.simulation.loop import pause
 from tests.simulation.wide import BATCH, LARGE_BYTES, LOADS_SLOWLY
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _READS = {"define", "load", "find_message", "schema", "workers", "snapshot", "journal", "page", "ended", "leased"}
+_WRITES_NOTHING = _READS | {"claim", "situation", "outline", "lane"}
 _BREAKS = {"claim", "load", "workers", "leased"}
 """The calls after which the engine goes on whatever the driver raised."""
 _AT_A_CALL = ("away", "forgets", "kills before", "kills after", "slow", "breaks")
@@ -111,21 +113,19 @@ class Shared:
         return self.store._in_memory()
 
 
-class FaultyStore:
+class SimulatedStore(WrappedStore):
     """The store as one process sees it; `process` is None for a client, which does not die."""
 
     def __init__(self, shared: Shared, process: Process | None, *, with_others: bool = True) -> None:
-        self.url = shared.store.url
-        self.latest = shared.store.latest
+        super().__init__(shared.store)
         self.shared = with_others
         self.sees_death = shared.locks_tell
         self._all = shared
-        self._store = shared.store
         self._fault_plan = shared.fault_plan
         self._process = process
-        self.reader = FaultyReader(self)
+        self.reader = SimulatedReader(self)
 
-    async def call(self, verb: str, what: Callable[[], Awaitable[T]], *, writes: bool = True) -> T:
+    async def call(self, verb: str, make: Callable[..., Awaitable[Any]], *given: Any, **named: Any) -> Any:
         """What the store gives, if all goes well; it is on its way there or back, or neither."""
         fault_plan, process = self._fault_plan, self._process
         if process is not None and not process.alive:
@@ -144,15 +144,15 @@ class FaultyStore:
             raise BrokenDriverError(verb)
         if fault == "kills before":
             await self._die()
-        given = await what()
-        self._all.writes += writes
+        answer = await make(*given, **named)
+        self._all.writes += verb not in _WRITES_NOTHING
         if fault == "kills after":
             await self._die()
         if delay <= 0:
             await pause(-delay)
         if fault == "forgets":
             raise StoreUnavailableError(self.url, "the answer was lost")
-        return given
+        return answer
 
     async def _die(self) -> None:
         if self._process is not None:
@@ -168,18 +168,10 @@ class FaultyStore:
     async def migrate(self) -> None:
         """It has its tables."""
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        """Passes on every verb that has nothing of its own here."""
-        verb = getattr(self._store, name)
-
-        async def passed_on(*given: Any, **named: Any) -> Any:
-            return await self.call(name, lambda: verb(*given, **named), writes=name not in _READS)
-
-        return passed_on
-
     async def claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int, **room: Any) -> Claimed:
         """Passes on."""
-        return await self.call("claim", lambda: self._claim(worker_id, lanes, limit, suspects, **room), writes=False)
+        claimed: Claimed = await self.call("claim", self._claim, worker_id, lanes, limit, suspects, **room)
+        return claimed
 
     async def load(self, wanted: Sequence[Wanted], most_bytes: int = LOAD_BYTES) -> Mapping[str, History]:
         """Passes on."""
@@ -187,10 +179,11 @@ class FaultyStore:
             if self._fault_plan.slow_for == LOADS_SLOWLY and self._fault_plan.happens("slow"):
                 self._fault_plan.met["slow load"] += 1
                 await pause(LOADS_SLOWLY * (0.5 + self._fault_plan.chance.random()))
-            return await self.call("load", lambda: self._store.load(wanted, most_bytes), writes=False)
+            loaded: Mapping[str, History] = await self.call("load", self._store.load, wanted, most_bytes)
         except BrokenDriverError:
             self._all.broken |= {one.lease.run_id for one in wanted}
             raise
+        return loaded
 
     async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
         """Passes on, but for runs that are busy or refused; now and then the same batch comes once more, much later."""
@@ -208,7 +201,7 @@ class FaultyStore:
             )
             self._all.late.add(late)
             late.add_done_callback(self._all.late.discard)
-        verdicts = iter(await self.call("commit", lambda: self._store.commit(worker_id, free)) if free else [])
+        verdicts = iter(await self.call("commit", self._store.commit, worker_id, free) if free else [])
         told: list[Verdict] = ["busy" if is_busy else next(verdicts) for is_busy in busy]
         self._all.decided.update(f"verdict {verdict}" for verdict in told)
         self._all.decided.update(f"decision {decision}" for one in advances for decision in _decisions(one))
@@ -232,17 +225,18 @@ class FaultyStore:
         """Passes on."""
         if self._process is not None:
             self._all.owners[worker_id] = self._process
-        await self.call("enlist", lambda: self._store.enlist(worker_id, host, *serves))
-        return FaultyHeartbeat(self._all, worker_id)
+        await self.call("enlist", self._store.enlist, worker_id, host, *serves)
+        return SimulatedHeartbeat(self._all, worker_id)
 
     async def workers(self) -> list[WorkerRow]:
         """Passes on; where locks tell, the dead are known to be so."""
-        rows = await self.call("workers", self._store.workers, writes=False)
+        rows = await self.call("workers", self._store.workers)
         return [row._replace(dead=self._all.locks_tell and self._all.is_dead(row.worker_id)) for row in rows]
 
     async def expire(self, worker_id: str, silent_for: int | None) -> int | None:
         """Passes on."""
-        return await self.call("expire", lambda: self._expire(worker_id, silent_for))
+        freed: int | None = await self.call("expire", self._expire, worker_id, silent_for)
+        return freed
 
     async def _claim(self, worker_id: str, lanes: Sequence[int], limit: int, suspects: int, **room: Any) -> Claimed:
         claimed = await self._store.claim(worker_id, lanes, limit, suspects, **room)
@@ -291,21 +285,13 @@ def _kept(advance: Advance) -> Advance:
     return kept
 
 
-class FaultyReader:
+class SimulatedReader(WrappedReader):
     """The reader as one process sees it."""
 
-    def __init__(self, store: FaultyStore) -> None:
+    def __init__(self, store: SimulatedStore) -> None:
+        super().__init__(store)
         self._faulty = store
         self._seen = -1
-
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        """Passes on every question that has nothing of its own here."""
-        question = getattr(self._faulty._store.reader, name)
-
-        async def passed_on(*given: Any, **named: Any) -> Any:
-            return await self._faulty.call(name, lambda: question(*given, **named), writes=False)
-
-        return passed_on
 
     async def changed(self) -> bool:
         """Whether anybody wrote; sometimes late, sometimes for nothing."""
@@ -321,7 +307,7 @@ class FaultyReader:
         return changed
 
 
-class FaultyHeartbeat:
+class SimulatedHeartbeat:
     """A beat that may not arrive, or whose answer may be lost."""
 
     def __init__(self, shared: Shared, worker_id: str) -> None:

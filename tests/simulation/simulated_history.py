@@ -15,7 +15,7 @@ from stepwell.errors import JournalError
 from tests.simulation.check import violations
 from tests.simulation.client import Client, tell
 from tests.simulation.designs import StepSpec, Unit
-from tests.simulation.faults import BrokenDriverError, FaultPlan, FaultyStore, Shared
+from tests.simulation.faults import BrokenDriverError, FaultPlan, Shared, SimulatedStore
 from tests.simulation.handlers import Builder
 from tests.simulation.leaving import Leaving
 from tests.simulation.loop import CURRENT, LivelockError, Process, VirtualLoop, end_all
@@ -116,7 +116,7 @@ class SimulatedHistory:
 
     def app(self, process: Process | None, name: str) -> Durable:
         """An app over the one store, as a process of its own sees it."""
-        store, plan = cast("Store", FaultyStore(self.shared, process)), self.plan
+        store, plan = cast("Store", SimulatedStore(self.shared, process)), self.plan
         workflows = self._others() if name in self.strangers else self.workflows
         options: dict[str, Any] = {"lease": plan.lease, "max_crashes": plan.max_crashes}
         return Durable(workflows=workflows, store=store, runtime=self.runtime(name), **options)
@@ -266,7 +266,7 @@ class SimulatedHistory:
     async def _steal(self, victim: Process) -> None:
         ids = [worker for worker, owner in self.shared.owners.items() if owner is victim]
         if ids:
-            await FaultyStore(self.shared, None).steal(ids[-1])
+            await SimulatedStore(self.shared, None).steal(ids[-1])
 
     def _others(self) -> list[Workflow]:
         """The same workflows with one node more: other definitions of the same names."""

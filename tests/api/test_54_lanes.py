@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepwell import Durable, RunCanceledError, durable
+from stepwell.runtime.system import SystemRuntime
+from stepwell.runtime.tuning import Tuning
 from tests.api import running_fixtures
 from tests.api.running_fixtures import file_url
 from tests.faulty import faulty_app
@@ -73,14 +75,14 @@ async def test_i9_whoever_waits_for_a_run_of_the_same_process_is_told_of_its_can
             await waiting
 
 
-async def test_i4_what_is_started_while_a_claim_is_answered_is_claimed_next(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_i4_what_is_started_while_a_claim_is_answered_is_claimed_next() -> None:
     """The claim did not see it; a worker that forgets that it was told would see it when it looks again by itself."""
 
     async def done(ctx: Context) -> str:
         return "done"
 
-    monkeypatch.setattr("stepwell.engine.fleet.worker._LONGEST_WAIT", 1e6)
-    app, faulty = faulty_app("sqlite://", [durable("flow").step("work", done)])
+    runtime = SystemRuntime(Tuning(longest_wait_seconds=1e6))
+    app, faulty = faulty_app("sqlite://", [durable("flow").step("work", done)], runtime=runtime)
     claim = faulty.stop_after("claim")
     async with app, app.worker():
         await claim.reached()

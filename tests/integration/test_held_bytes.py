@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepwell import Context, Durable, durable
-from stepwell.engine.driving import memory
+from stepwell.runtime.system import SystemRuntime
+from stepwell.runtime.tuning import Tuning
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -22,10 +23,8 @@ CALLS = 4
 
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
-async def test_a_worker_holds_a_bounded_number_of_bytes_whatever_is_due(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(memory, "MOST_HELD_BYTES", MOST)
+async def test_a_worker_holds_a_bounded_number_of_bytes_whatever_is_due(kind: str, tmp_path: Path) -> None:
+    runtime = SystemRuntime(Tuning(most_held_bytes=MOST))
     seen: list[int] = []
 
     async def large(ctx: Context) -> str:
@@ -37,7 +36,7 @@ async def test_a_worker_holds_a_bounded_number_of_bytes_whatever_is_due(
 
     workflow = durable("large").step("large", large).wait_for_signal("wait", "go").step("after", after)
     url = "sqlite://" if kind == "memory" else f"sqlite:///{tmp_path / 'store.db'}"
-    async with Durable(url, workflows=[workflow]) as app:
+    async with Durable(url, workflows=[workflow], runtime=runtime) as app:
         runs = await app.start_many(workflow, range(RUNS))
 
         async def all_are(status: str) -> bool:
@@ -53,11 +52,8 @@ async def test_a_worker_holds_a_bounded_number_of_bytes_whatever_is_due(
 
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
-async def test_runs_whose_results_grow_leave_a_worker_and_all_of_them_end(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(memory, "MOST_HELD_BYTES", MOST)
-    monkeypatch.setattr(memory, "CROWDED_BYTES", MOST + BYTES)
+async def test_runs_whose_results_grow_leave_a_worker_and_all_of_them_end(kind: str, tmp_path: Path) -> None:
+    runtime = SystemRuntime(Tuning(most_held_bytes=MOST, crowded_bytes=MOST + BYTES))
     seen: list[int] = []
 
     async def large(ctx: Context) -> str:
@@ -68,7 +64,7 @@ async def test_runs_whose_results_grow_leave_a_worker_and_all_of_them_end(
     for number in range(STEPS):
         workflow.step(f"large{number}", large)
     url = "sqlite://" if kind == "memory" else f"sqlite:///{tmp_path / 'store.db'}"
-    async with Durable(url, workflows=[workflow]) as app:
+    async with Durable(url, workflows=[workflow], runtime=runtime) as app:
         await app.start_many(workflow, range(RUNS))
 
         async def all_are_completed() -> bool:

@@ -14,7 +14,8 @@ import asyncpg
 import pytest
 
 from stepwell import Context, Durable, DurableError, durable
-from stepwell.engine.fleet import app_session, worker
+from stepwell.runtime.system import SystemRuntime
+from stepwell.runtime.tuning import Tuning
 from tests.api import running_fixtures
 from tests.gates import Gate
 from tests.interrupts import interrupted
@@ -28,11 +29,9 @@ url = running_fixtures.url
 MOST_AWAITS = 60
 
 
-@pytest.fixture
-def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+def unhurried() -> SystemRuntime:
     """On a busy machine two seconds may be too short to give the runs back; no test is about that."""
-    for module in (app_session, worker):
-        monkeypatch.setattr(module, "QUICK_SECONDS", 4 * PATIENCE)
+    return SystemRuntime(Tuning(quick_seconds=4 * PATIENCE))
 
 
 def at_once(await_number: int) -> range:
@@ -67,13 +66,12 @@ async def nothing_lives(app: Durable) -> None:
     assert await app._store.workers() == []
 
 
-@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("cancels", [at_once, again_and_again])
 async def test_nothing_of_a_worker_outlives_its_leaving_wherever_that_is_cancelled(
     url: str, cancels: Callable[[int], range]
 ) -> None:
     gate = Gate("done")
-    async with Durable(url, [durable("flow").step("work", gate.handler)]) as app:
+    async with Durable(url, [durable("flow").step("work", gate.handler)], runtime=unhurried()) as app:
         started = await app.start("flow")
         for number in range(1, MOST_AWAITS):
             one = app.worker(grace=0.01)
@@ -93,10 +91,9 @@ async def test_nothing_of_a_worker_outlives_its_leaving_wherever_that_is_cancell
         assert set(gate.attempts) == {1}, "a stop is no failed attempt"
 
 
-@pytest.mark.usefixtures("unhurried")
 async def test_leaving_under_a_deadline_shorter_than_the_grace_ends_with_the_deadline(url: str) -> None:
     gate = Gate("done")
-    async with Durable(url, [durable("flow").step("work", gate.handler)]) as app:
+    async with Durable(url, [durable("flow").step("work", gate.handler)], runtime=unhurried()) as app:
         one = app.worker(grace=3600)
         await one.__aenter__()
         started = await app.start("flow")
@@ -111,7 +108,6 @@ async def test_leaving_under_a_deadline_shorter_than_the_grace_ends_with_the_dea
             assert await app.result(started.run_id, timeout=PATIENCE) == {"work": "done"}
 
 
-@pytest.mark.usefixtures("unhurried")
 async def test_a_handler_has_a_moment_to_end_after_its_leaving_was_cancelled(url: str) -> None:
     gate, ended = Gate(), asyncio.Event()
 
@@ -122,7 +118,7 @@ async def test_a_handler_has_a_moment_to_end_after_its_leaving_was_cancelled(url
             await asyncio.sleep(0.01)
             ended.set()
 
-    async with Durable(url, [durable("flow").step("work", tidy)]) as app:
+    async with Durable(url, [durable("flow").step("work", tidy)], runtime=unhurried()) as app:
         one = app.worker(grace=3600)
         await one.__aenter__()
         await app.start("flow")
@@ -152,11 +148,10 @@ async def test_a_handler_that_swallows_its_cancellation_does_not_hold_up_a_leavi
         await nothing_lives(app)
 
 
-@pytest.mark.usefixtures("unhurried")
 async def test_nothing_of_a_worker_stays_wherever_its_entering_is_cancelled(url: str) -> None:
     gate = Gate("done")
     gate.let()
-    async with Durable(url, [durable("flow").step("work", gate.handler)]) as app:
+    async with Durable(url, [durable("flow").step("work", gate.handler)], runtime=unhurried()) as app:
         for number in range(1, MOST_AWAITS):
             one = app.worker()
             if not await interrupted(one.__aenter__(), at_once(number)):
@@ -170,14 +165,13 @@ async def test_nothing_of_a_worker_stays_wherever_its_entering_is_cancelled(url:
         await nothing_lives(app)
 
 
-@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("cancels", [at_once, again_and_again])
 async def test_nothing_of_an_app_outlives_its_leaving_wherever_that_is_cancelled(
     url: str, cancels: Callable[[int], range]
 ) -> None:
     gate = Gate("done")
     for number in range(1, MOST_AWAITS):
-        app = Durable(url, [durable("flow").step("work", gate.handler)])
+        app = Durable(url, [durable("flow").step("work", gate.handler)], runtime=unhurried())
         await app.__aenter__()
         if number == 1 or url == "sqlite://":
             await app.start("flow")

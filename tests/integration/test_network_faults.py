@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from stepwell import Durable, StoreUnavailableError
-from stepwell.store.postgres import connection, heartbeat, notifier, opening
+from stepwell.runtime.system import SystemRuntime
+from stepwell.runtime.tuning import Tuning
 from tests.network_faults import CountedCalls, check, cross, ended, fetch, fresh_schema, own_server
 from tests.proxy import Proxy
 from tests.waiting import PATIENCE, eventually
@@ -28,14 +30,16 @@ async def proxy() -> AsyncIterator[Proxy]:
         yield proxy
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers count as lost much sooner than they do for users."""
-    monkeypatch.setattr(opening, "CONNECT_SECONDS", SHORT)
-    monkeypatch.setattr(connection, "ANSWER_SECONDS", SHORT)
-    monkeypatch.setattr(connection, "_LONG_ANSWER_SECONDS", SHORT)
-    monkeypatch.setattr(heartbeat, "_ANSWER_SECONDS", SHORT)
-    monkeypatch.setattr(notifier, "_SEND_SECONDS", SHORT)
+def impatient(**more: Any) -> SystemRuntime:
+    """A runtime by which answers count as lost much sooner than they do for users."""
+    tuning = Tuning(
+        connect_seconds=SHORT,
+        answer_seconds=SHORT,
+        long_answer_seconds=SHORT,
+        heartbeat_answer_seconds=SHORT,
+        notification_seconds=SHORT,
+    )
+    return SystemRuntime(replace(tuning, **more))
 
 
 async def test_connections_cut_again_and_again_cost_no_run_and_no_second_call(proxy: Proxy) -> None:
@@ -51,10 +55,12 @@ async def test_connections_cut_again_and_again_cost_no_run_and_no_second_call(pr
         assert worker.worker_id == worker_id
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_half_open_connections_are_given_up_and_cost_no_run_and_no_second_call(proxy: Proxy) -> None:
     counted, direct = CountedCalls(), fresh_schema(own_server().dsn)
-    async with Durable(proxy.url(direct), counted.workflows(), lease=4) as app, app.worker() as worker:
+    async with (
+        Durable(proxy.url(direct), counted.workflows(), lease=4, runtime=impatient()) as app,
+        app.worker() as worker,
+    ):
         worker_id = worker.worker_id
         clients = [asyncio.create_task(cross(app, f"run {number}")) for number in range(RUNS)]
         await counted.reached(RUNS // 4, "last")
@@ -116,22 +122,20 @@ async def is_waiting(app: Durable, run_id: str) -> bool:
     return (await app.status(run_id)).awaiting_signal is not None
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_i4_who_is_gone_in_the_middle_of_a_transaction_keeps_its_run_only_as_long_as_the_server_lets_it(
-    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy,
 ) -> None:
     """The server never hears that its client is gone, and would keep the run locked for hours."""
-    assert "idle_in_transaction_session_timeout" in opening.SETTINGS
-    monkeypatch.setitem(opening.SETTINGS, "idle_in_transaction_session_timeout", "1s")
+    runtime = impatient(idle_transaction_seconds=1)
     counted, direct = CountedCalls(), fresh_schema(own_server().dsn)
-    async with Durable(proxy.url(direct), counted.workflows()) as app:
+    async with Durable(proxy.url(direct), counted.workflows(), runtime=runtime) as app:
         run_id, other = [one.run_id for one in await app.start_many("counted", range(2))]
         await app.signal(other, "word", 1)  # now the statements are prepared, so that the one held is not half sent
         held = proxy.hold(".mailbox")
         with pytest.raises(StoreUnavailableError):
             await app.signal(run_id, "word", 1)
         await held.reached()
-        monkeypatch.setattr(connection, "_LONG_ANSWER_SECONDS", 30)
+        runtime.tuning = replace(runtime.tuning, long_answer_seconds=30)
         async with app.worker():
             assert (await app.signal(run_id, "word", 2, key="second")).accepted
             (results,) = await ended(app, [run_id])

@@ -14,7 +14,8 @@ import asyncpg
 import pytest
 
 from stepwell import Durable, DurableError, durable
-from stepwell.store.postgres import connection, opening
+from stepwell.runtime.system import SystemRuntime
+from stepwell.runtime.tuning import Tuning
 from tests.postgres import Server
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def flow() -> Any:
 
 async def enter(app: Durable) -> None:
     """Enters another app on the same store."""
-    async with Durable(app.url, [flow()]):
+    async with Durable(app.url, [flow()], runtime=impatient()):
         pass
 
 
@@ -88,7 +89,8 @@ async def errors_of(app: Durable, run_id: str) -> dict[str, str]:
 async def spoilt(url: str, spoil: Callable[[], Awaitable[None]]) -> dict[str, str]:
     """The foreign errors of all calls on a store that is spoilt once there is a run in it."""
     async with AsyncExitStack() as stack:
-        app = Durable(url, [flow(), durable("other").step("one", lambda ctx: 1)])
+        other = durable("other").step("one", lambda ctx: 1)
+        app = Durable(url, [flow(), other], runtime=impatient())
         await stack.enter_async_context(app)
         run_id = (await app.start("flow")).run_id
         await spoil()
@@ -143,11 +145,9 @@ def server() -> Iterator[Server]:
         server.remove()
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody here waits for a server that is to be gone."""
-    monkeypatch.setattr(opening, "CONNECT_SECONDS", 2.0)
-    monkeypatch.setattr(connection, "ANSWER_SECONDS", 2.0)
+def impatient() -> SystemRuntime:
+    """A runtime that does not wait long for a server that is gone."""
+    return SystemRuntime(Tuning(connect_seconds=2, answer_seconds=2))
 
 
 async def execute(dsn: str, *statements: str) -> None:
@@ -186,7 +186,7 @@ async def test_no_call_on_a_database_of_another_encoding_raises_an_error_of_the_
         pass
 
     assert await spoilt(url, nothing) == {}
-    async with Durable(url, [flow()]) as app:
+    async with Durable(url, [flow()], runtime=impatient()) as app:
         for key in (KEY, "é", "\N{SNOWMAN}", "~"):  # what is taken comes back as it was
             with contextlib.suppress(DurableError):
                 started = await app.start("flow", {"": key}, key=key)
@@ -211,7 +211,8 @@ async def test_no_call_on_a_server_that_is_gone_raises_an_error_of_the_driver(ho
 )
 async def test_a_database_that_cannot_be_entered_is_no_error_of_the_driver(server: Server, place: str) -> None:
     url = f"postgresql://{place.format(host=f'127.0.0.1:{server.port}')}"
-    for call in (lambda: Durable(url).__aenter__(), Durable(url).ensure_tables, Durable(url).schema_status):
+    app = Durable(url, runtime=impatient())
+    for call in (lambda: Durable(url, runtime=impatient()).__aenter__(), app.ensure_tables, app.schema_status):
         with pytest.raises(DurableError):
             await call()
 

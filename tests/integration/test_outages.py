@@ -13,8 +13,8 @@ import asyncpg
 import pytest
 
 from stepwell import Durable, StoreUnavailableError, durable
-from stepwell.engine.fleet import worker as workers
-from stepwell.store.postgres import notifier
+from stepwell.runtime.system import SystemRuntime
+from stepwell.runtime.tuning import Tuning
 from tests.faulty import faulty_app
 from tests.network_faults import (
     CountedCalls,
@@ -203,15 +203,12 @@ async def _everything_there_is(server: Server) -> list[Any]:
                 return others
 
 
-async def test_i4_a_due_run_that_was_locked_when_it_was_looked_for_is_looked_for_again(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_i4_a_due_run_that_was_locked_when_it_was_looked_for_is_looked_for_again(server: Server) -> None:
     """Whoever locks a run, as a signal does, tells nobody when it is free again; and nobody looks unasked."""
-    monkeypatch.setattr(workers, "_LONGEST_WAIT", LONG)
-    monkeypatch.setattr(notifier, "_TRUST_SECONDS", LONG)
+    runtime = SystemRuntime(Tuning(longest_wait_seconds=LONG, trust_seconds=LONG))
     counted, url = CountedCalls(), fresh_schema(server.dsn)
     counted.release.set()
-    async with Durable(url, counted.workflows()) as app, app.worker():
+    async with Durable(url, counted.workflows(), runtime=runtime) as app, app.worker():
         await app.result((await app.start("held")).run_id, timeout=PATIENCE)
         run_id = (await app.start("held", delay=1)).run_id
         connection = await asyncpg.connect(server.dsn)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from stepwell import Durable, RunCanceledError, StoreUnavailableError
-from stepwell.engine.fleet import worker as workers
-from stepwell.store.postgres import notifier
+from stepwell.runtime.system import SystemRuntime
 from tests.network_faults import CountedCalls, check, cross, fetch, fresh_schema, own_server
 from tests.pooler import KINDS, pooler
 from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from stepwell.store.postgres import notifier
 
 RUNS = 20
 LONG = 600.0
@@ -68,22 +70,20 @@ async def test_without_a_way_to_listen_an_idle_worker_finds_what_others_start(ur
         assert await fetch(past_the_pooler(url), listening, url.rpartition("=")[2]) == []
 
 
-async def test_with_the_servers_own_address_an_idle_worker_is_told_at_once(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_with_the_servers_own_address_an_idle_worker_is_told_at_once(url: str) -> None:
     """Nobody looks unasked for ten minutes, so that only a notification can bring the news."""
+    runtime = SystemRuntime()
     counted, listening = CountedCalls(), f"{url}&pooled=true&listen=127.0.0.1:{own_server().port}"
     async with (
-        Durable(listening, counted.workflows()) as app,
-        Durable(listening, counted.workflows()) as other,
+        Durable(listening, counted.workflows(), runtime=runtime) as app,
+        Durable(listening, counted.workflows(), runtime=runtime) as other,
         app.worker(),
     ):
         counted.release.set()
         await cross(app, "first")
         await other._store.reader.changed()
         await eventually(lambda: notifier_of(app)._hears and notifier_of(other)._hears)
-        monkeypatch.setattr(notifier, "_TRUST_SECONDS", LONG)
-        monkeypatch.setattr(workers, "_LONGEST_WAIT", LONG)
+        runtime.tuning = replace(runtime.tuning, trust_seconds=LONG, longest_wait_seconds=LONG)
         await app.result(
             (await app.start("held")).run_id, timeout=PATIENCE
         )  # whoever waits for less long waits no more

@@ -13,7 +13,8 @@ import pytest
 
 from stepwell import DefinitionError, Durable, StoreUnavailableError, durable
 from stepwell.runtime.system import SystemRuntime
-from stepwell.store.postgres import connection, heartbeat, opening
+from stepwell.runtime.tuning import Tuning
+from stepwell.store.postgres import opening
 from stepwell.store.postgres.store import PostgresStore
 from tests.network_faults import fresh_schema
 from tests.postgres import Server, fresh_url
@@ -50,13 +51,9 @@ async def limited(server: Server, limit: int) -> tuple[str, str]:
     return fresh_schema(server.dsn.replace("postgres@", f"{role}@")), role
 
 
-async def test_calls_that_are_given_up_under_a_lock_pile_up_no_connections(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_calls_that_are_given_up_under_a_lock_pile_up_no_connections(server: Server) -> None:
     """The backends of given-up calls wait on for the lock, until the server notices that nobody wants their answer."""
-    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr(connection, "_LONG_ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr(heartbeat, "_ANSWER_SECONDS", 0.3)
+    impatient = Tuning(answer_seconds=0.3, long_answer_seconds=0.3, heartbeat_answer_seconds=0.3)
     url = fresh_schema(server.dsn)
     schema = url.rpartition("=")[2]
     admin = await asyncpg.connect(server.dsn)
@@ -70,7 +67,7 @@ async def test_calls_that_are_given_up_under_a_lock_pile_up_no_connections(
             except StoreUnavailableError:
                 refused += 1
 
-    async with Durable(url, [flow()]) as app, app.worker(grace=1):
+    async with Durable(url, [flow()], runtime=SystemRuntime(impatient)) as app, app.worker(grace=1):
         await app.result((await app.start("flow")).run_id, timeout=PATIENCE)
         locking = await asyncpg.connect(server.dsn)
         async with locking.transaction():
@@ -116,13 +113,11 @@ async def test_entering_waits_until_others_leave_a_connection(server: Server) ->
         await admin.close()
 
 
-async def test_more_connections_are_made_again_when_the_role_may_have_them(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(opening, "CROWDED_SECONDS", 0.1)
+async def test_more_connections_are_made_again_when_the_role_may_have_them(server: Server) -> None:
+    runtime = SystemRuntime(Tuning(crowded_out_seconds=0.1))
     url, role = await limited(server, 2)
     admin = await asyncpg.connect(server.dsn)
-    async with Durable(url, [flow()]) as app:
+    async with Durable(url, [flow()], runtime=runtime) as app:
         await asyncio.gather(*(app.start("flow") for _ in range(30)))
         mine = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{role}'"
         assert await admin.fetchval(mine) <= 2

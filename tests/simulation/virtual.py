@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stepwell.runtime.threads import Threads, Ticket
+from stepwell.runtime.tuning import Tuning
 from tests.simulation.loop import CURRENT, Process, Turn, VirtualLoop, pause
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class VirtualRuntime:
     """The engine's runtime over a virtual loop."""
 
     sql_now = None
+    tuning = Tuning()
 
     def __init__(self, chance: random.Random, name: str, host: Host, apart: float = 0.0) -> None:
         """`apart`: by how many seconds this host's clocks differ from the store's."""

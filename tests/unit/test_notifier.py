@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from stepwell.runtime.system import SystemRuntime
+from stepwell.runtime.tuning import Tuning
 from stepwell.store.postgres.location import location_of
 from stepwell.store.postgres.notifier import Notifier
 from tests.waiting import eventually
@@ -23,7 +24,7 @@ class Line:
 
     def __init__(self) -> None:
         self.location = location_of("postgresql://nobody@nowhere/nothing")
-        self.runtime = SystemRuntime()
+        self.runtime = SystemRuntime(Tuning(hear_seconds=0.05, trust_seconds=1e9))
         self.hear: Callable[..., object] | None = None
         self.end: Callable[[object], object] | None = None
         self.sent = 0
@@ -73,10 +74,8 @@ async def line() -> Line:
 
 
 @pytest.fixture
-async def notifier(line: Line, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Notifier]:
+async def notifier(line: Line) -> AsyncIterator[Notifier]:
     """A notifier over it, which waits for a moment, and looks without being told never while it hears."""
-    monkeypatch.setattr("stepwell.store.postgres.notifier._WAIT_SECONDS", 0.05)
-    monkeypatch.setattr("stepwell.store.postgres.notifier._TRUST_SECONDS", 1e9)
     notifier = Notifier(cast("Opener", line))
     yield notifier
     line.let.set()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from stepwell.runtime.threads import Threads
+    from stepwell.runtime.tuning import Tuning
 
 
 class Runtime(Protocol):
@@ -27,6 +28,10 @@ class Runtime(Protocol):
 
     def wall(self) -> int:
         """The instant, in microseconds since 1970."""
+
+    @property
+    def tuning(self) -> Tuning:
+        """The times and sizes by which stores and engine work."""
 
     @property
     def sql_now(self) -> str | None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from stepwell.runtime.threads import Threads
+from stepwell.runtime.tuning import Tuning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +26,8 @@ class SystemRuntime:
     sql_now: str | None = None
     """SQL for the instant in a store on PostgreSQL; None: the server's clock, which all hosts share."""
 
-    def __init__(self) -> None:
+    def __init__(self, tuning: Tuning | None = None) -> None:
+        self.tuning = Tuning() if tuning is None else tuning
         self._last = 0
 
     @property

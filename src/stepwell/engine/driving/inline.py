@@ -74,7 +74,7 @@ class _InlineHost:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.memory = Memory()
+        self.memory = Memory(runtime.tuning)
         self.observers = Observers([AttemptLog()])
         self._threads = runtime.threads(_THREADS)
         self.performer = Performer(Slots(_CONCURRENCY), self._threads, _STEP_TIMEOUT_MICROS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from stepwell.engine.fleet.leaving import QUICK_SECONDS, through_cancels
+from stepwell.engine.fleet.leaving import through_cancels
 from stepwell.errors import DurableError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class AppSession:
     async def _close_quickly(self) -> None:
         """Closes the store within a moment, or lets it close by itself."""
         closing = asyncio.get_running_loop().create_task(self._store.close())
-        await asyncio.wait({closing}, timeout=QUICK_SECONDS)
+        await asyncio.wait({closing}, timeout=self._runtime.tuning.quick_seconds)
         closing.cancel()
 
 

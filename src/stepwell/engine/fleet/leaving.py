@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 T = TypeVar("T")
-QUICK_SECONDS = 2.0
-"""How long leaving may still take once it is cancelled, by the deadline of a shutdown or a second Ctrl-C."""
 
 
 async def through_cancels(work: Coroutine[Any, Any, T]) -> T:

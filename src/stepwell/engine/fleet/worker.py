@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from stepwell.engine.driving.perform import Performer
 from stepwell.engine.driving.slots import Slots
-from stepwell.engine.fleet.events import Events, WakeFlag
-from stepwell.engine.fleet.failure_detector import FailureDetector
-from stepwell.engine.fleet.leaving import QUICK_SECONDS, through_cancels
+from stepwell.engine.fleet.claims import Claims
+from stepwell.engine.fleet.fleet_watch import FleetWatch
+from stepwell.engine.fleet.leaving import through_cancels
+from stepwell.engine.fleet.loops import Loop, take_turns
 from stepwell.engine.fleet.worker_session import WorkerSession
 from stepwell.errors import DurableError, StoreUnavailableError
 from stepwell.store.background import begin
@@ -23,20 +24,16 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from stepwell.engine.fleet.app_session import AppSession
+    from stepwell.engine.fleet.events import Events
     from stepwell.engine.fleet.lanes import Lanes
     from stepwell.engine.fleet.wakeup import Wakeup
     from stepwell.engine.settings import Settings
     from stepwell.runtime.protocol import Runtime
-    from stepwell.store.protocol import Claimed, Store
+    from stepwell.store.protocol import Store
 
 T = TypeVar("T")
 _log = logger("stepwell.worker")
-_LONGEST_WAIT = 5.0
-_JUDGE_EVERY = 0.5
-_JUDGE_AT_LEAST_EVERY = 2.0
-_JUDGE_GAP = 0.01
 _AWAY_SECONDS = 0.5
-_MOST_A_CLAIM = 256
 
 
 class Stage(Enum):
@@ -79,12 +76,9 @@ class Worker:
         self._thread_limit = threads
         self._grace = grace
         self._queues = tuple(queues)
-        self._wake_flag = WakeFlag()
         self._stage = Stage.NEW
         self._stopping = False
-        self._full = False
-        self._timers_first = False
-        self._turn = 0
+        self._claims: Claims
         self._worker_session: WorkerSession
         self._loops: list[asyncio.Task[None]] = []
         self._renewal: asyncio.Task[None] | None = None
@@ -134,23 +128,28 @@ class Worker:
         except asyncio.CancelledError:
             if self._stage is Stage.LEAVING:
                 self._drop()
-            await through_cancels(self._gone_within(QUICK_SECONDS))
+            await through_cancels(self._gone_within(self._runtime.tuning.quick_seconds))
             raise
 
     async def _begin(self) -> None:
         self._slots = Slots(self._concurrency)
         self._threads = self._runtime.threads(self._thread_limit)
         self._performer = Performer(self._slots, self._threads, self._settings.step_timeout_micros)
-        lanes = await self._lanes.of_queues(self._queues)
-        self._turn = int(self._runtime.draw() * len(lanes))  # or all workers would begin with the same one
-        self._failure_detector = FailureDetector(
-            self._runtime, self._store, self._settings.lease_micros, self._settings.observers
+        self._claims = Claims(
+            self._runtime,
+            self._store,
+            self._lanes,
+            self._threads,
+            queues=self._queues,
+            concurrency=self._concurrency,
+            on_declared_dead=self._renew,
         )
+        await self._claims.begin()
         self._worker_session = self._new_worker_session()
         await self._enlist(self._worker_session)
         # From here on nothing waits, so that no cancel comes between: either all of it has begun, or nothing has.
-        self._looking.enter_context(_listed(self._events.on_due, self._wake_flag.ring))
-        self._looking.enter_context(_listed(self._events.on_changed, self._wake_flag.ring))
+        self._looking.enter_context(_listed(self._events.on_due, self._claims.wake_flag.ring))
+        self._looking.enter_context(_listed(self._events.on_changed, self._claims.wake_flag.ring))
         self._wakeup.begin()
         self._looking.callback(self._wakeup.end)
         self._working.enter_context(_listed(self._events.on_canceled, self._cancel))
@@ -158,9 +157,18 @@ class Worker:
         self._working.callback(self._performer.close)
         if self._store.shared:
             self._working.enter_context(self._runtime.share_quickly())
-        self._loops = [begin(self._claim_on, name="stepwell-claim")]
+        self._loops = [
+            begin(take_turns, loop, self._runtime, lambda: self.worker_id, name=f"stepwell-{loop.name}")
+            for loop in self._loops_of_worker()
+        ]
+
+    def _loops_of_worker(self) -> list[Loop]:
+        """All that this worker does again and again until it is left."""
+        loops = [Loop("claim", "claim runs", lambda: self._claims.turn(self._worker_session), _AWAY_SECONDS)]
         if self._store.shared:
-            self._loops.append(begin(self._detect_failures, name="stepwell-expire_dead"))
+            watch = FleetWatch(self._runtime, self._store, self._settings, self._events)
+            loops.append(Loop("watch", "look after the others", lambda: watch.turn(self._worker_session), watch.often))
+        return loops
 
     async def _stop(self, stage: Stage) -> None:
         """Stops within the grace; when that is cancelled, at once: nothing of the worker outlives this call."""
@@ -198,8 +206,8 @@ class Worker:
 
     async def _end_quickly(self) -> None:
         """What is left to do after `_drop`, within a moment; runs that are not given back are free by their lease."""
-        until = self._runtime.monotonic() + QUICK_SECONDS
-        await asyncio.wait(self._tasks, timeout=QUICK_SECONDS / 2)
+        until = self._runtime.monotonic() + self._runtime.tuning.quick_seconds
+        await asyncio.wait(self._tasks, timeout=self._runtime.tuning.quick_seconds / 2)
         self._worker_session.drop()  # again: it may be one that a renewal had begun just then
         try:
             await self._worker_session.end_quickly(until - self._runtime.monotonic())
@@ -231,78 +239,6 @@ class Worker:
         """The id under which it holds runs now."""
         return self._worker_session.worker_id
 
-    async def _claim_on(self) -> None:
-        while not self._stopping:
-            self._wake_flag.clear()
-            room = self._room()
-            if room <= 0:
-                await self._wake_flag.wait(_LONGEST_WAIT)
-                continue
-            try:
-                asked_at = self._runtime.monotonic()
-                worker_session = self._worker_session
-                claimed = await self._claim(room)
-                await worker_session.take(claimed, asked_at)
-            except StoreUnavailableError as error:
-                _log.warning("Worker %s cannot claim runs; trying again: %s", self.worker_id, error)
-                await self._runtime.sleep(_AWAY_SECONDS)
-                continue
-            except Exception:  # noqa: BLE001  a worker that claims no more, and says nothing, would strand its lanes
-                _log.exception("Worker %s failed to claim runs; trying again.", self.worker_id)
-                await self._runtime.sleep(_AWAY_SECONDS)
-                continue
-            if not claimed.alive:
-                self._renew(worker_session)
-            self._full = worker_session.others_wait = claimed.cut or len(claimed.leases) == room
-            if not self._full:
-                pause = _LONGEST_WAIT if claimed.next_due_in is None else claimed.next_due_in / 1_000_000
-                if not claimed.leases or claimed.next_due_in != 0:
-                    await self._wake_flag.wait(min(max(pause, 0.0), _LONGEST_WAIT))
-
-    def _room(self) -> int:
-        """How many runs to claim: up to twice the concurrency is held, and refilled when a quarter of that is free."""
-        most = 2 * self._concurrency
-        free = most - self._worker_session.held
-        if self._threads.is_full_of_stuck:
-            self._threads.turn_away()  # to others: no thread may ever be free here again
-            return 0
-        if self._full and free * 4 < most and self._worker_session.held > 0:
-            return 0
-        return min(free, _MOST_A_CLAIM, self._worker_session.memory.room)
-
-    async def _claim(self, room: int) -> Claimed:
-        lanes = await self._lanes.of_queues(self._queues)
-        await self._worker_session.serve(lanes)
-        self._turn = (self._turn + 1) % max(len(lanes), 1)
-        rotated = lanes[self._turn :] + lanes[: self._turn]
-        self._timers_first = not self._timers_first
-        suspects, worst = self._worker_session.suspects_room
-        return await self._store.claim(
-            self._worker_session.worker_id, rotated, room, suspects, worst=worst, timers_first=self._timers_first
-        )
-
-    async def _detect_failures(self) -> None:
-        often = min(_JUDGE_EVERY, self._settings.lease_seconds / 4)
-        every = often if self._store.sees_death else min(_JUDGE_AT_LEAST_EVERY, self._settings.lease_seconds / 8)
-        judge_at = self._runtime.monotonic()
-        while True:
-            try:
-                if self._runtime.monotonic() >= judge_at:
-                    judge_at = self._runtime.monotonic() + every
-                    if await self._failure_detector.expire_dead(
-                        frozenset({self._worker_session.worker_id}), self._worker_session.fit_since
-                    ):
-                        self._events.due()
-                    judge_at = min(
-                        judge_at, self._runtime.monotonic() + max(self._failure_detector.soonest, _JUDGE_GAP)
-                    )
-                await self._worker_session.look_for_lost()
-            except StoreUnavailableError as error:
-                _log.warning("Worker %s cannot look after the others; trying again: %s", self.worker_id, error)
-            except Exception:  # noqa: BLE001  as above: the runs of the dead would stay theirs
-                _log.exception("Worker %s failed to look after the others; trying again.", self.worker_id)
-            await self._runtime.sleep(min(often, max(judge_at - self._runtime.monotonic(), 0.0)))
-
     def _new_worker_session(self) -> WorkerSession:
         worker_session = WorkerSession(
             self._runtime.new_id(),
@@ -312,7 +248,7 @@ class Worker:
             lanes=self._lanes,
             events=self._events,
             performer=self._performer,
-            on_room=self._wake_flag.ring,
+            on_room=self._claims.wake_flag.ring,
             on_declared_dead=lambda: self._renew(worker_session),
         )
         return worker_session
@@ -330,7 +266,7 @@ class Worker:
         except BaseException as error:
             worker_session.drop()
             if not isinstance(error, GeneratorExit):
-                await through_cancels(worker_session.end_quickly(QUICK_SECONDS))
+                await through_cancels(worker_session.end_quickly(self._runtime.tuning.quick_seconds))
             raise
 
     def _cancel(self, run_ids: list[str]) -> None:
@@ -357,7 +293,7 @@ class Worker:
                 await self._runtime.sleep(_AWAY_SECONDS)
             else:
                 self._worker_session = new
-                self._wake_flag.ring()
+                self._claims.wake_flag.ring()
                 return
 
 

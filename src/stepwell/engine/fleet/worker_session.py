@@ -65,7 +65,7 @@ class WorkerSession:
         self.max_crashes = settings.max_crashes
         self.is_stopping = False
         self.others_wait = False
-        self.memory = Memory()
+        self.memory = Memory(runtime.tuning)
         self._store = store
         self._settings = settings
         self._lanes = lanes

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import asyncpg
 
 from stepwell.errors import DefinitionError, StoreUnavailableError
-from stepwell.store.postgres import opening
 from stepwell.store.postgres.opening import (
     DRIVER_ERRORS,
-    IDLE_TIMEOUT,
     Connection,
     CrowdedError,
     Opener,
     disconnect,
+    milliseconds,
     tell_crowded,
     unavailable,
 )
@@ -31,10 +30,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Work: TypeAlias = "Callable[[Connection], Awaitable[T]]"
 Around: TypeAlias = "Callable[[Connection], AbstractAsyncContextManager[object]]"
-ANSWER_SECONDS = 10.0
-"""An answer that takes longer was lost: half-open connections never tell."""
-_LONG_ANSWER_SECONDS = 30.0
-"""The same where others' locks are waited for, or much is read."""
 _CROWDED_PAUSE = 0.2
 _LAST_SECONDS = 1.0
 _LAST_LOOK_SECONDS = 0.01
@@ -107,7 +102,7 @@ class Connections:
         What `waits` for others' locks leaves connections to those that do not. Raises StoreUnavailableError, and
         DefinitionError for what the database cannot keep; where one of many rows may be to blame, the driver's error.
         """
-        seconds = _LONG_ANSWER_SECONDS if waits else ANSWER_SECONDS
+        seconds = self._runtime.tuning.long_answer_seconds if waits else self._runtime.tuning.answer_seconds
         async with self._patience if waits else nullcontext():
             return await self._run(work, around, seconds, repeatable=repeatable, blames_rows=blames_rows)
 
@@ -125,7 +120,7 @@ class Connections:
         Whoever looks may read much, and has a quarter of the connections: workers need the others.
         """
         async with self._looks:
-            return await self._run(work, _of_one_moment, _LONG_ANSWER_SECONDS)
+            return await self._run(work, _of_one_moment, self._runtime.tuning.long_answer_seconds)
 
     async def close(self) -> None:
         """Closes them all; what a slow server does not answer within a moment ends with an error."""
@@ -219,7 +214,7 @@ class Connections:
             idle, self._idle = self._idle, []
             for connection in idle:
                 connection.terminate()
-        until = self._runtime.io_time() + (self._location.connect_seconds or opening.CONNECT_SECONDS)
+        until = self._runtime.io_time() + self._opener.connect_seconds
         while True:
             while self._idle:
                 connection = self._idle.pop()
@@ -245,7 +240,7 @@ class Connections:
     def _do_with_less(self, why: BaseException | None = None) -> None:
         """Keeps room back until it is time to ask the server for more."""
         self._crowded_out += 1
-        self._kept_back.append((opening.CROWDED_SECONDS, 1))
+        self._kept_back.append((self._runtime.tuning.crowded_out_seconds, 1))
         if why is not None and not self._has_told:
             self._has_told = True
             tell_crowded(self._location, self._busy, why)
@@ -289,8 +284,9 @@ async def turn(
     with _deadline(opener.runtime, connection, seconds):
         async with (around or (in_transaction if opener.location.pooled else _alone))(connection):
             if opener.location.pooled:
+                idle = milliseconds(opener.runtime.tuning.idle_transaction_seconds)
                 await connection.execute(
-                    f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}';"
+                    f"SET LOCAL idle_in_transaction_session_timeout = '{idle}';"
                     f"SET LOCAL statement_timeout = '{seconds + 1:.0f}s'"
                 )
             yield

@@ -10,7 +10,6 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from stepwell.store.postgres import opening
 from stepwell.store.postgres.connection import turn
 from stepwell.store.postgres.opening import (
     DRIVER_ERRORS,
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
     from stepwell.store.postgres.location import Location
 
-_ANSWER_SECONDS = 5.0
-
-
 _CROWDED_PAUSE = 0.2
 
 
@@ -41,6 +37,7 @@ class PostgresHeartbeat:
     ) -> None:
         self._opener = Opener(opener.location, opener.runtime)  # one for its own event loop
         self._location: Location = opener.location
+        self._answer_seconds = opener.runtime.tuning.heartbeat_answer_seconds
         self._queries = queries
         self._make_room = make_room
         self._worker_id = worker_id
@@ -55,7 +52,7 @@ class PostgresHeartbeat:
             self._opener.runtime.start_thread(lambda: self._main(loop), "stepwell-postgres-beat")
         answer = asyncio.run_coroutine_threadsafe(self._beat(), self._loop)
         try:
-            return answer.result(opening.CONNECT_SECONDS + 2 * _ANSWER_SECONDS)
+            return answer.result(self._opener.connect_seconds + 2 * self._answer_seconds)
         except TimeoutError as error:
             raise unavailable(self._location, error) from error
 
@@ -63,9 +60,9 @@ class PostgresHeartbeat:
         """Closes the connection and ends the thread."""
         if self._loop is not None:
             with suppress(TimeoutError):
-                asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(_ANSWER_SECONDS)
+                asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(self._answer_seconds)
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._ended.wait(_ANSWER_SECONDS)
+            self._ended.wait(self._answer_seconds)
             self._loop = None
 
     def _main(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -94,7 +91,7 @@ class PostgresHeartbeat:
     async def _connected(self) -> Connection:
         """A connection; where there is no room for it the calls' give one up, since a worker that is silent is dead."""
         runtime = self._opener.runtime
-        until = runtime.io_time() + _ANSWER_SECONDS
+        until = runtime.io_time() + self._answer_seconds
         while True:
             try:
                 return await self._opener.open_if_room()
@@ -105,7 +102,7 @@ class PostgresHeartbeat:
             await runtime.io_sleep(_CROWDED_PAUSE)
 
     async def _beat_on(self, connection: Connection) -> dict[str, int] | None:
-        async with turn(self._opener, connection, _ANSWER_SECONDS):
+        async with turn(self._opener, connection, self._answer_seconds):
             if await connection.fetchval(self._queries["beat"], self._worker_id) is None:
                 return None
             return pairs(await connection.fetch(self._queries["held"], self._worker_id))

@@ -15,7 +15,6 @@ from asyncpg.exceptions import ProgramLimitExceededError
 from stepwell.errors import StoreUnavailableError
 from stepwell.store.background import begin
 from stepwell.store.logs import logger
-from stepwell.store.postgres import opening
 from stepwell.store.postgres.connection import turn
 from stepwell.store.postgres.opening import DRIVER_ERRORS, Connection, CrowdedError, Opener, disconnect, unavailable
 from stepwell.store.protocol import LEFT
@@ -23,12 +22,9 @@ from stepwell.store.protocol import LEFT
 _log = logger("stepwell.store")
 _GAP_SECONDS = 0.01
 """Between two hints: who hears one looks at all that happened."""
-_WAIT_SECONDS = 1.0
 _DEAF_SECONDS = 0.05
 _DEAF_MOST_SECONDS = 1.0
 """How long to wait for a look where nothing is heard: at first, and at most."""
-_TRUST_SECONDS = 2.0
-_SEND_SECONDS = 5.0
 _LAST_SECONDS = 1.0
 
 
@@ -47,7 +43,7 @@ class Notifier:
         self._asked = asyncio.Event()
         self._ringing: asyncio.Task[None] | None = None
         self._silent_until = 0.0 if self._location.notified else float("inf")
-        self._looked_at = self._runtime.io_time() - _TRUST_SECONDS
+        self._looked_at = self._runtime.io_time() - self._runtime.tuning.trust_seconds
         self._deaf_seconds = _DEAF_SECONDS
         self._is_closed = False
 
@@ -64,11 +60,11 @@ class Notifier:
             with suppress(CrowdedError):
                 await self._connected()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_WAIT_SECONDS if self._hears else self._deaf_seconds):
+            async with asyncio.timeout(self._runtime.tuning.hear_seconds if self._hears else self._deaf_seconds):
                 await self._heard.wait()
         self._deaf_seconds = min(self._deaf_seconds * 2, _DEAF_MOST_SECONDS)
         now = self._runtime.io_time()
-        changed = self._heard.is_set() or not self._hears or now - self._looked_at >= _TRUST_SECONDS
+        changed = self._heard.is_set() or not self._hears or now - self._looked_at >= self._runtime.tuning.trust_seconds
         if changed:
             self._heard.clear()
             self._looked_at = now
@@ -154,7 +150,7 @@ class Notifier:
 
     async def _notify(self, connection: Connection) -> None:
         with suppress(ProgramLimitExceededError):  # a full queue: others will look
-            async with turn(self._opener, connection, _SEND_SECONDS):
+            async with turn(self._opener, connection, self._runtime.tuning.notification_seconds):
                 await connection.execute("SELECT pg_notify($1, '')", self._channel)
 
     def _hear(self, *notification: object) -> None:
@@ -173,7 +169,7 @@ class Notifier:
 
     def _be_silent(self) -> None:
         self._hears = False
-        self._silent_until = max(self._silent_until, self._runtime.io_time() + opening.CROWDED_SECONDS)
+        self._silent_until = max(self._silent_until, self._runtime.io_time() + self._runtime.tuning.crowded_out_seconds)
 
     def _drop(self) -> None:
         if self._connection is not None:

@@ -20,11 +20,8 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 _log = logger("stepwell.store")
 _STATEMENTS = 100
 """How many prepared statements a connection keeps; there are not as many queries."""
-CONNECT_SECONDS = 10.0
-CROWDED_SECONDS = 30.0
-"""How long to do with the connections there are before another one is tried."""
 _CROWDED_PAUSE = 0.2
-IDLE_TIMEOUT = "15s"
+_IDLE = "idle_in_transaction_session_timeout"  # a process that is stopped in the middle must not keep its locks
 _CHECK = "client_connection_check_interval"
 _CHECKED_SECONDS = 3.0
 _STATEMENT_SECONDS = 35
@@ -35,7 +32,6 @@ SETTINGS = {
     _CHECK: "2s",
     "default_transaction_isolation": "read committed",
     "enable_seqscan": "off",  # a plan made while a table was empty must not read all of it when it is large
-    "idle_in_transaction_session_timeout": IDLE_TIMEOUT,  # whoever is stopped in the middle must not keep its locks
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
     "statement_timeout": f"{_STATEMENT_SECONDS}s",  # longer than any deadline here: for servers that do not check
@@ -65,6 +61,11 @@ class Opener:
         self._checks = not location.pooled
 
     @property
+    def connect_seconds(self) -> float:
+        """How long making a connection may take."""
+        return self.location.connect_seconds or self.runtime.tuning.connect_seconds
+
+    @property
     def linger_seconds(self) -> float:
         """How long the server may keep what was left in the middle of a call."""
         if self.location.pooled:
@@ -81,7 +82,7 @@ class Opener:
 
         Where others leave no room for one it waits for as long as a connection may take.
         """
-        until = self.runtime.io_time() + (self.location.connect_seconds or CONNECT_SECONDS)
+        until = self.runtime.io_time() + self.connect_seconds
         while True:
             try:
                 return await self.open_if_room(**settings)
@@ -114,11 +115,11 @@ class Opener:
 
     async def _connect_once(self, dsn: str, settings: dict[str, str]) -> Connection:
         location = self.location
-        seconds = (location.connect_seconds or CONNECT_SECONDS) / len(location.dsns)
+        seconds = self.connect_seconds / len(location.dsns)
         loop = asyncio.get_running_loop()
         if self._resolving is None or self._resolving.loop is not loop:
             self._resolving = ResolvingLoop(loop, self.runtime, seconds)
-        wanted = {**SETTINGS, **settings}
+        wanted = {**SETTINGS, _IDLE: milliseconds(self.runtime.tuning.idle_transaction_seconds), **settings}
         if location.pooled:
             wanted = {name: value for name, value in wanted.items() if name in _OF_A_POOLER}
         elif not self._checks:
@@ -132,6 +133,11 @@ class Opener:
             server_settings={name: value for name, value in wanted.items() if name not in location.options},
             statement_cache_size=0 if location.pooled else _STATEMENTS,
         )
+
+
+def milliseconds(seconds: float) -> str:
+    """The time as the server's settings have it."""
+    return f"{seconds * 1000:.0f}ms"
 
 
 async def disconnect(connection: Connection) -> None:

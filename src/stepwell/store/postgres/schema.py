@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stepwell.errors import SchemaError
 from stepwell.store.migrate import migrations_of
-from stepwell.store.postgres.connection import ANSWER_SECONDS, in_transaction, turn
+from stepwell.store.postgres.connection import in_transaction, turn
 from stepwell.store.postgres.opening import DRIVER_ERRORS, Connection, Opener, disconnect, unavailable
 from stepwell.store.postgres.sql import in_schema
 
@@ -27,7 +27,7 @@ async def describe(opener: Opener, queries: Mapping[str, str]) -> tuple[int, tup
     location = opener.location
     connection = await opener.open()
     try:
-        async with turn(opener, connection, ANSWER_SECONDS, in_transaction):
+        async with turn(opener, connection, opener.runtime.tuning.answer_seconds, in_transaction):
             return await _describe(connection, location, queries)
     except DRIVER_ERRORS as error:
         raise unavailable(location, error) from error
@@ -40,7 +40,7 @@ async def migrate(opener: Opener, queries: Mapping[str, str]) -> None:
     location = opener.location
     connection = await opener.open(statement_timeout="0")
     try:
-        async with turn(opener, connection, ANSWER_SECONDS, in_transaction):
+        async with turn(opener, connection, opener.runtime.tuning.answer_seconds, in_transaction):
             version, missing = await _describe(connection, location, queries)
         if missing:
             async with in_transaction(connection):

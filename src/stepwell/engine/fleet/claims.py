@@ -1,0 +1,100 @@
+"""How a worker claims: how many runs, of which lanes, and when it looks again.
+
+Rule 1: it holds at most twice as many runs as it may call at once, and claims when a quarter of that is free: a claim
+for each run that leaves would cost more than the runs. Rule 2: lanes take turns at being first, timers and what is due
+at once take turns, too, so that none of them waits behind all of another. Rule 3: what it was told of while a claim was
+answered leads to another claim: the flag is cleared before the claim sets out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stepwell.engine.fleet.events import WakeFlag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stepwell.engine.fleet.lanes import Lanes
+    from stepwell.engine.fleet.worker_session import WorkerSession
+    from stepwell.runtime.protocol import Runtime
+    from stepwell.runtime.threads import Threads
+    from stepwell.store.protocol import Claimed, Store
+
+_MOST_A_CLAIM = 256
+
+
+class Claims:
+    """The claims of one worker, whatever id it has."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        store: Store,
+        lanes: Lanes,
+        threads: Threads,
+        *,
+        queues: Sequence[str],
+        concurrency: int,
+        on_declared_dead: Callable[[WorkerSession], None],
+    ) -> None:
+        self._runtime = runtime
+        self._store = store
+        self._lanes = lanes
+        self._threads = threads
+        self._queues = tuple(queues)
+        self._most = 2 * concurrency
+        self._on_declared_dead = on_declared_dead
+        self._is_full = False
+        self._timers_first = False
+        self._first_lane = 0
+        self.wake_flag = WakeFlag()
+
+    async def begin(self) -> None:
+        """Draws the lane that is first: or all workers would begin with the same one."""
+        lanes = await self._lanes.of_queues(self._queues)
+        self._first_lane = int(self._runtime.draw() * len(lanes))
+
+    async def turn(self, session: WorkerSession) -> None:
+        """Claims what there is room for, and waits until it is time to look again."""
+        self.wake_flag.clear()
+        room = self._room(session)
+        if room <= 0:
+            await self.wake_flag.wait(self._runtime.tuning.longest_wait_seconds)
+            return
+        asked_at = self._runtime.monotonic()
+        claimed = await self._claim(session, room)
+        await session.take(claimed, asked_at)
+        if not claimed.alive:
+            self._on_declared_dead(session)
+        self._is_full = session.others_wait = claimed.cut or len(claimed.leases) == room
+        # Runs were claimed and more are due: the next claim follows at once.
+        if not self._is_full and (not claimed.leases or claimed.next_due_in != 0):
+            await self.wake_flag.wait(self._pause(claimed))
+
+    def _room(self, session: WorkerSession) -> int:
+        """How many runs to claim."""
+        if session.is_stopping:
+            return 0
+        if self._threads.is_full_of_stuck:
+            self._threads.turn_away()  # to others: no thread may ever be free here again
+            return 0
+        free = self._most - session.held
+        if self._is_full and free * 4 < self._most and session.held > 0:
+            return 0
+        return min(free, _MOST_A_CLAIM, session.memory.room)
+
+    async def _claim(self, session: WorkerSession, room: int) -> Claimed:
+        lanes = await self._lanes.of_queues(self._queues)
+        await session.serve(lanes)
+        self._first_lane = (self._first_lane + 1) % max(len(lanes), 1)
+        rotated = lanes[self._first_lane :] + lanes[: self._first_lane]
+        self._timers_first = not self._timers_first
+        suspects, worst = session.suspects_room
+        return await self._store.claim(
+            session.worker_id, rotated, room, suspects, worst=worst, timers_first=self._timers_first
+        )
+
+    def _pause(self, claimed: Claimed) -> float:
+        longest = self._runtime.tuning.longest_wait_seconds
+        return longest if claimed.next_due_in is None else min(max(claimed.next_due_in / 1_000_000, 0.0), longest)

@@ -1,0 +1,43 @@
+"""How a worker looks after the fleet: which of the others are dead, and which of its own runs others have by now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stepwell.engine.fleet.failure_detector import FailureDetector
+
+if TYPE_CHECKING:
+    from stepwell.engine.fleet.events import Events
+    from stepwell.engine.fleet.worker_session import WorkerSession
+    from stepwell.engine.settings import Settings
+    from stepwell.runtime.protocol import Runtime
+    from stepwell.store.protocol import Store
+
+_OFTEN_SECONDS = 0.5
+_AT_LEAST_EVERY_SECONDS = 2.0
+_GAP_SECONDS = 0.01
+
+
+class FleetWatch:
+    """The looks of one worker at its runs, often, and at the others, as often as one of them may have died."""
+
+    def __init__(self, runtime: Runtime, store: Store, settings: Settings, events: Events) -> None:
+        self._runtime = runtime
+        self._events = events
+        self._failure_detector = FailureDetector(runtime, store, settings.lease_micros, settings.observers)
+        self.often = min(_OFTEN_SECONDS, settings.lease_seconds / 4)
+        """The seconds from one turn to the next."""
+        seldom = min(_AT_LEAST_EVERY_SECONDS, settings.lease_seconds / 8)
+        self._every = self.often if store.sees_death else seldom
+        self._next_at = runtime.monotonic()
+
+    async def turn(self, session: WorkerSession) -> None:
+        """Looks, and waits for the next time."""
+        if self._runtime.monotonic() >= self._next_at:
+            self._next_at = self._runtime.monotonic() + self._every
+            if await self._failure_detector.expire_dead(frozenset({session.worker_id}), session.fit_since):
+                self._events.due()
+            soonest = max(self._failure_detector.soonest, _GAP_SECONDS)
+            self._next_at = min(self._next_at, self._runtime.monotonic() + soonest)
+        await session.look_for_lost()
+        await self._runtime.sleep(min(self.often, max(self._next_at - self._runtime.monotonic(), 0.0)))

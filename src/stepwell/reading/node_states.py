@@ -39,7 +39,7 @@ def node_states(nodes: Sequence[Node], run: RunSnapshot, entries: Sequence[Entry
     """The state of each node of the workflow, as of `at`."""
     states = []
     for index, node in enumerate(nodes):
-        names = {node.name, *node.names}
+        names = kind_of(node).row_names(node)
         own = [entry for entry in entries if entry.node in names]
         done = [entry for entry in own if entry.kind != UNDOING]
         undone = [entry for entry in own if entry.kind == UNDOING]

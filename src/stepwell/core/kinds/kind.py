@@ -127,6 +127,10 @@ class Kind(Generic[N]):
 
     # --------------------------------------------------------------------------------------------------------- display
 
+    def row_names(self, node: N) -> frozenset[str]:
+        """The names under which the node's rows are shown: its own, and those of its entries."""
+        return frozenset([node.name, *node.names])
+
     def done_words(self, node: N, done: Sequence[Done]) -> str:
         """A word on a node that has ended, from what of it completed."""
         return ""

@@ -393,6 +393,5 @@ class Drive:
 
     def _state_from(self, history: History | None) -> RunState:
         is_new = self._stored_seq == self._lease.seq
-        state = restored(self._owner, self._lease, self._plan, history, self._stored_status, is_new=is_new)
-        state.lag = self._clock.lag
-        return state
+        status, lag = self._stored_status, self._clock.lag
+        return restored(self._owner, self._lease, self._plan, history, status, is_new=is_new, lag=lag)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def restored(
-    owner: RunOwner, lease: Lease, plan: Plan, history: History | None, status: Status, *, is_new: bool
+    owner: RunOwner, lease: Lease, plan: Plan, history: History | None, status: Status, *, is_new: bool, lag: int = 0
 ) -> RunState:
     """The state; `is_new`: nothing was committed since the claim, so its park and its crashes still count."""
     parked = Parked(lease.parked_at, lease.wake_at, lease.awaiting) if is_new and lease.parked_at is not None else None
@@ -28,14 +28,15 @@ def restored(
         VALUES,
         "compensating" if status == "compensating" else "running",
         crashes=lease.crashes if is_new else 0,
-        mail=lease.mail,
+        mail=lease.mail if history is None else history.found.mail,
         max_crashes=owner.max_crashes,
         parked=parked,
         admitted=parked is not None,
+        lag=lag,
     )
     if history is not None:
         replay(state, history.rows, history.last_of)
-        name, state.mail, message = history.found
+        name, mail, message = history.found
         if name is not None:
-            look(state, name, state.mail, message)
+            look(state, name, mail, message)
     return state

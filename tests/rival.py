@@ -12,7 +12,7 @@ import asyncpg
 from stepwell.store.postgres.location import location_of
 from stepwell.store.postgres.sql import NOW, in_schema, queries
 from stepwell.store.postgres.store import PostgresStore
-from tests.conformance.keeper import KINDS, Keeper
+from tests.conformance.keeper import KINDS, Keeper, opened
 from tests.moving_clock import MovingClock
 from tests.postgres import dsn, execute
 from tests.waiting import eventually
@@ -106,16 +106,8 @@ async def keeper_of(url: str) -> AsyncIterator[Keeper]:
     """An open store on this URL, whose clock is the database's, with the words of the conformance tests."""
     clock = MovingClock()
     clock.sql_now = None
-    store = PostgresStore(url, clock)
-    await store.migrate()
-    await store.open()
-    keeper = Keeper(store, clock, KINDS["postgres"])
-    try:
+    async with opened(PostgresStore(url, clock), clock, KINDS["postgres"]) as keeper:
         yield keeper
-    finally:
-        for heartbeat_connection in keeper.heartbeat_connections.values():
-            heartbeat_connection.close()
-        await store.close()
 
 
 def statements(url: str) -> dict[str, str]:

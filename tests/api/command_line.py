@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -234,6 +235,18 @@ def _workflows() -> Any:
     import shop  # type: ignore[import-not-found]  # noqa: PLC0415  the module that the fixture wrote
 
     return shop.WORKFLOWS
+
+
+def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
+    """Each command under the group, with the words that call it."""
+    context = click.Context(group, info_name=path)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
 
 
 def finish(process: subprocess.Popen[str], *signals: signal.Signals) -> Answer:

@@ -10,6 +10,7 @@ from tests.postgres import fresh_url
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from stepwell import Context, Durable, Entry, RunSnapshot
@@ -82,3 +83,19 @@ async def until_asleep(app: Durable, run_id: str) -> RunSnapshot:
 def outcomes(entries: list[Entry], kind: str = "step") -> list[tuple[str, int | None, str]]:
     """Node, iteration and status of the journal's entries of one kind, in order."""
     return [(entry.node, entry.iteration, entry.status) for entry in entries if entry.kind == kind]
+
+
+CALLS: dict[str, Callable[[Durable, str], Awaitable[Any]]] = {
+    "start": lambda app, run_id: app.start("flow"),
+    "start_many": lambda app, run_id: app.start_many("flow", [1, 2]),
+    "signal": lambda app, run_id: app.signal(run_id, "go"),
+    "resume": lambda app, run_id: app.resume(run_id, "go"),
+    "expected_signals": lambda app, run_id: app.expected_signals(run_id),
+    "status": lambda app, run_id: app.status(run_id),
+    "list": lambda app, run_id: app.list(),
+    "journal": lambda app, run_id: app.journal(run_id),
+    "cancel": lambda app, run_id: app.cancel(run_id),
+    "recover": lambda app, run_id: app.recover(),
+    "result": lambda app, run_id: app.result(run_id),
+}
+"""Every call of an entered app by its name, on a workflow `flow` and a run."""

@@ -10,12 +10,13 @@ import pytest
 
 from stepwell import Durable, DurableError, durable
 from tests.api import running_fixtures
-from tests.api.running_fixtures import one
+from tests.api.running_fixtures import CALLS, one
 from tests.gates import Gate
 from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
+    from contextlib import AbstractAsyncContextManager
 
 url = running_fixtures.url
 
@@ -42,15 +43,22 @@ async def test_result_that_waits_while_its_app_is_left_says_so(url: str) -> None
             await within_patience(each)
 
 
-async def test_result_is_told_at_once_that_its_app_is_left_not_after_the_grace(url: str) -> None:
-    gate = Gate("done")
+async def working(url: str, gate: Gate, *, grace: float) -> tuple[Durable, AbstractAsyncContextManager[Any], str]:
+    """An app and its worker, both entered, and the run whose handler waits at the gate."""
     app = Durable(url, [durable("flow").step("work", gate.handler)])
     await app.__aenter__()
-    worker = app.worker(grace=3600)
+    worker = app.worker(grace=grace)
     await worker.__aenter__()
     started = await app.start("flow")
-    waiting = asyncio.create_task(app.result(started.run_id))
     await gate.entered()
+    return app, worker, started.run_id
+
+
+async def test_result_is_told_at_once_that_its_app_is_left_not_after_the_grace(url: str) -> None:
+    gate = Gate("done")
+    app, _, run_id = await working(url, gate, grace=3600)
+    waiting = asyncio.create_task(app.result(run_id))
+    await asyncio.sleep(0)
     leaving = asyncio.create_task(app.__aexit__(None, None, None))
     with pytest.raises(DurableError, match="app was left"):
         await within_patience(waiting)
@@ -61,12 +69,7 @@ async def test_result_is_told_at_once_that_its_app_is_left_not_after_the_grace(u
 
 async def test_an_app_that_is_left_before_its_worker_stops_it_and_the_worker_says_so(url: str) -> None:
     gate = Gate("done")
-    app = Durable(url, [durable("flow").step("work", gate.handler)])
-    await app.__aenter__()
-    worker = app.worker(grace=0)
-    await worker.__aenter__()
-    started = await app.start("flow")
-    await gate.entered()
+    app, worker, run_id = await working(url, gate, grace=0)
     await within_patience(app.__aexit__(None, None, None))
     assert gate.canceled == 1
     with pytest.raises(DurableError, match="was stopped when its app was left"):
@@ -74,17 +77,12 @@ async def test_an_app_that_is_left_before_its_worker_stops_it_and_the_worker_say
     if url != "sqlite://":
         gate.let()
         async with Durable(url, [durable("flow").step("work", gate.handler)]) as other, other.worker():
-            assert await other.result(started.run_id, timeout=PATIENCE) == {"work": "done"}
+            assert await other.result(run_id, timeout=PATIENCE) == {"work": "done"}
 
 
 async def test_an_app_that_is_left_first_lets_its_workers_handlers_end_within_the_grace(url: str) -> None:
     gate = Gate("done")
-    app = Durable(url, [durable("flow").step("work", gate.handler)])
-    await app.__aenter__()
-    worker = app.worker(grace=PATIENCE)
-    await worker.__aenter__()
-    await app.start("flow")
-    await gate.entered()
+    app, _, _ = await working(url, gate, grace=PATIENCE)
     leaving = asyncio.create_task(app.__aexit__(None, None, None))
     await asyncio.sleep(0)
     gate.let()
@@ -103,12 +101,7 @@ async def test_an_error_in_the_body_is_not_hidden_by_a_worker_that_is_left_after
 
 async def test_a_worker_that_is_being_left_is_waited_for_by_its_app(url: str) -> None:
     gate = Gate("done")
-    app = Durable(url, [durable("flow").step("work", gate.handler)])
-    await app.__aenter__()
-    worker = app.worker(grace=PATIENCE)
-    await worker.__aenter__()
-    await app.start("flow")
-    await gate.entered()
+    app, worker, _ = await working(url, gate, grace=PATIENCE)
     leaving_worker = asyncio.create_task(worker.__aexit__(None, None, None))
     await asyncio.sleep(0)
     leaving_app = asyncio.create_task(app.__aexit__(None, None, None))
@@ -230,21 +223,6 @@ async def test_an_app_that_is_being_left_is_neither_left_nor_entered_nor_called(
 def threads_of_stores() -> list[str]:
     """The threads of this process that have a file open."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("stepwell-sqlite")]
-
-
-CALLS: dict[str, Callable[[Durable, str], Awaitable[Any]]] = {
-    "start": lambda app, run_id: app.start("flow"),
-    "start_many": lambda app, run_id: app.start_many("flow", [1, 2]),
-    "signal": lambda app, run_id: app.signal(run_id, "go"),
-    "resume": lambda app, run_id: app.resume(run_id, "go"),
-    "expected_signals": lambda app, run_id: app.expected_signals(run_id),
-    "status": lambda app, run_id: app.status(run_id),
-    "list": lambda app, run_id: app.list(),
-    "journal": lambda app, run_id: app.journal(run_id),
-    "cancel": lambda app, run_id: app.cancel(run_id),
-    "recover": lambda app, run_id: app.recover(),
-    "result": lambda app, run_id: app.result(run_id),
-}
 
 
 @pytest.mark.parametrize("turns", range(4))

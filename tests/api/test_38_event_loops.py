@@ -20,18 +20,9 @@ if TYPE_CHECKING:
 url = running_fixtures.url
 
 CALLS: dict[str, Callable[[Durable, str], Awaitable[Any]]] = {
+    **running_fixtures.CALLS,
     "start": lambda app, run_id: app.start("flow", key="another"),
-    "start_many": lambda app, run_id: app.start_many("flow", [1, 2]),
     "start_many of none": lambda app, run_id: app.start_many("flow", []),
-    "signal": lambda app, run_id: app.signal(run_id, "go"),
-    "resume": lambda app, run_id: app.resume(run_id, "go"),
-    "expected_signals": lambda app, run_id: app.expected_signals(run_id),
-    "status": lambda app, run_id: app.status(run_id),
-    "list": lambda app, run_id: app.list(),
-    "journal": lambda app, run_id: app.journal(run_id),
-    "cancel": lambda app, run_id: app.cancel(run_id),
-    "recover": lambda app, run_id: app.recover(),
-    "result": lambda app, run_id: app.result(run_id),
     "ensure_tables": lambda app, run_id: app.ensure_tables(),
     "schema_status": lambda app, run_id: app.schema_status(),
     "leaving": lambda app, run_id: app.__aexit__(None, None, None),

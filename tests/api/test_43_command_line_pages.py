@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import click
 import pytest
 
 from stepwell import Entry, Failure, RunSnapshot, RunStatus, durable
@@ -14,33 +13,16 @@ from stepwell.cli import cli, text
 from stepwell.cli.outline import node_lines
 from stepwell.cli.tables import Column, table
 from stepwell.cli.views import journal_table, run_view, runs_table
-from tests.api.command_line import Shop, shop_in
+from tests.api.command_line import Shop, commands, shop_in
+from tests.api.shown import NOW, shown_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
-RUN = RunSnapshot(
-    run_id="0193a5c2-7b1e-7c4d-8e5f-0123456789ab",
-    key=None,
-    workflow_name="order",
-    status=RunStatus.RUNNING,
-    current_step=0,
-    current_node="reserve",
-    total_steps=7,
-    awaiting_signal=None,
-    wake_at=None,
-    input=None,
-    results={},
-    error=None,
-    parent_run_id=None,
-    children=(),
-    compensated=(),
-    created_at=NOW - timedelta(minutes=5),
-    updated_at=NOW,
-    finished_at=None,
-)
+    import click
+
+RUN = shown_run()
 FAILURE = Failure("charge", "ValueError", "card declined", "Traceback …")
 
 
@@ -278,18 +260,6 @@ def test_progress_tells_what_a_node_does_or_waits_for(
     run: RunSnapshot, entries: list[Entry], line: tuple[str, str, str]
 ) -> None:
     assert line in lines_of(run, *entries)
-
-
-def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
-    """Each command under the group, with the words that call it."""
-    context = click.Context(group, info_name=path)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        if isinstance(command, click.Group):
-            yield from commands(command, f"{path} {name}")
-        else:
-            yield f"{path} {name}", command
 
 
 @pytest.mark.parametrize(("path", "command"), list(commands(cli, "stepwell")), ids=str)

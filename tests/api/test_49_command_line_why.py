@@ -15,6 +15,7 @@ from stepwell.cli.choosing import first_id_after
 from stepwell.cli.views import run_view, runs_table, why_view
 from stepwell.runtime.system import SystemRuntime
 from tests.api.command_line import Shop, shop_in
+from tests.api.shown import NOW, shown_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,26 +23,10 @@ if TYPE_CHECKING:
 
     from stepwell import Context, Durable
 
-NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
-RUN = RunSnapshot(
-    run_id="0193a5c2-7b1e-7c4d-8e5f-0123456789ab",
-    key=None,
-    workflow_name="order",
-    status=RunStatus.RUNNING,
+RUN = shown_run(
     current_step=1,
     current_node="charge",
-    total_steps=7,
-    awaiting_signal=None,
     wake_at=NOW + timedelta(seconds=4),
-    input=None,
-    results={},
-    error=None,
-    parent_run_id=None,
-    children=(),
-    compensated=(),
-    created_at=NOW - timedelta(minutes=5),
-    updated_at=NOW,
-    finished_at=None,
     attempt=3,
     last_error=Failure("charge", "OSError", "no line"),
     retry_at=NOW + timedelta(seconds=4),

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conformance.keeper import KINDS, SHARED_KINDS, Keeper
+from tests.conformance.keeper import KINDS, SHARED_KINDS, Keeper, opened
 from tests.moving_clock import MovingClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from stepwell.store.protocol import Store
@@ -25,15 +26,15 @@ def clock() -> MovingClock:
 @pytest.fixture(params=KINDS)
 async def keeper(request: pytest.FixtureRequest, tmp_path: Path, clock: MovingClock) -> AsyncIterator[Keeper]:
     """An open store of each kind, without runs."""
-    async for opened in _open(request.param, tmp_path, clock):
-        yield opened
+    async with _opened(request.param, tmp_path, clock) as keeper:
+        yield keeper
 
 
 @pytest.fixture(params=SHARED_KINDS)
 async def shared_keeper(request: pytest.FixtureRequest, tmp_path: Path, clock: MovingClock) -> AsyncIterator[Keeper]:
     """An open store of each kind that several processes can share."""
-    async for opened in _open(request.param, tmp_path, clock):
-        yield opened
+    async with _opened(request.param, tmp_path, clock) as keeper:
+        yield keeper
 
 
 @pytest.fixture
@@ -42,15 +43,6 @@ def store(keeper: Keeper) -> Store:
     return keeper.store
 
 
-async def _open(name: str, folder: Path, clock: MovingClock) -> AsyncIterator[Keeper]:
+def _opened(name: str, folder: Path, clock: MovingClock) -> AbstractAsyncContextManager[Keeper]:
     kind = KINDS[name]
-    store = kind.make(folder, clock)
-    await store.migrate()
-    await store.open()
-    keeper = Keeper(store, clock, kind)
-    try:
-        yield keeper
-    finally:
-        for heartbeat_connection in keeper.heartbeat_connections.values():
-            heartbeat_connection.close()
-        await store.close()
+    return opened(kind.make(folder, clock), clock, kind)

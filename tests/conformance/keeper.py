@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from tests.mailboxes import unread_of
 from tests.postgres import moved_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from stepwell.store.protocol import HeartbeatConnection, Lease, RunRow, Snapshot, Store, Verdict
@@ -214,3 +215,17 @@ class Keeper:
 def ids(leases: Sequence[Lease]) -> list[str]:
     """The runs of leases, in order."""
     return [lease.run_id for lease in leases]
+
+
+@asynccontextmanager
+async def opened(store: Store, clock: MovingClock, kind: StoreKind) -> AsyncIterator[Keeper]:
+    """A keeper of the store, which has its tables and is open meanwhile."""
+    await store.migrate()
+    await store.open()
+    keeper = Keeper(store, clock, kind)
+    try:
+        yield keeper
+    finally:
+        for heartbeat_connection in keeper.heartbeat_connections.values():
+            heartbeat_connection.close()
+        await store.close()

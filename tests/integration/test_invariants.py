@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell import Context, Durable, StoreUnavailableError, durable
 from stepwell.store.sqlite.connection import connect, location_of
+from tests.api.running_fixtures import file_url
 from tests.faulty import faulty_app
 from tests.waiting import PATIENCE
 
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from tests.faulty import Commit
 
 SLOW_DISK_SECONDS = 0.05
-
-
-def url_in(folder: Path) -> str:
-    return f"sqlite:///{folder / 'store.db'}"
 
 
 class Calls:
@@ -86,7 +83,7 @@ async def test_i1_a_commit_whose_answer_is_lost_is_journaled_once(
         return verdicts
 
     calls = Calls()
-    app, faulty = faulty_app(url_in(tmp_path), [calls.workflow()])
+    app, faulty = faulty_app(file_url(tmp_path), [calls.workflow()])
     faulty.replace("commit", forgetful)
     async with app, app.worker():
         started = await app.start_many("flow", [1, 2, 3])
@@ -115,7 +112,7 @@ async def test_i1_a_commit_that_comes_again_after_the_next_one_is_lost(
         return verdicts
 
     calls = Calls()
-    app, faulty = faulty_app(url_in(tmp_path), [calls.workflow()])
+    app, faulty = faulty_app(file_url(tmp_path), [calls.workflow()])
     faulty.replace("commit", repeating)
     async with app, app.worker():
         started = await app.start("flow")
@@ -134,9 +131,9 @@ async def test_i2_nothing_begins_before_what_precedes_it_is_journaled(tmp_path: 
         return await commit(worker_id, advances)
 
     calls = Calls()
-    app, faulty = faulty_app(url_in(tmp_path), [calls.workflow()])
+    app, faulty = faulty_app(file_url(tmp_path), [calls.workflow()])
     faulty.replace("commit", slow)
-    async with Durable(url_in(tmp_path)) as reader, app, app.worker():
+    async with Durable(file_url(tmp_path)) as reader, app, app.worker():
         calls.reader = reader
         started = await app.start("flow")
         await app.result(started.run_id, timeout=PATIENCE)
@@ -149,8 +146,8 @@ async def test_i2_nothing_begins_before_what_precedes_it_is_journaled(tmp_path: 
 
 
 async def test_i7_a_commit_is_on_the_disk_before_it_is_acknowledged(tmp_path: Path) -> None:
-    async with Durable(url_in(tmp_path)):
-        connection = connect(location_of(url_in(tmp_path)))
+    async with Durable(file_url(tmp_path)):
+        connection = connect(location_of(file_url(tmp_path)))
         try:
             full, wal = 2, "wal"
             assert connection.execute("PRAGMA synchronous").fetchone() == (full,)

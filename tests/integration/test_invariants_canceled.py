@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepwell import Context, durable
+from tests.api.handlers import nothing
+from tests.api.running_fixtures import file_url
 from tests.faulty import faulty_app
 from tests.gates import Gate
 from tests.waiting import PATIENCE
@@ -16,14 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stepwell.store.protocol import Advance
-
-
-def file_url(folder: Path) -> str:
-    return f"sqlite:///{folder / 'store.db'}"
-
-
-async def nothing(ctx: Context) -> None:
-    pass
 
 
 async def fail(ctx: Context) -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Context, Durable, RunFailedError, Suspended, durable
+from tests.api.handlers import nothing
+from tests.api.running_fixtures import file_url
 from tests.faulty import FaultyStore, faulty_app, parks
 from tests.gates import Gate
 from tests.waiting import PATIENCE, eventually
@@ -29,14 +31,6 @@ SHORT = 0.01
 GRACE = 1
 """Seconds that a worker waits for a handler which a failed test has not let go."""
 RESTS = {"suspended", "completed", "failed", "canceled"}
-
-
-def file_url(folder: Path) -> str:
-    return f"sqlite:///{folder / 'store.db'}"
-
-
-async def nothing(ctx: Context) -> None:
-    pass
 
 
 async def fail(ctx: Context) -> None:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Branch, Context, Durable, JournalError, RunFailedError, durable
+from tests.api.handlers import nothing
+from tests.api.running_fixtures import file_url
 from tests.faulty import faulty_app
 from tests.gates import Gate, StubbornGate
 from tests.waiting import PATIENCE, eventually
@@ -30,16 +32,8 @@ LEASE_SECONDS = 1.0
 MANY = 256
 
 
-def file_url(folder: Path) -> str:
-    return f"sqlite:///{folder / 'store.db'}"
-
-
 async def fail(ctx: Context) -> None:
     raise ValueError("no")
-
-
-async def nothing(ctx: Context) -> None:
-    pass
 
 
 def family(leaf: Any) -> list[Workflow]:

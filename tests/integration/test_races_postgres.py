@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Context, Durable, Suspended, durable
+from tests.api.handlers import nothing
 from tests.api.running_fixtures import until_status
 from tests.faulty import faulty_app, times_out
 from tests.gates import Gate
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 1.0
 TIMED_OUT = "timed out"
-
-
-async def nothing(ctx: Context) -> None:
-    pass
 
 
 @pytest.fixture

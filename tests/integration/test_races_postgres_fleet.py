@@ -11,6 +11,7 @@ from stepwell import Context, Durable, RunFailedError, durable
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres.location import location_of
 from stepwell.store.postgres.sql import NOW
+from tests.api.handlers import nothing
 from tests.faulty import FaultyStore, faulty_app
 from tests.gates import Gate, StubbornGate
 from tests.postgres import dsn, fresh_url
@@ -31,10 +32,6 @@ class SteppedRuntime(SystemRuntime):
     """A runtime whose stores' instant is the server's, and as many microseconds as a table says."""
 
     sql_now = f"({NOW} + (SELECT micros FROM stepwell.stepped))"
-
-
-async def nothing(ctx: Context) -> None:
-    pass
 
 
 @contextlib.asynccontextmanager

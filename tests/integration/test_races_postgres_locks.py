@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from stepwell import Context, Durable, durable
+from stepwell import Durable, durable
 from stepwell.core.mailbox import MessageName
 from stepwell.store.postgres.sql import columns
 from stepwell.store.postgres.store import PostgresStore
+from tests.api.handlers import nothing
 from tests.conformance.keeper import awaiting
 from tests.faulty import faulty_app
 from tests.gates import Gate
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 MANY = 256
 FULL_AT = 64
 """Pages of notifications; a server has room for no fewer."""
-
-
-async def nothing(ctx: Context) -> None:
-    pass
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ import gc
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from stepwell import Context, Durable, durable
+from stepwell import Durable, durable
+from tests.api.handlers import nothing
+from tests.api.running_fixtures import file_url
 from tests.faulty import faulty_app
 from tests.gates import Gate, StubbornGate
 from tests.waiting import PATIENCE, eventually
@@ -20,14 +22,6 @@ if TYPE_CHECKING:
     from stepwell.store.protocol import Advance
 
 LEASE_SECONDS = 1.0
-
-
-def file_url(folder: Path) -> str:
-    return f"sqlite:///{folder / 'store.db'}"
-
-
-async def nothing(ctx: Context) -> None:
-    pass
 
 
 async def test_i3_a_claim_under_a_declared_dead_id_that_is_answered_late_does_not_end_the_new_one(

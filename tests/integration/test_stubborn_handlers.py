@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepwell import Durable, durable
+from tests.api.running_fixtures import file_url
 from tests.gates import StubbornGate
 from tests.programs import stubborn
 from tests.programs.processes import WorkerProcess, stubborn_worker
@@ -18,12 +19,8 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 2.0
 
 
-def url_in(folder: Path) -> str:
-    return f"sqlite:///{folder / 'store.db'}"
-
-
 def client(folder: Path, lease: float = LEASE_SECONDS) -> Durable:
-    return Durable(url_in(folder), stubborn.workflows(folder), lease=lease)
+    return Durable(file_url(folder), stubborn.workflows(folder), lease=lease)
 
 
 def has_left(folder: Path, worker: WorkerProcess) -> bool:
@@ -102,7 +99,7 @@ async def test_a_worker_leaves_a_handler_that_swallows_its_cancellation_and_writ
     tmp_path: Path,
 ) -> None:
     gate = StubbornGate(holds=1)
-    async with Durable(url_in(tmp_path), [durable("flow").step("work", gate.handler)]) as app:
+    async with Durable(file_url(tmp_path), [durable("flow").step("work", gate.handler)]) as app:
         async with app.worker(grace=0) as worker:
             started = await app.start("flow")
             await gate.entered()

@@ -9,6 +9,7 @@ import pytest
 
 from stepwell import Abort, Branch, durable
 from stepwell.testing import StandstillError, crash_everywhere
+from tests.api.handlers import nothing
 
 if TYPE_CHECKING:
     from stepwell import Context, Workflow
@@ -41,10 +42,6 @@ class Shop:
         if ctx.idempotency_key in self.seen:
             raise Abort("no second call")
         self.seen.add(ctx.idempotency_key)
-
-
-async def nothing(ctx: Context) -> None:
-    """Does nothing."""
 
 
 async def fail(ctx: Context) -> None:

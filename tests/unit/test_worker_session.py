@@ -6,7 +6,8 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from stepwell import Context, Durable, durable
+from stepwell import Durable, durable
+from tests.api.handlers import nothing
 from tests.faulty import FaultyStore, faulty_app
 from tests.waiting import PATIENCE, eventually
 
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
     import pytest
 
 A_MINUTE = 60_000_000
-
-
-async def nothing(ctx: Context) -> None:
-    pass
 
 
 def returned(faulty: FaultyStore) -> list[tuple[set[str], int]]:

@@ -10,12 +10,15 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import DETAILS, arguments, results, table
+from benchmarks.arguments import LOAD_OPTIONS
+from benchmarks.capacity import report
+from benchmarks.capacity.model import Load, model_of
 from benchmarks.cases import POSTGRES, ROUNDS
 from benchmarks.compare import SLOWER, compared
 from benchmarks.database import connected, database
 from benchmarks.figures import heading
 from benchmarks.peers.installed import PEERS, peer_versions
-from benchmarks.publish import published
+from benchmarks.publish import DOCS, published, put
 from benchmarks.rounds import contenders_of, measure
 from benchmarks.versus import NoCheckoutError, versus
 
@@ -45,6 +48,8 @@ def _lines(given: argparse.Namespace) -> Iterator[str]:
         case "publish":
             for file in published(results.read(given.result or results.newest()), given.to):
                 yield f"wrote {file}"
+        case "capacity":
+            yield from _capacity(given)
         case "versus":
             cases, rounds = arguments.cases(given), given.rounds or ROUNDS[given.size]
             with _server(cases) as dsn:
@@ -54,6 +59,24 @@ def _lines(given: argparse.Namespace) -> Iterator[str]:
             for name in getattr(given, "names", ()):
                 if name in DETAILS:
                     yield from _detail(name, given)
+
+
+def _capacity(given: argparse.Namespace) -> Iterator[str]:
+    if given.count:
+        counts = report.counted(report.TINY if given.tiny else report.SHORT)
+        lines = [*report.counts_shown(counts), "", *report.checks_shown(counts)] if given.tiny else []
+        if not given.tiny:
+            report.save(counts)
+            lines = [*report.whole(counts)]
+            put(DOCS / "capacity.md", lines)
+        yield from lines
+    counts = {} if given.tiny else report.saved()
+    if given.runs_a_day:
+        options = {name: getattr(given, name) for name in LOAD_OPTIONS}
+        load = Load(given.runs_a_day, given.steps, **options)
+        yield from report.answer_shown(model_of(counts["stores"][given.store]), load, given.store)
+    elif not given.count:
+        yield from report.whole(counts)
 
 
 def _compared(given: argparse.Namespace) -> list[tuple[str, str]]:

@@ -7,9 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import DETAILS
-from benchmarks.cases import CASES, CASES_BY_NAME, SIZES, STORES, Case
+from benchmarks.capacity.model import Load
+from benchmarks.cases import CASES, CASES_BY_NAME, POSTGRES, SIZES, STORES, Case
 from benchmarks.publish import DOCS
 from benchmarks.results import FOLDER
+
+LOAD_OPTIONS = {
+    "peak": "how many times the mean the busiest hour is",
+    "handler_seconds": "how long a handler takes",
+    "handler_micros": "microseconds of the worker's CPU that a handler takes",
+    "result_bytes": "bytes of a step's result as JSON",
+    "keep_days": "how long runs are kept",
+    "concurrency": "handlers at once in a worker",
+    "busy_share": "how busy a worker may be at the peak",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="what became slower from one result to another")
     compare.add_argument("old", type=Path)
     compare.add_argument("new", type=Path)
+    _capacity(commands.add_parser("capacity", help="what a step costs, how many workers a load needs"))
     publish = commands.add_parser("publish", help="put a result into docs/benchmarks.md and docs/benchmarks.svg")
     publish.add_argument("result", type=Path, nargs="?", help="the newest in benchmarks/results by default")
     publish.add_argument("--to", type=Path, default=DOCS, help="another folder than docs")
@@ -57,6 +69,18 @@ def cases(given: argparse.Namespace) -> list[Case]:
     if given.store:
         found = [replace(case, stores=(given.store,)) for case in found if given.store in case.stores]
     return found
+
+
+def _capacity(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--count", action="store_true", help="count again, and put it all into docs/capacity.md")
+    command.add_argument("--tiny", action="store_true", help="with --count: only to see that it works; keeps nothing")
+    command.add_argument("--runs-a-day", type=float, help="the load to answer for")
+    command.add_argument("--steps", type=float, default=10, help="steps a run; 10 by default")
+    command.add_argument("--store", choices=STORES, default=POSTGRES)
+    load = Load(1, 1)
+    for name, what in LOAD_OPTIONS.items():
+        default = getattr(load, name)
+        command.add_argument(f"--{name.replace('_', '-')}", type=float, default=default, help=f"{what}; {default:g}")
 
 
 def _measuring(command: argparse.ArgumentParser) -> None:

@@ -9,13 +9,13 @@ from benchmarks.chart import svg
 from benchmarks.child import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from benchmarks.results import Result
 
 DOCS = ROOT / "docs"
-BEGIN, END = "<!-- figures: written by `python -m benchmarks publish` -->", "<!-- end of figures -->"
+BEGIN, END = "<!-- figures: written by `python -m benchmarks` -->", "<!-- end of figures -->"
 
 
 def published(result: Result, folder: Path) -> Iterator[Path]:
@@ -25,9 +25,13 @@ def published(result: Result, folder: Path) -> Iterator[Path]:
     yield chart
     page = folder / "benchmarks.md"
     if page.exists():
-        text = page.read_text(encoding="utf-8")
-        before, _, rest = text.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        lines = "\n".join(table.whole(result))
-        page.write_text(f"{before}{BEGIN}\n\n```text\n{lines}\n```\n\n{END}{after}", encoding="utf-8")
+        put(page, table.whole(result))
         yield page
+
+
+def put(page: Path, lines: Iterable[str]) -> None:
+    """Puts lines between the two marks of a page."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    text = "\n".join(lines)
+    page.write_text(f"{before}{BEGIN}\n\n```text\n{text}\n```\n\n{END}{after}", encoding="utf-8")

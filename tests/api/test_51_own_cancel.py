@@ -325,8 +325,16 @@ async def test_a_task_that_was_cancelled_once_before_can_run_a_workflow_whose_ha
 
 async def test_a_run_whose_own_task_is_cancelled_by_other_code_is_given_back(url: str) -> None:
     """Code that cancels all tasks cancels the engine's, too; on `sqlite://` nothing else would find the run again."""
+    await given_back_when_cancelled(url, when=None)
+
+
+async def test_a_run_with_a_condition_whose_own_task_is_cancelled_by_other_code_is_given_back(url: str) -> None:
+    await given_back_when_cancelled(url, when=lambda ctx: True)
+
+
+async def given_back_when_cancelled(url: str, when: Callable[..., Any] | None) -> None:
     gate = Gate("done")
-    flow = durable("flow").step("a", gate.handler)
+    flow = durable("flow").step("a", gate.handler, when=when)
     async with Durable(url, [flow]) as app, app.worker():
         run_id = (await app.start(flow)).run_id
         await gate.entered()

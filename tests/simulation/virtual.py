@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,14 @@ from stepwell.runtime.tuning import Tuning
 from tests.simulation.loop import CURRENT, Process, Turn, VirtualLoop, pause
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable
 
     from stepwell.runtime.threads import Returned
 
 EPOCH_MICROS = 1_700_000_000_000_000
 LONGEST_THREAD_SECONDS = 0.01
+FLAT = 0.5
+"""How likely a run takes the flat path where it may."""
 _NOBODY = Process("nobody")
 
 
@@ -95,7 +97,8 @@ class VirtualRuntime:
     """The engine's runtime over a virtual loop."""
 
     sql_now = None
-    tuning = Tuning()
+    tuning = Tuning(turn_seconds=0.0)
+    """A process that dies in one handler must not call the next one."""
 
     def __init__(self, chance: random.Random, name: str, host: Host, apart: float = 0.0) -> None:
         """`apart`: by how many seconds this host's clocks differ from the store's."""
@@ -106,6 +109,11 @@ class VirtualRuntime:
         self._name = name
         self._host = host
         self._apart = apart
+        self._paths = random.Random(f"paths {name} {chance.getstate()[1][0]}")
+
+    def goes_flat(self) -> bool:
+        """Drawn, apart from all else: a history without the flat path is the same history."""
+        return self._paths.random() < FLAT
 
     @property
     def process(self) -> str:

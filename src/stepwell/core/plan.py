@@ -18,6 +18,7 @@ from stepwell.core.kinds.kind import text_in
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from stepwell.core.flat import PlainStep
     from stepwell.core.kinds import Kind
     from stepwell.workflow.nodes import Node
 
@@ -29,6 +30,8 @@ class Plan:
     name: str
     nodes: tuple[Node, ...]
     kinds: tuple[Kind[Any], ...]
+    plain: tuple[PlainStep | None, ...]
+    """The steps of the flat path, each in its node's place."""
     fingerprint: str
     indexes: Mapping[str, int] = field(repr=False)
     has_code: bool = True
@@ -38,7 +41,9 @@ class Plan:
 def plan_of(name: str, nodes: tuple[Node, ...]) -> Plan:
     """The plan, with each node's kind in its place, and each node's place by its name."""
     indexes = MappingProxyType({node.name: at for at, node in enumerate(nodes)})
-    return Plan(name, nodes, tuple(map(kind_of, nodes)), fingerprint(name, nodes), indexes)
+    kinds = tuple(map(kind_of, nodes))
+    plain = tuple(kind.plain(node) for kind, node in zip(kinds, nodes, strict=True))
+    return Plan(name, nodes, kinds, plain, fingerprint(name, nodes), indexes)
 
 
 def outlined_plan(name: str, outline: object) -> Plan:
@@ -47,7 +52,7 @@ def outlined_plan(name: str, outline: object) -> Plan:
         raise ValueError("an outline is a list of nodes")  # noqa: TRY004  what is stored was changed by hand
     nodes = tuple(map(_outlined, outline))
     indexes = MappingProxyType({node.name: at for at, node in enumerate(nodes)})
-    return Plan(name, nodes, tuple(map(kind_of, nodes)), "", indexes, has_code=False)
+    return Plan(name, nodes, tuple(map(kind_of, nodes)), (None,) * len(nodes), "", indexes, has_code=False)
 
 
 def _outlined(outline: object) -> Node:

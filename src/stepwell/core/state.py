@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
     from stepwell.core.decisions import Call
+    from stepwell.core.flat import PlainStep
     from stepwell.core.journal import JournalRow, Phase, Work
     from stepwell.core.kinds import Kind
     from stepwell.core.mailbox import Message, MessageName
@@ -205,6 +206,15 @@ def apply(state: RunState, row: JournalRow) -> None:
         _leave(state, dict.fromkeys(state.node.names, state.values.null))
         return
     _apply_completed(state, row)
+
+
+def apply_plain(state: RunState, step: PlainStep, row: JournalRow) -> None:
+    """The same for the completed row of a plain step, before which the state was usual: no other part of it changes."""
+    state.seq = row.seq
+    if step.is_undone:
+        state.completed.append(row)
+    state.results = {**state.results, step.name: row.value or b"null"}
+    state.position += 1
 
 
 def apply_decision(state: RunState, decision: Record | Park | Spawn) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 class Runtime(Protocol):
     """What stores and engine need and cannot decide."""
 
+    def goes_flat(self) -> bool:
+        """Whether a run that may take the flat path takes it; a test has it drawn."""
+
     @property
     def process(self) -> str:
         """Names this process, and no other that ever ran on this host."""

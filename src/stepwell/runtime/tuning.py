@@ -17,6 +17,8 @@ class Tuning:
     """A worker that hears nothing looks for due runs this often: what it was not told of waits at most so long."""
     quick_seconds: float = 2.0
     """How long leaving may still take once it is cancelled, by the deadline of a shutdown or a second Ctrl-C."""
+    turn_seconds: float = 0.003
+    """For so long handlers are called in one turn of the event loop, before its other work; 0: one handler a turn."""
     most_held_bytes: int = 256 * 2**20
     """With so many bytes of values in its runs a worker claims no further run."""
     crowded_bytes: int = 320 * 2**20

@@ -7,6 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 from stepwell.runtime.system import SystemRuntime
+from stepwell.runtime.tuning import Tuning
 from stepwell.workflow.durations import moment
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class VirtualRuntime(SystemRuntime):
     sql_now = "(SELECT at FROM stepwell.testing_clock)"
 
     def __init__(self, begins: int, seed: int, *, seeded_ids: bool) -> None:
-        super().__init__()
+        super().__init__(Tuning(turn_seconds=0.0))  # a process that dies in one handler must not call the next one
         self._begins = self._now = begins
         self._chance = random.Random(f"stepwell {seed}")
         self._seeded_ids = seeded_ids

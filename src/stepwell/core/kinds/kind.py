@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stepwell.core.decisions import Decision
+    from stepwell.core.flat import PlainStep
     from stepwell.core.journal import JournalRow, Work
     from stepwell.core.kinds.functions import Change
     from stepwell.core.mailbox import MessageName
@@ -76,6 +77,10 @@ class Kind(Generic[N]):
         """Whether this whole row, the next of its piece of work, can be the next one of the node."""
         work = self.next_work(node, state)
         return (row.item, row.phase) == (work.item, work.phase) and row.status != "suspended"
+
+    def plain(self, node: N) -> PlainStep | None:
+        """What the flat path needs of the node, if the node can do nothing but call one async handler; else None."""
+        return None
 
     def results(self, node: N, state: RunState, row: JournalRow) -> dict[str, bytes] | None:
         """The node's results by name if this completed row ends it, else None."""

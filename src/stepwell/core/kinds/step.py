@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.core.attempts import call_for, unless_waiting
 from stepwell.core.decisions import Call, Decision, Done, Ending, Invoke, Park, Snapshot, Tools
+from stepwell.core.flat import PlainStep, is_async
 from stepwell.core.journal import Work
 from stepwell.core.kinds.functions import FunctionName, changed_undo
 from stepwell.core.kinds.kind import Kind, absent
@@ -58,6 +59,12 @@ class StepKind(Kind[Step]):
         """What a suspended handler left for itself."""
         progress = state.progress_of(Work(node.name))
         return {node.name: progress.snapshot} if progress.snapshot is not None and progress.outcome is None else {}
+
+    def plain(self, node: Step) -> PlainStep | None:
+        """A step whose handler is async, and that has no condition; what else may happen there is no longer plain."""
+        if node.when is not None or not is_async(node.handler):
+            return None
+        return PlainStep(node.name, node.handler, f"results.{node.name}", node.policy, node.compensate is not None)
 
     def awaits(self, node: Step) -> MessageName:
         """The signal that enters it again, once it has suspended itself."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stepwell.runtime.threads import ClosedError
 from stepwell.store.background import begin
@@ -13,8 +13,16 @@ if TYPE_CHECKING:
     from stepwell.core.decisions import Call, Ending
     from stepwell.engine.driving.run_owner import RunOwner
     from stepwell.engine.driving.script_tools import ScriptTools
+    from stepwell.runtime.threads import Returned
 
 _NOTHING = BaseException()
+
+
+class Begun(NamedTuple):
+    """An attempt whose handler was called on the flat path: when, and what it gave or raised."""
+
+    started_at: int
+    returned: Returned
 
 
 @dataclass(slots=True)
@@ -38,11 +46,19 @@ class Attempts:
         self._waiter: asyncio.Future[None] | None = None
         self._is_stopping = False
 
-    async def make(self, call: Call) -> Attempt:
-        """Makes the attempt here; raises ClosedError when it did not begin, and CancelledError when we are stopped."""
+    @property
+    def are_in_flight(self) -> bool:
+        """Whether there are some beside each other, in flight or not taken in yet."""
+        return bool(self._tasks or self._over)
+
+    async def make(self, call: Call, begun: Begun | None = None) -> Attempt:
+        """Makes the attempt here, or goes on with one whose handler has ended already.
+
+        Raises ClosedError when it did not begin, and CancelledError when we are stopped.
+        """
         now = self._tools.now
-        call.started_at = now()
-        ending = await self._owner.performer.perform(call, self._tools)
+        call.started_at = now() if begun is None else begun.started_at
+        ending = await self._owner.performer.perform(call, self._tools, None if begun is None else begun.returned)
         if isinstance(ending, BaseException):
             return Attempt(call, now(), None, ending)
         return Attempt(call, now(), ending)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from stepwell.engine.driving.telling import tell_lost
 from stepwell.engine.observer import BatchCommitted, Observers
@@ -33,12 +33,50 @@ class RefusedError(Exception):
     """The store cannot keep this advance, whatever else is in its batch; its cause says why."""
 
 
+class Receiver(Protocol):
+    """Takes the store's answer to an advance; called by the committer, so it must not run a user's code."""
+
+    def settle(self, verdict: Verdict) -> None:
+        """The store's verdict; never *busy*."""
+
+    def refuse(self, error: RefusedError) -> None:
+        """The store cannot keep this very advance."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing waits for the answer any more."""
+
+
 class _Waiting(NamedTuple):
-    """An advance, who waits for its verdict, and the bytes of its values."""
+    """An advance, what waits for its verdict, and the bytes of its values."""
 
     advance: Advance
-    answer: asyncio.Future[Verdict]
+    receiver: Receiver
     size: int
+
+
+class _Answer:
+    """The answer to an advance as a future."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, future: asyncio.Future[Verdict]) -> None:
+        self.future = future
+
+    def settle(self, verdict: Verdict) -> None:
+        """The store's verdict."""
+        if not self.future.done():
+            self.future.set_result(verdict)
+
+    def refuse(self, error: RefusedError) -> None:
+        """The store cannot keep it."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.future.done()
 
 
 class Committer:
@@ -62,14 +100,18 @@ class Committer:
         for row in advance.rows:
             if row.value is not None:
                 size += len(row.value)
-        answer: asyncio.Future[Verdict] = self._loop.create_future()
+        answer = _Answer(self._loop.create_future())
+        self.submit(advance, size, answer)
+        return answer.future
+
+    def submit(self, advance: Advance, size: int, receiver: Receiver) -> None:
+        """Has the advance committed, whose values have so many bytes, and the receiver told of the answer."""
         if self._is_closed:
-            answer.set_result("lost")
-            return answer
-        (self._large if size > _LARGE else self._waiting).append(_Waiting(advance, answer, size))
+            receiver.settle("lost")
+            return
+        (self._large if size > _LARGE else self._waiting).append(_Waiting(advance, receiver, size))
         if self._flushing is None:
             self._flushing = begin(self._flush, name="stepwell-committer")
-        return answer
 
     async def close(self, seconds: float) -> None:
         """Waits until nothing is on its way; what a store that is away does not take by then is lost."""
@@ -82,8 +124,8 @@ class Committer:
             if flushing is not None:
                 flushing.cancel()
             for one in (*self._under_way, *self._waiting, *self._large):
-                if not one.answer.done():
-                    one.answer.set_result("lost")  # by us: nobody may wait for an answer that will never come
+                if not one.receiver.is_over:
+                    one.receiver.settle("lost")  # by us: nobody may wait for an answer that will never come
         if flushing is not None:
             await asyncio.wait({flushing}, timeout=_CANCELED_WITHIN)
 
@@ -131,8 +173,8 @@ class Committer:
         if len(batch) == 1:
             refused = RefusedError(str(error))
             refused.__cause__ = error
-            if not batch[0].answer.done():
-                batch[0].answer.set_exception(refused)
+            if not batch[0].receiver.is_over:
+                batch[0].receiver.refuse(refused)
             return
         middle = len(batch) // 2
         await self._commit(batch[:middle])
@@ -140,17 +182,16 @@ class Committer:
 
     def _answer(self, batch: list[_Waiting], verdicts: list[Verdict]) -> None:
         for one, verdict in zip(batch, verdicts, strict=True):
-            if one.answer.done():
-                continue
             if verdict == "busy":
-                self._loop.call_later(_BUSY_PAUSE, self._again, one)
+                if not one.receiver.is_over:
+                    self._loop.call_later(_BUSY_PAUSE, self._again, one)
             else:
-                one.answer.set_result(verdict)
+                one.receiver.settle(verdict)
 
     def _again(self, one: _Waiting) -> None:
         if self._is_closed:
-            if not one.answer.done():
-                one.answer.set_result("lost")  # it was in no batch while it paused, so that `close` did not see it
+            if not one.receiver.is_over:
+                one.receiver.settle("lost")  # it was in no batch while it paused, so that `close` did not see it
             return
         self._waiting.append(one)
         if self._flushing is None:

@@ -23,94 +23,94 @@ from stepwell.core.decisions import (
     Wait,
 )
 from stepwell.core.mailbox import MessageName
-from stepwell.core.state import admit, apply, apply_decision, begin, end, look, set_status
-from stepwell.engine.driving.attempts import Attempt, Attempts
+from stepwell.core.state import admit, apply, apply_decision, begin, end, set_status
+from stepwell.engine.driving.attempts import Attempt, Attempts, Begun
+from stepwell.engine.driving.committed_run import APPLIED, CommittedRun
 from stepwell.engine.driving.committer import RefusedError
 from stepwell.engine.driving.ends import end_of_child
 from stepwell.engine.driving.failures import failure_of
-from stepwell.engine.driving.restore import restored
+from stepwell.engine.driving.flat_run import FlatRun
 from stepwell.engine.driving.script_tools import ScriptTools
-from stepwell.engine.driving.stay import Stay
-from stepwell.engine.driving.telling import Telling
-from stepwell.engine.fleet.suspects import SUSPECT_FROM
 from stepwell.errors import JournalError
 from stepwell.runtime.threads import ClosedError
 from stepwell.store.logs import logger
-from stepwell.store.protocol import AT_ONCE, Advance, History, Lease, NewRun, Post, Verdict, Wanted
+from stepwell.store.protocol import AT_ONCE, History, Lease, NewRun, Post, Wanted
 
 if TYPE_CHECKING:
-    from stepwell.core.journal import JournalRow
+    import asyncio
+
     from stepwell.core.plan import Plan
-    from stepwell.core.state import RunState
     from stepwell.engine.clock import StoreClock
     from stepwell.engine.driving.run_owner import RunOwner
 
 _log = logger("stepwell.run")
 _REFUSED_MICROS = 60_000_000
-_APPLIED = frozenset({"ok", "done"})
 
 
-class Drive:
+class Drive(CommittedRun):
     """Drives one leased run."""
 
-    def __init__(self, owner: RunOwner, lease: Lease, plan: Plan, history: History | None, clock: StoreClock) -> None:
-        self._owner = owner
-        self._lease = lease
-        self._plan = plan
-        self._clock = clock
+    def __init__(  # noqa: PLR0917  what a claim has told of the run, by few callers
+        self,
+        owner: RunOwner,
+        lease: Lease,
+        plan: Plan,
+        history: History | None,
+        clock: StoreClock,
+        flat: FlatRun | None = None,
+    ) -> None:
+        """`flat`: the run as it stands on the flat path, which it leaves."""
+        super().__init__(owner, lease, plan, history, clock, flat)
         self._tools = ScriptTools(owner, lease, plan, clock)
-        self._now = clock.now
-        self._begun = owner.runtime.monotonic()
-        self._stay = Stay(owner, clock)
-        self._stored_seq = lease.seq
-        self._stored_status = lease.status
-        self._pending: list[JournalRow] = []
-        self._consumed: list[int] = []
         self._attempts = Attempts(owner, self._tools)
-        self._observers = owner.observers
-        self._telling = Telling(owner.observers, lease.run_id, plan.name, owner.worker_id)
-        self._has_failures = False
-        self.is_committing = False
-        """Whether a commit is on its way, whose verdict will tell if the run was lost."""
-        self.is_suspect = lease.crashes >= SUSPECT_FROM
-        """Whether workers died of it, more than one, and nothing was journaled since."""
+        self._refused = False
+        self.is_handed_on = False
+        """Whether the flat path goes on with the run."""
         self.is_stopped = False
         """Whether its worker cancelled it; a cancel without this mark is other code's."""
-        self.size = len(lease.value) + (0 if history is None else history.size)
-        """The bytes of the values that it holds."""
-        self._refused = False
-        self.state = self._state_from(history)
-
-    @property
-    def run_id(self) -> str:
-        """The run it drives."""
-        return self._lease.run_id
-
-    @property
-    def crashes(self) -> int:
-        """How many workers had died of it when it was claimed, with nothing journaled in between."""
-        return self._lease.crashes
-
-    @property
-    def token(self) -> int:
-        """The lease under which it drives."""
-        return self._lease.token
-
-    @property
-    def begun(self) -> float:
-        """When its claim had been answered, in monotonic seconds: what was read of the store later must know it."""
-        return self._begun
+        self.task: asyncio.Task[None] | None = None
+        """In which it is driven."""
 
     def longest_timeout(self) -> float:
         """The most that an attempt of this run may take, in seconds."""
-        return max((self._owner.performer.limit_of(node.policy.timeout) for node in self._plan.nodes), default=0.0)
+        return self._owner.performer.longest_limit(self.plan)
 
-    async def run(self) -> None:
-        """Goes on until the run ends, waits or is lost; when cancelled, so are its handlers in flight."""
-        if self._lease.token == 1:  # the first owner there ever was: every other one has raised it
-            self._telling.started(self._now())
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it goes on."""
+        return self.task is None or self.task.done()
+
+    def stop(self) -> None:
+        """Cancels it, on behalf of its worker."""
+        self.is_stopped = True
+        if self.task is not None:
+            self.task.cancel()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether its task was cancelled, and has not ended yet."""
+        return self.task is not None and self.task.cancelling() > 0
+
+    def on_flat_path(self) -> FlatRun | None:
+        """The run, at a plain step and with all of its past stored, as the flat path goes on with it; else None."""
+        if self._pending or self._consumed or self._attempts.are_in_flight or self.is_suspect or self.is_stopped:
+            return None
+        if self._stored_seq == self._left_flat_at:
+            return None
+        flat = FlatRun(self._lease, self.plan, self.state, self._clock, self._stay, self._begun)
+        flat.size = self.size
+        flat.stored_seq, flat.stored_status = self._stored_seq, self._stored_status
+        return flat
+
+    async def run(self, already: Begun | RefusedError | None = None) -> None:
+        """Goes on until the run ends, waits or is lost; when cancelled, so are its handlers in flight.
+
+        `already`: what the flat path left to it, an attempt whose handler has ended, or a commit that was refused.
+        """
         try:
-            going = True
+            if isinstance(already, RefusedError):
+                raise already
+            going = already is None or await self._conclude(already)
             while going:
                 moves = decide(self.state, self._now())
                 move = moves[0]
@@ -127,17 +127,28 @@ class Drive:
         finally:
             await self._attempts.stop()
 
+    async def _conclude(self, begun: Begun) -> bool:
+        """Goes on with an attempt at a plain step, whose handler was called on the flat path."""
+        (call,) = decide(self.state, self._now())
+        assert type(call) is Call  # noqa: S101  at a usual state before a plain step there is no other decision
+        return await self._settle_one(await self._attempts.make(call, begun))
+
     async def _do(self, call: Call) -> bool:
         """Performs the one call there is, once what precedes it is committed."""
         if self._pending and not await self._flush():
+            return False
+        if self._owner.takes_flat(self):
+            self.is_handed_on = True
             return False
         if self._owner.is_stopping or self._stay.ends():
             return await self._release()
         if self._observers.attempt_started:
             self._telling.begins([call], self._now())
-        over = await self._attempts.make(call)
+        return await self._settle_one(await self._attempts.make(call))
+
+    async def _settle_one(self, over: Attempt) -> bool:
         if over.ending is not None:
-            decision = settled(self.state, call, over.ending, over.at)
+            decision = settled(self.state, over.call, over.ending, over.at)
             if type(decision) is Record:
                 self._take_in(decision)
                 return True
@@ -221,13 +232,6 @@ class Drive:
                 going = await self._settle(over) and going
         return going
 
-    async def _flush(self) -> bool:
-        """Commits what is pending; the run stays here."""
-        status = self.state.status
-        advance = self._advance()
-        advance.lean = status == self._stored_status and not self._consumed
-        return await self._commit(advance) in _APPLIED
-
     async def _record_unless_came(self, record: Record, absent: MessageName) -> bool:
         """Commits an outcome that rests on the absence of a message; whether the run is still this drive's."""
         if await self._finds(absent):
@@ -238,7 +242,7 @@ class Drive:
         self._has_failures = self._has_failures or record.row.error is not None
         advance = self._advance(extra_position=1 if record.row.status == "completed" else 0)
         verdict = await self._commit(self._unless_came(advance, absent))
-        if verdict in _APPLIED:
+        if verdict in APPLIED:
             apply_decision(self.state, record)
         elif verdict == "mail":
             self._pending.clear()
@@ -286,7 +290,7 @@ class Drive:
         advance = self._advance()
         advance.release = advance.ended = True
         advance.post = post
-        if await self._commit(advance) in _APPLIED:
+        if await self._commit(advance) in APPLIED:
             self._telling.ended(self.state, self._now())
         return False
 
@@ -346,52 +350,3 @@ class Drive:
         if self.state.seq != self._stored_seq:
             reason = f"it has {self.state.seq} rows where {self._stored_seq} were committed"
             raise JournalError(self.run_id, reason)
-
-    async def _finds(self, name: MessageName) -> bool:
-        """Looks for a message of that name where the mailbox has not been looked through yet; whether there is one."""
-        return self.state.mail > self.state.known.get(name, 0) and await self._look(name)
-
-    async def _look(self, name: MessageName) -> bool:
-        found = await self._owner.find_message(self._lease, name, self.state.known.get(name, 0))
-        look(self.state, name, found.mail, found.message)
-        return found.message is not None
-
-    def _unless_came(self, advance: Advance, absent: MessageName) -> Advance:
-        advance.absent = absent
-        advance.seen = self.state.known.get(absent, 0)
-        return advance
-
-    def _advance(self, extra_position: int = 0) -> Advance:
-        lease, state = self._lease, self.state
-        position = state.position + extra_position
-        advance = Advance(lease.run_id, lease.ref, lease.token, self._stored_seq, self._pending, position, state.status)
-        if self._consumed:
-            advance.consumed = self._consumed
-        return advance
-
-    async def _commit(self, advance: Advance) -> Verdict:
-        self.is_committing = True
-        verdict = await self._owner.commit(advance)
-        self.is_committing = False
-        if verdict in _APPLIED:
-            self._stored_seq += len(advance.rows)
-            added = sum([len(row.value) for row in advance.rows if row.value is not None])
-            self.size += added
-            self._owner.memory.grow(added)
-            if self.is_suspect and advance.rows:
-                self.is_suspect = False
-                self._owner.on_suspect_cleared()
-            self._stored_status = advance.status
-            if self._has_failures or self._observers.attempt_ended:
-                self._has_failures = False
-                self._telling.committed(advance.rows)
-            self._pending = []
-            if not advance.lean:
-                self._consumed = []
-                self._owner.on_committed(advance)
-        return verdict
-
-    def _state_from(self, history: History | None) -> RunState:
-        is_new = self._stored_seq == self._lease.seq
-        status, lag = self._stored_status, self._clock.lag
-        return restored(self._owner, self._lease, self._plan, history, status, is_new=is_new, lag=lag)

@@ -126,6 +126,10 @@ class _InlineHost:
                 seq=len(self._rows), status=last.status, wake_at=last.wake_at, parked_at=last.parked_at
             )
 
+    def takes_flat(self, drive: Drive) -> bool:  # noqa: ARG002  as the protocol has it
+        """Never: what is kept in memory has no commits to share."""
+        return False
+
     async def commit(self, advance: Advance) -> Verdict:
         """Keeps the rows."""
         self._rows += advance.rows

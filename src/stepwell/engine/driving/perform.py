@@ -8,6 +8,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from stepwell.core.flat import is_async
 from stepwell.engine.driving.failures import raised_in
 from stepwell.engine.driving.user_code import RunningFunction, UserCode, is_interrupt
 from stepwell.runtime.threads import ClosedError, Returned
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from stepwell.core.decisions import Call, Ending, Invoke, Tools
+    from stepwell.core.plan import Plan
     from stepwell.engine.driving.slots import Slots
     from stepwell.runtime.threads import Threads, Ticket
 
@@ -30,42 +32,48 @@ class Performer:
     """
 
     def __init__(self, slots: Slots, threads: Threads, step_timeout: int) -> None:
-        self._slots = slots
+        self.slots = slots
         self._threads = threads
         self._step_timeout = step_timeout
         self._are_async: dict[int, bool] = {}
-        self._tasks = UserCode()
-        self._context = copy_context()
+        self.user_code = UserCode()
+        self.context = copy_context()
 
     def limit_of(self, timeout: int | None) -> float:
         """How long an attempt may take, in seconds, under a policy's timeout in microseconds."""
         return (self._step_timeout if timeout is None else timeout) / _MICROSECONDS
 
+    def longest_limit(self, plan: Plan) -> float:
+        """The most that an attempt in this plan may take, in seconds."""
+        return max((self.limit_of(node.policy.timeout) for node in plan.nodes), default=0.0)
+
     @property
     def is_over(self) -> bool:
         """Whether the worker waits no longer for handlers that swallow their cancellation."""
-        return self._tasks.is_over
+        return self.user_code.is_over
 
     @is_over.setter
     def is_over(self, is_over: bool) -> None:
-        self._tasks.is_over = is_over
+        self.user_code.is_over = is_over
 
     def close(self) -> None:
         """Nothing is performed any more."""
-        self._tasks.close()
+        self.user_code.close()
 
     async def closed(self) -> None:
         """Nothing is performed any more, and no task of ours is left."""
-        await self._tasks.closed()
+        await self.user_code.closed()
 
-    async def perform(self, call: Call, tools: Tools) -> Ending | BaseException:
+    async def perform(self, call: Call, tools: Tools, already: Returned | None = None) -> Ending | BaseException:
         """The script's ending, or what a function of the user's raised; raises ClosedError and our own cancel.
+
+        `already`: what the first function gave that the script asks for, which was called before.
 
         A user's function is called apart from the script and its exception is a value here: a StopIteration must not
         be taken for the script's end, nor a GeneratorExit or CancelledError for ours.
         """
         script = call.script(call, tools)
-        context = self._context.copy()
+        context = self.context.copy()
         call.timed_from = call.started_at
         given: Any = None
         while True:
@@ -78,10 +86,12 @@ class Performer:
                 if is_interrupt(error):
                     raise
                 return raised_in("generator", error)
-            if request.handler:
+            if already is not None:
+                returned, already = already, None
+            elif request.handler:
                 returned = await self._handle(request, call, tools, context)
             else:
-                started = self._tasks.call(context, request.function, request.arguments)
+                started = self.user_code.call(context, request.function, request.arguments)
                 returned = started if isinstance(started, Returned) else await self._end_of(started, call, tools)
             if returned.error is not None:
                 script.close()
@@ -90,7 +100,7 @@ class Performer:
 
     async def _handle(self, request: Invoke, call: Call, tools: Tools, context: Context) -> Returned:
         """What the handler gives; waiting for a slot or a thread is not part of the attempt's time."""
-        slots = self._slots
+        slots = self.slots
         if not slots.take_free():
             await slots.take()
             call.started_at = call.timed_from = tools.now()
@@ -101,7 +111,7 @@ class Performer:
                 if returned.error is not None or not inspect.isawaitable(returned.value):
                     return returned
                 function, arguments = _itself, (returned.value,)
-            started = self._tasks.call(context, function, arguments)
+            started = self.user_code.call(context, function, arguments)
             # one that never waited is spared the timer (4 µs)
             return started if isinstance(started, Returned) else await self._end_of(started, call, tools)
         finally:
@@ -110,7 +120,7 @@ class Performer:
     async def _in_thread(self, function: Callable[[], Any], call: Call, tools: Tools, context: Context) -> Returned:
         asked = asyncio.get_running_loop().time()
         ticket = self._threads.start(function, context)
-        deadline = _Deadline(ticket, self._left(call, tools), self._ran_out(call))
+        deadline = _Deadline(ticket, self._left(call, tools), _ran_out(self.limit_of(call.policy.timeout)))
         try:
             returned = await ticket.future
         finally:
@@ -121,17 +131,21 @@ class Performer:
         return returned
 
     async def _end_of(self, started: RunningFunction, call: Call, tools: Tools) -> Returned:
-        """What a function that waits gives within the attempt's time.
+        name, limit = f"stepwell-run-{call.run_id}/{call.step}", self.limit_of(call.policy.timeout)
+        return await self.end_of(started, name, limit, self._left(call, tools))
+
+    async def end_of(self, started: RunningFunction, name: str, limit: float, left: float) -> Returned:
+        """What a function that waits gives within the attempt's time, of which so many seconds are left.
 
         A cancel of our own task reaches the function at once, and nothing that it gives or raises from then on counts.
         The function's own cancels cannot reach us: they are what it raised, or went by unnoticed if it swallowed them.
         """
         task = started.carrier
-        task.set_name(f"stepwell-run-{call.run_id}/{call.step}")
+        task.set_name(name)
         drive = asyncio.current_task()
         assert drive is not None  # noqa: S101  a coroutine of a running loop is in a task
         canceled_before = drive.cancelling()
-        timer = asyncio.get_running_loop().call_later(self._left(call, tools), started.expire)
+        timer = asyncio.get_running_loop().call_later(left, started.expire)
         try:
             await task
         except asyncio.CancelledError as error:
@@ -152,22 +166,17 @@ class Performer:
         if drive.cancelling() > canceled_before:
             raise asyncio.CancelledError
         if started.is_expired and (returned.error is None or isinstance(returned.error, asyncio.CancelledError)):
-            return Returned(None, self._ran_out(call))
+            return Returned(None, _ran_out(limit))
         return returned
 
     def _left(self, call: Call, tools: Tools) -> float:
         """Seconds left of the attempt's time, not below zero."""
         return max(0.0, self.limit_of(call.policy.timeout) - (tools.now() - call.timed_from) / _MICROSECONDS)
 
-    def _ran_out(self, call: Call) -> TimeoutError:
-        return TimeoutError(f"the attempt ran longer than {self.limit_of(call.policy.timeout):g} s")
-
     def _is_async(self, function: Callable[..., Any]) -> bool:
         known = self._are_async.get(id(function))
         if known is None:
-            called = getattr(function, "__call__", None)  # noqa: B004  it is inspected, not tested for
-            known = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
-            self._are_async[id(function)] = known
+            known = self._are_async[id(function)] = is_async(function)
         return known
 
 
@@ -197,6 +206,10 @@ class _Deadline:
             self._timer = self._loop.call_later(left, self._look)
         elif not self._ticket.future.done():
             self._ticket.future.set_result(Returned(None, self._error))
+
+
+def _ran_out(limit: float) -> TimeoutError:
+    return TimeoutError(f"the attempt ran longer than {limit:g} s")
 
 
 def _itself(awaitable: Any) -> Any:

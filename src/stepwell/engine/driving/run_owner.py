@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from stepwell.core.mailbox import MessageName
+    from stepwell.engine.driving.drive import Drive
     from stepwell.engine.driving.memory import Memory
     from stepwell.engine.driving.perform import Performer
     from stepwell.engine.observer import Observers
@@ -33,6 +34,9 @@ class RunOwner(Protocol):
     @property
     def others_wait(self) -> bool:
         """Whether due runs wait for room."""
+
+    def takes_flat(self, drive: Drive) -> bool:
+        """Whether the flat path takes over the run, which is about to make its next call; the drive then ends."""
 
     def commit(self, advance: Advance) -> Awaitable[Verdict]:
         """The verdict on the advance; raises RefusedError."""

@@ -20,18 +20,19 @@ _MOST_MICROS = 1_000_000
 class Stay:
     """One run's time in a worker's hands."""
 
-    __slots__ = ("_clock", "_first_call_at", "_owner")
+    __slots__ = ("_clock", "_owner", "first_call_at")
 
     def __init__(self, owner: RunOwner, clock: StoreClock) -> None:
         self._owner = owner
         self._clock = clock
-        self._first_call_at: int | None = None
+        self.first_call_at: int | None = None
+        """When it made its first call, by the store's clock."""
 
     def ends(self) -> bool:
         """Whether the run lets others in, instead of making its next call."""
-        first = self._first_call_at
+        first = self.first_call_at
         if first is None:
-            self._first_call_at = self._clock.now()
+            self.first_call_at = self._clock.now()
             return False
         if self._owner.memory.is_crowded:
             return True

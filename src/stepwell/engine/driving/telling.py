@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from stepwell.core.decisions import Call, Park
+    from stepwell.core.flat import PlainCall
     from stepwell.core.journal import JournalRow
     from stepwell.core.state import RunState
     from stepwell.engine.observer import Observers
@@ -44,7 +45,7 @@ class Telling:
         if observers.run_started:
             observers.tell(observers.run_started, RunStarted(self._run_id, self._workflow, self._worker, _moment(now)))
 
-    def begins(self, calls: Sequence[Call], now: int) -> None:
+    def begins(self, calls: Sequence[Call | PlainCall], now: int) -> None:
         """Attempts begin."""
         observers = self._observers
         for call in calls if observers.attempt_started else ():

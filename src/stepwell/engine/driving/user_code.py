@@ -38,38 +38,50 @@ class UserCode:
         self, context: Context, function: Callable[..., Any], arguments: tuple[Any, ...]
     ) -> Returned | RunningFunction:
         """Calls it up to its end or its first wait; with a task it goes on by itself from there."""
+        given = self.start(context, function, *arguments)
+        return given if isinstance(given, Returned | RunningFunction) else Returned(given)
+
+    def start(self, context: Context, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The same, and gives a value as it is: nothing is made of the usual end, which the flat path has each step."""
         spare = self._spare
-        if spare is None or spare.is_spent:
+        if spare is None or spare.carrier.done() or spare.carrier.cancelling():  # code that cancels all tasks did that
             spare = self._spare = RunningFunction(self, self._loop)
         task, loop = spare.carrier, self._loop
-        drive = asyncio.current_task(loop)
-        assert drive is not None  # noqa: S101  calls are made by drives alone, which are tasks
+        caller = asyncio.current_task(loop)
+        assert caller is not None  # noqa: S101  calls are made by tasks alone
         references = sys.getrefcount(task)
-        asyncio._leave_task(loop, drive)  # noqa: SLF001  documented for those who extend asyncio
+        coroutine: Coroutine[Any, Any, Any] | None = None
+        asyncio._leave_task(loop, caller)  # noqa: SLF001  documented for those who extend asyncio
         asyncio._enter_task(loop, task)  # noqa: SLF001  as above
         try:
-            coroutine, given = context.run(_begin, function, arguments)
+            given = context.run(function, *arguments)
+            if type(given) is CoroutineType:
+                coroutine = given
+            elif inspect.isawaitable(given):
+                coroutine = _awaited(given)
+            if coroutine is not None:
+                try:
+                    given = context.run(coroutine.send, None)
+                except StopIteration as stop:
+                    coroutine, given = None, stop.value
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            coroutine, given = None, None
-            returned = Returned(None, error)
-        else:
-            returned = Returned(given)
+            coroutine, given = None, Returned(None, error)
         finally:
             asyncio._leave_task(loop, task)  # noqa: SLF001  as above
-            asyncio._enter_task(loop, drive)  # noqa: SLF001  as above
+            asyncio._enter_task(loop, caller)  # noqa: SLF001  as above
         if coroutine is not None:
             self._spare = None
             spare.go_on(context, coroutine, given)
             return spare
-        if spare.carrier.cancelling():
+        if task.cancelling():
             self._drop_spare()
-            if returned.error is None:  # as asyncio has it: a cancel that was not delivered ends the task
+            if not isinstance(given, Returned):  # as asyncio has it: a cancel that was not delivered ends the task
                 return Returned(None, asyncio.CancelledError())
-        elif sys.getrefcount(task) > references:  # who kept it could cancel it while it runs another function
+        elif sys.getrefcount(task) > references:  # what kept it could cancel it while it runs another function
             self._drop_spare()
-        return returned
+        return given
 
     def close(self) -> None:
         """Ends the spare task."""
@@ -116,11 +128,6 @@ class RunningFunction:
         work = self._main()
         work.send(None)  # to its first wait, so that a cancel before the task's first step finds it begun
         self.carrier: asyncio.Task[None] = loop.create_task(work, name="stepwell-function")
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether it can host nothing any more: code that cancels all tasks cancels the spare one, too."""
-        return self.carrier.done() or self.carrier.cancelling() > 0
 
     def go_on(self, context: Context, coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> None:
         """Hosts the coroutine, which waits for something."""
@@ -203,23 +210,6 @@ def is_interrupt(error: BaseException) -> bool:
 def _cancel(waits_for: Any) -> bool:
     """Cancels what a task waits for, if it can be: then the task hears of its cancel from that."""
     return waits_for is not None and bool(waits_for.cancel())
-
-
-def _begin(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Coroutine[Any, Any, Any] | None, Any]:
-    """The coroutine and what it waits for, or None and what the function gave."""
-    result = function(*arguments)
-    coroutine: Coroutine[Any, Any, Any]
-    if type(result) is CoroutineType:
-        coroutine = result
-    elif inspect.isawaitable(result):
-        coroutine = _awaited(result)
-    else:
-        return None, result
-    try:
-        waits_for = coroutine.send(None)
-    except StopIteration as stop:
-        return None, stop.value
-    return coroutine, waits_for
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING
 
 from stepwell.core.needed import Needed, needed
@@ -12,8 +11,9 @@ from stepwell.engine import damage
 from stepwell.engine.clock import StoreClock
 from stepwell.engine.driving.committer import Committer
 from stepwell.engine.driving.drive import Drive
+from stepwell.engine.driving.held_runs import HeldRuns
 from stepwell.engine.driving.memory import Memory
-from stepwell.engine.driving.telling import tell_lost
+from stepwell.engine.driving.telling import Telling, tell_lost
 from stepwell.engine.fleet.heartbeat import Heartbeat
 from stepwell.engine.fleet.suspects import Suspects, SuspectsRoom, warn_of_suspects
 from stepwell.engine.observer import RunsClaimed
@@ -38,7 +38,6 @@ _log = logger("stepwell.worker")
 _run_log = logger("stepwell.run")
 
 _UNREADABLE_MICROS = 60_000_000
-_STUMBLED_MICROS = 5_000_000
 
 
 class WorkerSession:
@@ -74,7 +73,9 @@ class WorkerSession:
         self._on_declared_dead = on_declared_dead
         self._committer = Committer(store, runtime, worker_id, settings.observers)
         self.commit = self._committer.commit
-        self._held: dict[str, tuple[Drive, asyncio.Task[None]]] = {}
+        self.submit = self._committer.submit
+        self._runs = HeldRuns(self, on_room)
+        self.takes_flat = self._runs.takes_flat
         self._arriving: dict[str, int] = {}
         self._unknown: dict[str, int] = {}
         self._returned: dict[str, int] = {}
@@ -89,12 +90,12 @@ class WorkerSession:
     @property
     def held(self) -> int:
         """How many runs it holds."""
-        return len(self._held)
+        return len(self._runs)
 
     @property
     def suspects_room(self) -> SuspectsRoom:
         """How many runs that crashed workers it may take, so that a poison step fails alone."""
-        return self._suspects.room(drive.crashes for drive, _ in self._held.values() if drive.is_suspect)
+        return self._suspects.room(run.crashes for run in self._runs if run.is_suspect)
 
     @property
     def fit_since(self) -> float:
@@ -133,7 +134,7 @@ class WorkerSession:
         again = [lease for lease in claimed.leases if self._is_driven(lease)]
         if again:  # the store forgot that they were leased, as a standby does that lacks the last commits
             self.cancel(lease.run_id for lease in again)
-            await self._give_back({lease.run_id: lease.token for lease in again})
+            await self.give_back({lease.run_id: lease.token for lease in again})
         fresh = (lease for lease in claimed.leases if lease not in again)
         leases = [lease for lease in fresh if self._returned.get(lease.run_id) != lease.token]
         self._tell_claimed(leases, asked_at)
@@ -152,7 +153,7 @@ class WorkerSession:
                     await self._drive_on(lease, histories[lease.run_id], clock)
                 old = old[len(histories) :]
                 if old and not self.memory.room:
-                    await self._give_back({lease.run_id: lease.token for lease in old})
+                    await self.give_back({lease.run_id: lease.token for lease in old})
                     break
         finally:
             self._arriving = dict(self._arriving.items() - arriving.items())
@@ -171,12 +172,11 @@ class WorkerSession:
             await self._write_off(lease, history, error, clock.now())
         except Exception:  # noqa: BLE001  one run's fault must not stop the others
             _run_log.exception("Run %s cannot be continued; trying again in a minute.", lease.run_id)
-            await self._give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
+            await self.give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
         else:
-            task = begin(self._drive, drive, name=f"stepwell-run-{lease.run_id}")
-            self._held[lease.run_id] = (drive, task)
-            self.memory.take(drive.size)
-            task.add_done_callback(partial(self._let_go, drive))
+            if lease.token == 1 and self.observers.run_started:  # the first owner ever: every other one has raised it
+                Telling(self.observers, lease.run_id, drive.plan.name, self.worker_id).started(clock.now())
+            self._runs.begin(drive)
 
     def _drive_of(self, lease: Lease, history: History | None, clock: StoreClock) -> Drive:
         """What drives a claimed run; raises JournalError if its stored past cannot be what happened."""
@@ -194,23 +194,19 @@ class WorkerSession:
 
     def _is_driven(self, lease: Lease) -> bool:
         """Whether it is driven here under this token already, or under a later one."""
-        held = self._held.get(lease.run_id)
-        return held is not None and not held[1].done() and held[0].token >= lease.token
+        held = self._runs.get(lease.run_id)
+        return held is not None and not held.is_over and held.token >= lease.token
 
     def cancel(self, run_ids: Iterable[str]) -> None:
         """Stops the drives of runs that are not ours any more."""
-        for run_id in tuple(run_ids):
-            if run_id in self._held:
-                drive, task = self._held[run_id]
-                drive.is_stopped = True
-                task.cancel()
+        self._runs.stop(run_ids)
 
     async def stop(self, grace: float) -> None:
         """Lets handlers in flight end within `grace` seconds, cancels the rest, gives everything back."""
         self.is_stopping = True
         until = self.runtime.monotonic() + grace
-        await self._ended_within(grace)
-        self.cancel(tuple(self._held))
+        await self._runs.ended_within(grace)
+        self._runs.stop()
         await self._end_handlers(1.0)
         await self._committer.close(max(until - self.runtime.monotonic(), 1.0))
         self._is_over = True
@@ -226,7 +222,7 @@ class WorkerSession:
         if self._background is not None:
             self._background.cancel()
         # Not those that were cancelled before: a second cancel would take them what they need for their end.
-        self.cancel(run_id for run_id, (_, task) in self._held.items() if not task.cancelling())
+        self._runs.stop(again=False)
 
     async def end_quickly(self, seconds: float) -> None:
         """What is left to do after `drop`, within so many seconds; a store that is slower frees the runs by lease."""
@@ -245,8 +241,8 @@ class WorkerSession:
     async def abandon(self) -> None:
         """Drops everything: the worker was buried, and its runs are others'."""
         self.is_stopping = True
-        tell_lost(self.observers, self.worker_id, self._held)
-        self.cancel(tuple(self._held))
+        tell_lost(self.observers, self.worker_id, [run.run_id for run in self._runs])
+        self._runs.stop()
         await self._committer.close(0)
         if self.heartbeat is not None:
             await self.heartbeat.stop()
@@ -301,7 +297,7 @@ class WorkerSession:
             version, _ = await self._store.schema()
             if version > self._store.latest or damage.is_strange(lease, history):
                 _run_log.error("%s. Another version may have written it; looking again in a minute.", error)
-                await self._give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
+                await self.give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
                 return
             _run_log.error("%s. It fails.", error)
             plan = self._lanes.plan(lease.lane)
@@ -310,35 +306,15 @@ class WorkerSession:
                 self.on_committed(advance)
         except Exception:  # noqa: BLE001  one run's fault must not stop the others
             _run_log.exception("Run %s cannot even be failed; trying again in a minute.", lease.run_id)
-            await self._give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
-
-    async def _drive(self, drive: Drive) -> None:
-        try:
-            await drive.run()
-        except asyncio.CancelledError:
-            if not drive.is_stopped:  # by code that cancels all tasks: no handler can reach this one alone
-                _run_log.error("Run %s: other code cancelled it here, not its worker; giving it back.", drive.run_id)
-                await self._give_back({drive.run_id: drive.token})
-            raise
-        except Exception:  # noqa: BLE001  one run's fault must not stop the others
-            _run_log.exception("Run %s stopped being driven here; another claim will go on with it.", drive.run_id)
-            await self._give_back({drive.run_id: drive.token}, _STUMBLED_MICROS)
-
-    def _let_go(self, drive: Drive, _ended: asyncio.Task[None]) -> None:
-        """Forgets a drive that has ended, or was cancelled before it began; a later one of its run stays."""
-        self.memory.drop(drive.size)
-        held = self._held.get(drive.run_id)
-        if held is not None and held[0] is drive:
-            del self._held[drive.run_id]
-        self._on_room()
+            await self.give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
 
     async def _end_handlers(self, seconds: float) -> None:
         """Waits so long for the end of handlers that were cancelled, and once more for what swallowed that."""
-        await self._ended_within(seconds)
-        if self._held:
+        await self._runs.ended_within(seconds)
+        if len(self._runs):
             self.performer.is_over = True
-            self.cancel(tuple(self._held))
-            await self._ended_within(seconds)
+            self._runs.stop()
+            await self._runs.ended_within(seconds)
 
     async def _retire(self) -> None:
         try:
@@ -346,12 +322,7 @@ class WorkerSession:
         except StoreUnavailableError as error:
             _log.warning("Worker %s cannot give its runs back; others will declare it dead: %s", self.worker_id, error)
 
-    async def _ended_within(self, seconds: float) -> None:
-        tasks = {task for _, task in self._held.values()}
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
-
-    async def _give_back(self, tokens: dict[str, int], delay: int = 0) -> None:
+    async def give_back(self, tokens: dict[str, int], delay: int = 0) -> None:
         """Lets go of runs that are leased to us and not driven; those that the store does not hear of, a beat finds."""
         try:
             await self._store.give_back(self.worker_id, tokens, delay)
@@ -362,14 +333,13 @@ class WorkerSession:
 
     async def look_for_lost(self) -> None:
         """Drops the runs that were canceled or taken by other processes, sooner than the beat would tell."""
-        if self._held:
+        if len(self._runs):
             began = self.runtime.monotonic()
             self._drop_lost(await self._store.reader.leased(self.worker_id), began)
 
     def _drop_lost(self, leased: Mapping[str, int], began: float) -> None:
-        held = {run: drive for run, (drive, _) in self._held.items() if drive.begun < began}
-        lost = (run for run, drive in held.items() if leased.get(run) != drive.token and not drive.is_committing)
-        gone = tuple(lost)
+        held = (run for run in self._runs if run.begun < began)
+        gone = tuple(run.run_id for run in held if leased.get(run.run_id) != run.token and not run.is_committing)
         self.cancel(gone)
         tell_lost(self.observers, self.worker_id, gone)
 
@@ -386,15 +356,14 @@ class WorkerSession:
             self._on_declared_dead()
             return
         self._drop_lost(leased, began)
-        driven = {run: drive for run, (drive, _) in self._held.items()}
-        known = self._arriving | {run: drive.token for run, drive in driven.items()}
+        known = self._arriving | {run.run_id: run.token for run in self._runs}
         unknown = {run: token for run, token in leased.items() if known.get(run) != token}
         strangers = dict(unknown.items() & self._unknown.items())
         self._unknown = unknown
         if strangers:
             self._returned = strangers
             _log.warning("Giving back %d runs that are leased to us but were never received.", len(strangers))
-            self._background = begin(self._give_back, strangers, name="stepwell-give-back")
+            self._background = begin(self.give_back, strangers, name="stepwell-give-back")
 
     def _longest_timeout(self) -> float:
-        return max((drive.longest_timeout() for drive, _ in tuple(self._held.values())), default=0.0)
+        return max((run.longest_timeout() for run in self._runs), default=0.0)

@@ -1,0 +1,279 @@
+"""The flat path: the runs of a worker whose next step is plain, driven together and without a task for each.
+
+One task calls the handlers of all runs that are ready, one after the other, each in a spare task and a context of its
+own; what they give becomes one row and one advance each, which the committer sends with those of the others. The answer
+makes the run ready again. So a step costs no decision, generator, future or turn of the event loop.
+
+Rule 1: a run is called only when its last row is committed (I2), and has at most one unanswered commit. Rule 2: what
+is not usual leaves: the worker makes a `Drive` of the run, from where it stands, and that goes on as the only path that
+knows everything. Rule 3: a handler that waits makes its run a task, which ends with the handler. Rule 4: after
+`turn_seconds` of handlers the event loop's other work has its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING
+
+from stepwell.core.flat import PlainCall, completed_row
+from stepwell.core.state import apply_plain, set_status
+from stepwell.engine.driving.attempts import Begun
+from stepwell.engine.driving.ends import end_of_child
+from stepwell.engine.driving.flat_run import NOTHING, FlatRun
+from stepwell.engine.driving.telling import Telling
+from stepwell.engine.driving.user_code import RunningFunction
+from stepwell.errors import PayloadError
+from stepwell.runtime.threads import ClosedError, Returned
+from stepwell.store.background import begin
+from stepwell.store.codec import decode, encode
+from stepwell.store.protocol import Advance
+from stepwell.workflow.context import Context
+
+if TYPE_CHECKING:
+    from stepwell.core.flat import PlainStep
+    from stepwell.engine.driving.committer import RefusedError
+    from stepwell.engine.driving.held_runs import HeldRuns, Holder
+    from stepwell.store.protocol import Verdict
+
+_NEVER_SUSPEND = frozenset({str, int, float, bool, list, type(None)})
+_APPLIED = frozenset({"ok", "done"})
+
+
+class FlatRuns:
+    """The runs of one worker session that are on the flat path."""
+
+    def __init__(self, owner: Holder, held: HeldRuns) -> None:
+        self._owner = owner
+        self._held = held
+        self.performer = owner.performer
+        self._observers = owner.observers
+        self._runtime = owner.runtime
+        self._ready: deque[FlatRun] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, run: FlatRun) -> None:
+        """Takes on a run that is at a plain step."""
+        run.runs = self
+        self._make_ready(run)
+
+    def settle(self, run: FlatRun, verdict: Verdict) -> None:
+        """Takes the store's verdict on a run's advance."""
+        run.is_committing = False
+        if run.is_over:
+            return
+        if verdict not in _APPLIED:
+            self.let_go(run)
+            return
+        row = run.pending[0]
+        size = len(row.value or b"")
+        run.size += size
+        self._owner.memory.size += size
+        run.stored_seq += 1
+        run.pending = []
+        if self._observers.attempt_ended:
+            self._telling(run).committed([row])
+        advance = run.advance
+        if not advance.lean:
+            run.stored_status = advance.status
+            self._owner.on_committed(advance)
+            if advance.ended:
+                if self._observers.run_ended:
+                    self._telling(run).ended(run.state, run.clock.now())
+                self.let_go(run)
+                return
+        self._make_ready(run)
+
+    def leave(self, run: FlatRun, already: Begun | RefusedError | None = None) -> None:
+        """Has a drive go on with the run."""
+        run.is_over = True
+        if run.has_slot:
+            self.performer.slots.give_back()
+        self._held.drive(run, already)
+
+    def let_go(self, run: FlatRun) -> None:
+        """Forgets the run."""
+        run.is_over = True
+        if run.has_slot:
+            self.performer.slots.give_back()
+        self._held.let_go(run)
+
+    def _make_ready(self, run: FlatRun) -> None:
+        self._ready.append(run)
+        if self._task is None:
+            self._task = begin(self._work, name="stepwell-steps")
+
+    async def _work(self) -> None:
+        """Calls handlers as long as runs are ready."""
+        try:
+            while self._ready:
+                self._take_turn()
+                if self._ready:
+                    await asyncio.sleep(0)  # noqa: TID251  a turn of the loop, no time
+        except asyncio.CancelledError:  # by code that cancels all tasks: those that are ready would never be called
+            ready, self._ready = self._ready, deque()
+            for run in ready:
+                if not run.is_over:
+                    self.let_go(run)
+                    self._held.canceled_by_others(run)
+            raise
+        finally:
+            self._task = None
+            if self._ready:  # the interpreter's Ctrl-C came while a handler was called; the loop may go on
+                self._task = begin(self._work, name="stepwell-steps")
+
+    def _take_turn(self) -> None:
+        ready, monotonic = self._ready, self._runtime.monotonic
+        until = monotonic() + self._runtime.tuning.turn_seconds
+        while ready:
+            run = ready.popleft()
+            if run.is_over:
+                continue
+            try:
+                if run.given is NOTHING:
+                    self._call(run)
+                else:
+                    given, run.given = run.given, NOTHING
+                    self._take_in(run, given)
+            except Exception as error:  # noqa: BLE001  one run's fault must not stop the others
+                self.let_go(run)
+                self._held.stumbled(run, error)
+            except BaseException:
+                self.let_go(run)
+                raise
+            if monotonic() >= until:
+                return
+
+    def _call(self, run: FlatRun) -> None:
+        """Calls the handler of the run's next step, if that may begin now."""
+        owner, state, performer = self._owner, run.state, self.performer
+        step = run.plan.plain[state.position]
+        assert step is not None  # noqa: S101  a run whose next node is not plain has left
+        is_crowded = owner.others_wait or owner.memory.is_crowded
+        if owner.is_stopping or (is_crowded and run.stay.ends()):
+            self.leave(run)
+            return
+        if run.has_slot:
+            run.has_slot = False
+        elif not performer.slots.take_free():
+            self._begin_waiter(run, begin(self._wait_for_slot, run, name=f"stepwell-run-{run.lease.run_id}"))
+            return
+        lease = run.lease
+        call = PlainCall(lease.run_id, step.name, state.results)
+        started_at = run.started_at = run.clock.now()
+        if run.stay.first_call_at is None:
+            run.stay.first_call_at = started_at
+        if self._observers.attempt_started:
+            self._telling(run).begins((call,), started_at)
+        context = Context(lease.run_id, run.plan.name, call, lease.value, decode)
+        try:
+            given = performer.user_code.start(performer.context.copy(), step.handler, context)
+        except BaseException:
+            performer.slots.give_back()
+            raise
+        if type(given) is RunningFunction:
+            task = begin(self._follow, run, step, given, name=f"stepwell-run-{lease.run_id}")
+            self._begin_waiter(run, task, given)
+            return
+        performer.slots.give_back()
+        self._take_in(run, given)
+
+    def _take_in(self, run: FlatRun, given: object) -> None:
+        """Makes a row of what a handler gave, and has it committed; what is no plain value leaves."""
+        state = run.state
+        step = run.plan.plain[state.position]
+        assert step is not None  # noqa: S101  as above
+        if isinstance(given, Returned):
+            self.leave(run, Begun(run.started_at, given))
+            return
+        if type(given) not in _NEVER_SUSPEND and _may_suspend(given):
+            self.leave(run, Begun(run.started_at, Returned(given)))
+            return
+        try:
+            value = encode(given, step.place, self._owner.max_value_bytes)
+        except PayloadError:
+            self.leave(run, Begun(run.started_at, Returned(given)))
+            return
+        row = completed_row(state, step, value, run.started_at, run.clock.now())
+        apply_plain(state, step, row)
+        run.pending = [row]
+        if state.position == len(run.plan.plain):
+            set_status(state, "completed")
+        elif run.plan.plain[state.position] is None:
+            self.leave(run)
+            return
+        self._commit(run, len(value))
+
+    def _commit(self, run: FlatRun, size: int) -> None:
+        state, lease = run.state, run.lease
+        advance = Advance(
+            lease.run_id, lease.ref, lease.token, run.stored_seq, run.pending, state.position, state.status
+        )
+        if state.status == "completed":
+            advance.release = advance.ended = True
+            if lease.parent_id is not None:
+                advance.post = end_of_child(lease, state.values.join(state.results), None, self._owner.max_value_bytes)
+        else:
+            advance.lean = run.stored_status == "running"
+        run.advance = advance
+        run.is_committing = True
+        self._owner.submit(advance, size, run)
+
+    async def _wait_for_slot(self, run: FlatRun) -> None:
+        """Waits until the run may make a call."""
+        run.has_waiter_begun = True
+        if run.is_stopped:
+            return
+        try:
+            await self.performer.slots.take()
+            run.has_slot = True
+        except ClosedError:  # the worker stops, and the run leaves for that when it is ready
+            pass
+
+    async def _follow(self, run: FlatRun, step: PlainStep, started: RunningFunction) -> None:
+        """Waits for the end of a handler that waits, and keeps what it gave."""
+        run.has_waiter_begun = True
+        if run.is_stopped:
+            started.carrier.cancel()
+        performer = self.performer
+        limit = performer.limit_of(step.policy.timeout)
+        left = max(0.0, limit - (run.clock.now() - run.started_at) / 1_000_000)
+        returned = await performer.end_of(started, f"stepwell-run-{run.lease.run_id}/{step.name}", limit, left)
+        run.given = returned if returned.error is not None else returned.value
+
+    def _begin_waiter(self, run: FlatRun, task: asyncio.Task[None], started: RunningFunction | None = None) -> None:
+        run.waiter, run.has_waiter_begun = task, False
+        task.add_done_callback(partial(self._end_waiter, run, started))
+
+    def _end_waiter(self, run: FlatRun, started: RunningFunction | None, task: asyncio.Task[None]) -> None:
+        """The run's task has ended: it is ready again, unless the task was cancelled."""
+        run.waiter = None
+        if started is not None:
+            self.performer.slots.give_back()
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None and not run.is_stopped:
+            self._make_ready(run)
+            return
+        if started is not None and not run.has_waiter_begun:
+            started.carrier.cancel()
+        self.let_go(run)
+        if isinstance(error, asyncio.CancelledError | ClosedError):
+            if not run.is_stopped:
+                self._held.canceled_by_others(run)
+        elif error is not None:
+            self._held.stumbled(run, error)
+
+    def _telling(self, run: FlatRun) -> Telling:
+        return Telling(self._observers, run.lease.run_id, run.plan.name, self._owner.worker_id)
+
+
+def _may_suspend(given: object) -> bool:
+    """Whether the general path may take it for a suspension, or has to find out why it cannot be kept."""
+    if type(given) is not dict:
+        return True
+    try:
+        status = given.get("status")
+    except Exception:  # noqa: BLE001  keys of the user's may raise anything when they are compared
+        return True
+    return status is not None and (type(status) is not str or status == "suspended")

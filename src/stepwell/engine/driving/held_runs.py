@@ -1,0 +1,162 @@
+"""The runs in a worker's hands: each on the flat path or in a drive of its own, and from one to the other.
+
+The flat path takes a run whose next node is a plain step with nothing unusual behind it, whenever it comes there; a
+drive takes it for whatever else happens to it. Both go on from the same state, so nothing is read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from stepwell.core.flat import is_usual
+from stepwell.engine.driving.drive import Drive
+from stepwell.engine.driving.flat import FlatRuns
+from stepwell.engine.driving.flat_run import FlatRun
+from stepwell.engine.driving.run_owner import RunOwner
+from stepwell.engine.driving.stay import Stay
+from stepwell.store.background import begin
+from stepwell.store.logs import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from stepwell.core.plan import Plan
+    from stepwell.core.state import RunState
+    from stepwell.engine.clock import StoreClock
+    from stepwell.engine.driving.attempts import Begun
+    from stepwell.engine.driving.committer import Receiver, RefusedError
+    from stepwell.store.protocol import Advance, Lease
+
+_log = logger("stepwell.run")
+_STUMBLED_MICROS = 5_000_000
+
+
+class Holder(RunOwner, Protocol):
+    """The worker's session."""
+
+    def submit(self, advance: Advance, size: int, receiver: Receiver) -> None:
+        """Has the advance committed."""
+
+    async def give_back(self, tokens: dict[str, int], delay: int = 0) -> None:
+        """Lets go of runs that are leased to the worker and not driven."""
+
+
+class HeldRuns:
+    """The runs that one worker session holds."""
+
+    def __init__(self, holder: Holder, on_room: Callable[[], None]) -> None:
+        self._holder = holder
+        self._on_room = on_room
+        self._held: dict[str, Drive | FlatRun] = {}
+        self._returning: set[asyncio.Task[None]] = set()
+        self._flat = FlatRuns(holder, self)
+        self._emptied: asyncio.Future[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Drive | FlatRun]:
+        return iter(tuple(self._held.values()))
+
+    def get(self, run_id: str) -> Drive | FlatRun | None:
+        """The run, if it is held."""
+        return self._held.get(run_id)
+
+    def begin(self, drive: Drive) -> None:
+        """Drives a run that was claimed."""
+        self._holder.memory.take(drive.size)
+        if not self.takes_flat(drive):
+            self._begin(drive, None)
+
+    def begin_new(self, lease: Lease, plan: Plan, state: RunState, clock: StoreClock) -> None:
+        """The same of a run that never was held before, at whose first node nothing can be but the node."""
+        run = FlatRun(lease, plan, state, clock, Stay(self._holder, clock), self._holder.runtime.monotonic())
+        run.size = len(lease.value)
+        self._holder.memory.take(run.size)
+        self._held[lease.run_id] = run
+        self._flat.add(run)
+
+    def is_flat(self, state: RunState) -> bool:
+        """Whether the flat path takes a run that stands there."""
+        return is_usual(state) and self._holder.runtime.goes_flat()
+
+    def takes_flat(self, drive: Drive) -> bool:
+        """Takes over the run of a drive, if it is at a plain step with all of its past stored."""
+        if not self.is_flat(drive.state):
+            return False
+        run = drive.on_flat_path()
+        if run is None:
+            return False
+        self._held[run.run_id] = run
+        self._flat.add(run)
+        return True
+
+    def drive(self, run: FlatRun, already: Begun | RefusedError | None) -> None:
+        """Makes a drive of a run that leaves the flat path."""
+        self._begin(Drive(self._holder, run.lease, run.plan, None, run.clock, run), already)
+
+    def let_go(self, run: FlatRun | Drive) -> None:
+        """Forgets a run that is not driven any more; a later lease of it stays."""
+        self._holder.memory.drop(run.size)
+        if self._held.get(run.run_id) is run:
+            del self._held[run.run_id]
+            if not self._held and self._emptied is not None and not self._emptied.done():
+                self._emptied.set_result(None)
+        self._on_room()
+
+    def stop(self, run_ids: Iterable[str] | None = None, *, again: bool = True) -> None:
+        """Stops driving these, or all; `again`: also those that were stopped before."""
+        for run_id in tuple(self._held if run_ids is None else run_ids):
+            run = self._held.get(run_id)
+            if run is not None and (again or not run.is_cancelled):
+                run.stop()
+
+    async def ended_within(self, seconds: float) -> None:
+        """Waits until none is held, at most so long."""
+        if self._held:
+            self._emptied = asyncio.get_running_loop().create_future()
+            await asyncio.wait({self._emptied}, timeout=seconds)
+            self._emptied = None
+
+    def canceled_by_others(self, run: FlatRun | Drive) -> None:
+        """Gives back a run whose task other code cancelled: no handler can reach it alone."""
+        _log.error("Run %s: other code cancelled it here, not its worker; giving it back.", run.run_id)
+        self._give_back(run, 0)
+
+    def stumbled(self, run: FlatRun, error: BaseException) -> None:
+        """Gives back a run after an error of ours."""
+        self._log_stumble(run, error)
+        self._give_back(run, _STUMBLED_MICROS)
+
+    def _begin(self, drive: Drive, already: Begun | RefusedError | None) -> None:
+        drive.task = begin(self._drive, drive, already, name=f"stepwell-run-{drive.run_id}")
+        self._held[drive.run_id] = drive
+        drive.task.add_done_callback(partial(self._end, drive))
+
+    async def _drive(self, drive: Drive, already: Begun | RefusedError | None) -> None:
+        try:
+            await drive.run(already)
+        except asyncio.CancelledError:
+            if not drive.is_stopped:
+                _log.error("Run %s: other code cancelled it here, not its worker; giving it back.", drive.run_id)
+                await self._holder.give_back({drive.run_id: drive.token})
+            raise
+        except Exception as error:  # noqa: BLE001  one run's fault must not stop the others
+            self._log_stumble(drive, error)
+            await self._holder.give_back({drive.run_id: drive.token}, _STUMBLED_MICROS)
+
+    def _end(self, drive: Drive, _task: asyncio.Task[None]) -> None:
+        if not drive.is_handed_on:
+            self.let_go(drive)
+
+    def _log_stumble(self, run: FlatRun | Drive, error: BaseException) -> None:
+        text = "Run %s stopped being driven here; another claim will go on with it."
+        _log.error(text, run.run_id, exc_info=error)
+
+    def _give_back(self, run: FlatRun | Drive, delay: int) -> None:
+        """In a task of its own, which is kept until it has ended."""
+        task = begin(self._holder.give_back, {run.run_id: run.token}, delay, name="stepwell-give-back")
+        self._returning.add(task)
+        task.add_done_callback(self._returning.discard)

@@ -1,4 +1,4 @@
-"""`Durable`, where everything comes together, and the face users call."""
+"""`Durable`: puts store, engine and reading together, and is what users call."""
 
 from __future__ import annotations
 
@@ -56,19 +56,32 @@ _Statements: TypeAlias = list[str]
 
 
 def durable(name: str) -> Workflow:
-    """A new workflow without nodes, to which the builder methods add."""
+    """Returns a new workflow without nodes; its builder methods add them.
+
+    `name`: up to 100 ASCII letters, digits and `_ - . :`. Raises DefinitionError for another one.
+    """
     return Workflow(name, InlineRunner())
 
 
 class Durable:
-    """A store and the workflows it runs; entered (`async with`), it starts, signals, reads and works on runs.
+    """A store and the workflows that it runs. Enter it with `async with` to start, signal, read and work on runs.
 
-    `step_timeout` and `lease` are durations: the most an attempt may take by default, and how long a worker may be
-    silent before its runs go to others. A node during which workers died `max_crashes` times fails. Values are at most
-    `max_value_bytes` as JSON. `file_mode` is the permissions of files that a store on SQLite makes. `observers` hear
-    what its workers do (see `Observer`). `store`, instead of `url`, and `runtime` are for tests, and may change in any
-    release: the store itself, and its and the engine's clock, chance, ids and threads. Raises DefinitionError for what
-    cannot be; entering raises StoreUnavailableError and SchemaError.
+    Durations are a `timedelta` or seconds.
+
+    - `url`: `sqlite:///file.db`, `sqlite://` (in memory) or `postgresql://user@host/database`.
+    - `workflows`: each is registered, see `register`.
+    - `queue`: the name of the queue into which runs are started and from which workers take them.
+    - `step_timeout`: the most that an attempt may take where its node says nothing.
+    - `max_crashes`: a node during which this many workers died, with nothing of the run journaled in between, fails.
+    - `lease`: how long a worker may be silent before its runs go to others.
+    - `max_value_bytes`: the size of a value as JSON.
+    - `file_mode`: the permissions of the files that a store on SQLite creates.
+    - `observers`: objects that hear what the app's workers do, see `Observer`.
+    - `store`, `runtime`: for tests, without a promise between releases. A store instead of a `url`; the clock, chance,
+      ids, sleep and threads of the store and the engine.
+
+    Raises DefinitionError for a parameter that is not accepted, and for both `url` and `store` or neither. Entering
+    creates or upgrades the tables and raises StoreUnavailableError or SchemaError.
     """
 
     def __init__(
@@ -150,43 +163,56 @@ class Durable:
             self._session = None
 
     async def ensure_tables(self) -> None:
-        """Creates or upgrades the store's tables; entering does it too."""
+        """Creates or upgrades the store's tables, as entering does; the app need not be entered.
+
+        Raises StoreUnavailableError and SchemaError.
+        """
         self._check_place()
         await self._store.migrate()
 
     async def schema_status(self) -> SchemaStatus:
-        """How the store's tables stand; changes nothing, and does not need the app to be entered."""
+        """Returns the version of the store's tables and what they lack. Changes nothing; the app need not be entered.
+
+        Raises StoreUnavailableError.
+        """
         self._check_place()
         version, pending = await self._store.schema()
         return SchemaStatus(version, self._store.latest, pending)
 
     def schema_sql(self, after: int = 0) -> _Statements:
-        """What `ensure_tables` runs on tables of version `after`, for someone else to run in one transaction."""
+        """Returns the statements that `ensure_tables` runs, to be run by other means in one transaction.
+
+        `after`: the version of the tables as they are; 0 where there are none. Connects to nothing. Raises
+        DefinitionError for a version that this stepwell does not know.
+        """
         if not 0 <= after <= self._store.latest:
-            raise DefinitionError(f"The tables have versions 1 to {self._store.latest}, and 0 before they are made.")
+            raise DefinitionError(f"The version of the tables must be from 0 to {self._store.latest}, got {after!r}.")
         return self._store.statements(after)
 
     def at(self, url: str) -> Durable:
-        """The same workflows and options over another store; not entered."""
+        """Returns a new Durable, not entered, with the same workflows and options over the store that `url` names."""
         return self._over(store_for(url, self._runtime, self._file_mode))
 
     def existing(self, *, read_only: bool = False) -> Durable:
-        """The same workflows and options over the store as it stands; not entered.
+        """Returns a new Durable, not entered, with the same workflows and options over the same store as it is.
 
-        Entering it makes and upgrades nothing, and raises StoreUnavailableError where there is no such file, and
-        SchemaError where there are no such tables. With `read_only` a file is opened to be read alone, and all that
-        would write to it raises StoreUnavailableError. A store in memory is always a new one.
+        Entering it creates and upgrades nothing: it raises StoreUnavailableError where the file is missing and
+        SchemaError where the tables are. With `read_only` a file is opened for reading only, and calls that write raise
+        StoreUnavailableError. A store in memory is always a new one.
         """
         if not self.shared:
             return self._over(store_for("sqlite://", self._runtime))
         return self._over(existing_store(self._store, self._runtime, read_only=read_only), creates=False)
 
     def workflow(self, name: str) -> Workflow:
-        """The registered workflow of that name; raises WorkflowNotRegisteredError."""
+        """Returns the registered workflow of that name. Raises WorkflowNotRegisteredError."""
         return self._registry.get_workflow(name)
 
     def register(self, workflow: Workflow) -> None:
-        """Adds a workflow and closes it; raises DefinitionError for a second one of its name."""
+        """Adds a workflow and closes it: nothing can be added to it any more. Running workers serve it at once.
+
+        Raises DefinitionError for a second workflow of that name.
+        """
         self._registry.add(workflow)
 
     async def start(
@@ -197,11 +223,15 @@ class Durable:
         key: str | None = None,
         delay: Duration | None = None,
     ) -> StartResult:
-        """Writes a run and makes it due, in one transaction; returns at once.
+        """Writes a run and makes it due, in one transaction, and returns without waiting for the run.
 
-        The same workflow and `key` give the first run as it stands, with `created` False. Raises
-        WorkflowNotRegisteredError, PayloadError and StoreUnavailableError; then nothing was started, or the answer was
-        lost: with a `key` it is safe to repeat.
+        - `input`: JSON.
+        - `key`: 1 to 500 characters. A second start of the same workflow and key starts nothing and returns the first
+          run as it is, with `created` False, as long as that run is stored.
+        - `delay`: how long until the run is due.
+
+        Raises WorkflowNotRegisteredError and PayloadError: nothing was started. Raises StoreUnavailableError: nothing
+        was started, or it was and the answer was lost; repeating it is safe with a `key`.
         """
         value = encode(input, "input", self._settings.max_value_bytes)
         return (await self._start(workflow, [value], [key], delay))[0]
@@ -214,43 +244,54 @@ class Durable:
         keys: Sequence[str | None] | None = None,
         delay: Duration | None = None,
     ) -> _Started:
-        """Starts a run for each input, all in one transaction; results in the order of the inputs."""
+        """Starts a run for each input, all in one transaction; returns their results in the order of the inputs.
+
+        `keys`: None, or a key or None for each input; a key that stands twice is one run. The rest is as in `start`.
+        """
         limit = self._settings.max_value_bytes
         values = [encode(value, f"inputs[{at}]", limit) for at, value in enumerate(inputs)]
         return await self._start(workflow, values, [None] * len(values) if keys is None else keys, delay)
 
     async def resume(self, run_id: str, signal: str, data: Any = None, *, key: str | None = None) -> ResumeResult:
-        """Delivers a signal to a run that is suspended on it; otherwise nothing changes."""
+        """Delivers a signal to a run that waits for it now; otherwise `accepted` is False and nothing changes.
+
+        `data`: JSON. `key`: one that the run has accepted before, for whatever signal, changes nothing and gives
+        `accepted` True. Raises RunNotFoundError, PayloadError and StoreUnavailableError.
+        """
         return await self._deliver(run_id, signal, data, key, waiting_only=True)
 
     async def signal(self, run_id: str, name: str, data: Any = None, *, key: str | None = None) -> ResumeResult:
-        """Delivers a signal, kept for a run that does not wait for it yet; not accepted only if the run has ended."""
+        """Delivers a signal, which is kept until the run waits for it; not accepted only if the run has ended.
+
+        The parameters and errors are those of `resume`. `expected` is False where no node of the run's workflow can use
+        a signal of that name.
+        """
         return await self._deliver(run_id, name, data, key, waiting_only=False)
 
     async def expected_signals(self, run_id: str) -> tuple[str, ...]:
-        """The signals that some node of the run's workflow can use: its waits', then the names of what may suspend.
+        """Returns the signals that the run's workflow can use: those of its waits, then the names of what may suspend.
 
-        Raises RunNotFoundError.
+        Raises RunNotFoundError and StoreUnavailableError.
         """
         self._open_store()
         return await self._lanes.expected_signals(checked_run_id(run_id))
 
     async def status(self, run_id: str) -> RunSnapshot:
-        """A run's live state, with its children; raises RunNotFoundError."""
+        """Returns a run as it is now, with its children. Raises RunNotFoundError and StoreUnavailableError."""
         stored = await self._open_store().reader.snapshot(checked_run_id(run_id))
         if stored is None:
             raise RunNotFoundError(run_id)
         return snapshot_of(stored)
 
     async def explain(self, run_id: str) -> Explanation:
-        """Why a run is not moving, and what would move it; raises RunNotFoundError."""
+        """Returns why a run is not moving and what would move it. Raises RunNotFoundError and StoreUnavailableError."""
         found = await self.explain_many([run_id])
         if run_id not in found:
             raise RunNotFoundError(run_id)
         return found[run_id]
 
     async def explain_many(self, run_ids: Iterable[str]) -> dict[str, Explanation]:
-        """The same for a page of runs, by their ids, without a query for each; one that is not stored is left out."""
+        """Returns the explanations of many runs by their ids, without a query for each; unknown ids are left out."""
         ids = [checked_run_id(run_id) for run_id in run_ids]
         return await explained(self._open_store(), ids, self._settings.max_crashes)
 
@@ -264,9 +305,16 @@ class Durable:
         limit: int = 100,
         before: str | None = None,
     ) -> _Runs:
-        """One page of runs, newest first, without inputs, results and children; `before`: the last id of a page."""
+        """Returns one page of runs, newest first; `input`, `results` and `children` are left out (None).
+
+        - `status`, `workflow`, `key`, `parent_run_id`: only runs that have them.
+        - `limit`: the most runs of a page, from 1.
+        - `before`: the `run_id` of the last run of the page before.
+
+        Raises DefinitionError for an unknown status, and StoreUnavailableError.
+        """
         if status is not None and status not in set(RunStatus):
-            raise DefinitionError(f'No status "{status}". Known: {", ".join(RunStatus)}.')
+            raise DefinitionError(f"list: status must be one of {', '.join(RunStatus)}, got {status!r}.")
         name = workflow.name if isinstance(workflow, Workflow) else workflow
         wanted = Filter(
             None if status is None else str(status), name, key, parent_run_id, checked_count("limit", limit), before
@@ -274,14 +322,18 @@ class Durable:
         return listed(await self._open_store().reader.page(wanted))
 
     async def journal(self, run_id: str) -> _Entries:
-        """What happened in a run, in order; raises RunNotFoundError."""
+        """Returns what happened in a run, in order. Raises RunNotFoundError and StoreUnavailableError."""
         rows = await self._open_store().reader.journal(checked_run_id(run_id))
         if rows is None:
             raise RunNotFoundError(run_id)
         return entries_of(run_id, rows)
 
     async def cancel(self, run_id: str) -> None:
-        """Cancels a run and its descendants; nothing is undone, and nothing in flight can write any more."""
+        """Cancels a run and its descendants that have not ended; a run that has ended stays as it is.
+
+        Nothing is undone. Async handlers in flight get a CancelledError, and none of them can write any more. Raises
+        RunNotFoundError and StoreUnavailableError.
+        """
         canceled = await self._open_store().cancel(checked_run_id(run_id))
         if canceled is None:
             raise RunNotFoundError(run_id)
@@ -291,17 +343,21 @@ class Durable:
             tell_canceled(self._settings.observers, canceled, self._runtime.wall())
 
     async def recover(self) -> int:
-        """Makes due every run that should move but has nothing to move it; normally 0."""
+        """Makes due every run that should move but that nothing would move, and returns how many: normally 0.
+
+        Raises StoreUnavailableError.
+        """
         freed = await free_stranded(self._open_store())
         if freed:
             self._events.due()
         return freed
 
     async def result(self, run_id: str, timeout: Duration | None = None) -> dict[str, Any]:
-        """Waits for the run's end, in whatever process it runs, and gives its results.
+        """Waits until the run has ended, in whatever process it runs, and returns its results by name.
 
-        Raises RunFailedError, RunCanceledError, RunNotFoundError, JournalError of a damaged run, and TimeoutError once
-        `timeout` is over; the run goes on.
+        `timeout`: how long to wait; None: for as long as it takes. Raises RunFailedError, RunCanceledError and
+        RunNotFoundError, JournalError where what is stored of the run is damaged, and TimeoutError once `timeout` is
+        over; the run goes on.
         """
         self._open_store()
         limit = None if timeout is None else checked_duration("timeout", timeout) / 1_000_000
@@ -316,15 +372,22 @@ class Durable:
         grace: Duration = 10,
         queues: Sequence[str] | None = None,
     ) -> AbstractAsyncContextManager[Worker]:
-        """A worker in this process, until it is left: at most `concurrency` handlers at once, plain ones in `threads`.
+        """Returns a worker of this process; entered with `async with`, it claims and advances runs until it is left.
 
-        Leaving it claims nothing more, lets handlers end within `grace`, cancels the rest and gives their runs back.
+        - `concurrency`: the most handlers and compensators in flight at once.
+        - `threads`: the most threads in which plain handlers run.
+        - `grace`: how long handlers may go on once it is left. Leaving claims nothing more, waits as long, cancels what
+          has not ended, and gives the runs back.
+        - `queues`: the names of the queues that it serves; None: the app's.
+
+        Raises DefinitionError, and WorkflowNotRegisteredError for a child workflow that is not registered. Entering
+        raises StoreUnavailableError.
         """
         session = self._opened()
         self._registry.check_children()
         chosen = (self._settings.queue,) if queues is None else tuple(checked_name(one, "A queue") for one in queues)
         if not chosen:
-            raise DefinitionError("worker: queues are the names of one queue at least.")
+            raise DefinitionError("worker: queues must name at least one queue, got none.")
         return Worker(
             session=session,
             store=self._store,
@@ -346,7 +409,7 @@ class Durable:
         plan = self._registry.get_plan(workflow)
         named = [checked_key(key) for key in keys]
         if len(named) != len(values):
-            raise DefinitionError(f"start_many: {len(values)} inputs need as many keys, not {len(named)}.")
+            raise DefinitionError(f"start_many: {len(values)} inputs need {len(values)} keys, got {len(named)}.")
         pause = 0 if delay is None else checked_duration("delay", delay)
         if not values:
             return []
@@ -380,7 +443,7 @@ class Durable:
         return other
 
     def _opened(self) -> AppSession:
-        """Where it is entered; raises DurableError where it is not, or is called from elsewhere."""
+        """The session of the app as it is entered; raises DurableError where it is not, or not from here."""
         if self._session is None:
             raise not_entered()
         self._session.check()

@@ -131,7 +131,7 @@ def test_a_version_that_there_is_not_is_refused(shop: Shop) -> None:
     answer = shop("--url", shop.url, "db", "sql", "--from", "999")
 
     assert answer.code == 2
-    assert answer.complaint.startswith("The tables have versions 1 to ")
+    assert answer.complaint.startswith("The version of the tables must be from 0 to ")
 
 
 def test_for_machines_it_is_an_array_of_scripts(shop: Shop) -> None:

@@ -55,7 +55,7 @@ class Fleet:
             self.held[at], self.workers[at] = [], Suspects(MAX_CRASHES)
             return
         if self.crashes[run] > 1:
-            self.workers[at].acquit()
+            self.workers[at].clear()
         self.held[at].remove(run)
 
 
@@ -78,14 +78,14 @@ def test_as_suspects_survive_twice_as_many_are_let_in_each_time() -> None:
         width = suspects.room([]).most
         widths.append(width)
         for _ in range(width):
-            suspects.acquit()
+            suspects.clear()
     assert widths == [1, 2, 4, 8]
 
 
 def test_one_that_crashed_three_workers_has_no_other_suspect_beside_it() -> None:
     suspects = Suspects(MAX_CRASHES)
     for _ in range(9):
-        suspects.acquit()
+        suspects.clear()
     assert suspects.room([3]) == (0, False)
     assert suspects.room([2]) == (9, False)
     assert suspects.room([]) == (10, True)
@@ -93,6 +93,6 @@ def test_one_that_crashed_three_workers_has_no_other_suspect_beside_it() -> None
 
 def test_where_three_deaths_are_the_limit_suspects_come_one_at_a_time() -> None:
     suspects = Suspects(3)
-    suspects.acquit()
+    suspects.clear()
     assert suspects.room([]) == (1, True)
     assert suspects.room([2]).most == 0

@@ -1,4 +1,4 @@
-"""Checks of what users hand to `Durable`: each gives the value as the engine uses it, or raises by name."""
+"""Checks of the arguments of `Durable`: each returns the value as the engine uses it, or names it in an error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def checked_key(key: object) -> str | None:
         return None
     fits = isinstance(key, str) and 0 < len(key) <= _KEY_LIMIT and "\0" not in key
     if not fits or key != str(key).encode("utf-8", "replace").decode():
-        raise DefinitionError(f"A key is a string of 1 to {_KEY_LIMIT} characters, not {shown(key)}.")
+        raise DefinitionError(f"key must be a string of 1 to {_KEY_LIMIT} characters without NUL, got {shown(key)}.")
     return str(key)
 
 
@@ -43,12 +43,12 @@ def checked_positive_duration(what: str, given: object) -> int:
     """A duration above zero in microseconds; raises DefinitionError, naming `what`."""
     length = checked_duration(what, given)
     if length == 0:
-        raise DefinitionError(f"{what} is above zero, not {shown(given)}.")
+        raise DefinitionError(f"{what} must be above 0, got {shown(given)}.")
     return length
 
 
 def checked_count(what: str, given: object) -> int:
-    """A whole number from 1 to a billion; raises DefinitionError, naming `what`."""
+    """An integer from 1 to a billion; raises DefinitionError, naming `what`."""
     try:
         return count(given, what)
     except ValueError as error:
@@ -56,7 +56,7 @@ def checked_count(what: str, given: object) -> int:
 
 
 def checked_file_mode(given: object) -> int:
-    """The permissions of a store's files; raises DefinitionError for what is none, or shuts their owner out."""
+    """The permissions of a store's files; raises DefinitionError where their owner cannot read and write."""
     if isinstance(given, int) and not isinstance(given, bool):
         if 0 <= given <= _EVERYBODY and given & _OWNER == _OWNER:
             return given

@@ -1,8 +1,8 @@
-"""What an engine tells as it works: one frozen value an event, to every observer that has a method for it.
+"""The one way in which others hear what the engine does: an event is a frozen value, told to each observer of it.
 
 Rule 1: an observer hears of what is committed, and of nothing that a lost lease has made void. Rule 2: it is called on
 the event loop, between two steps of the engine, and is to be quick. Rule 3: one that raises is logged, dropped for the
-life of the app, and never felt by a run. Rule 4: an event that nobody listens to is not even made.
+life of the app, and never felt by a run. Rule 4: an event without a listener is not made.
 """
 
 from __future__ import annotations

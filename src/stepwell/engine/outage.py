@@ -1,4 +1,4 @@
-"""Perseverance while the store is away."""
+"""Calls that are repeated while the store is unavailable."""
 
 from __future__ import annotations
 

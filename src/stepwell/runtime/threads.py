@@ -122,11 +122,11 @@ class Threads:
         """Hands over to the event loop what the call gave or raised."""
         ticket.ended = True
         self._ended.append((ticket, returned))
-        if not self._is_told:  # looked at after the append: whoever is to hand over what came before takes this, too
+        if not self._is_told:  # looked at after the append: a hand-over that is under way takes this one, too
             self._is_told = True
             try:
                 self._loop.call_soon_threadsafe(self._hand_over)
-            except RuntimeError:  # the loop was closed: nobody is left to be told
+            except RuntimeError:  # the loop was closed: nothing is left to be told
                 return
 
     def _hand_over(self) -> None:

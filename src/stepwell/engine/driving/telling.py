@@ -1,4 +1,4 @@
-"""From rows that were committed to the events that observers hear: made only where somebody listens."""
+"""From rows that were committed to the events that observers hear: made only where an observer listens."""
 
 from __future__ import annotations
 

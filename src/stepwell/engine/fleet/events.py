@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class WakeFlag:
-    """Wakes one waiter: cleared before it looks, set by whoever changes what it looks at."""
+    """Wakes one waiter: cleared before it looks, set when what it looks at has changed."""
 
     def __init__(self) -> None:
         self._rung = False
@@ -42,7 +42,7 @@ class WakeFlag:
 
 
 class Events:
-    """Who in this process wants to know that runs are due, have ended, or were canceled."""
+    """What in this process is told that runs are due, have ended, or were canceled."""
 
     def __init__(self) -> None:
         self.on_due: list[Callable[[], None]] = []
@@ -56,7 +56,7 @@ class Events:
             tell()
 
     def changed(self) -> None:
-        """Somebody wrote: anything may have happened."""
+        """The store was written to: anything may have happened."""
         for tell in self.on_changed:
             tell()
 

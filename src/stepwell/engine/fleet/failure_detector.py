@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class FailureDetector:
-    """Watches the other workers and buries those that are dead."""
+    """Watches the other workers and declares those dead that are."""
 
     def __init__(self, runtime: Runtime, store: Store, lease_micros: int, observers: Observers | None = None) -> None:
         self._observers = Observers() if observers is None else observers
@@ -28,10 +28,13 @@ class FailureDetector:
         self._lease = lease_micros
         self._seen: dict[str, tuple[int, float]] = {}
         self.soonest = 0.0
-        """In how many seconds somebody of the last judgement may be dead, if he stays silent."""
+        """In how many seconds a worker that was seen alive may be dead, if it stays silent."""
 
     async def expire_dead(self, own_ids: frozenset[str], fit_since: float) -> int:
-        """Buries whoever is dead; how many runs that freed. `fit_since`: since when our own beats have succeeded."""
+        """Removes the workers that are dead, and returns how many runs that freed.
+
+        `fit_since`: since when our own beats have succeeded, in monotonic seconds.
+        """
         rows = [row for row in await self._store.workers() if row.worker_id not in own_ids]
         self._seen = {row.worker_id: self._sight(row) for row in rows}
         self.soonest = self._lease / 1_000_000
@@ -45,7 +48,7 @@ class FailureDetector:
         return freed
 
     def _left(self, row: WorkerRow, fit_since: float) -> float:
-        """How many seconds more of silence he is allowed."""
+        """How many seconds it may stay silent before it is dead."""
         silent = (self._lease - row.silent_for + 1) / 1_000_000
         return max(silent, self._lease / 2_000_000 - self._watched_for(row, fit_since))
 

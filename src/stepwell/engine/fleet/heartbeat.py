@@ -73,7 +73,7 @@ class Heartbeat:
         try:
             if self._is_loop_running():
                 self._beat()
-        except Exception:  # noqa: BLE001  a worker that beats no more, and says nothing, would be buried alive
+        except Exception:  # noqa: BLE001  a worker that beats no more, without a word, would be declared dead while it works
             _log.exception("Worker %s: the heartbeat failed; trying again.", self._worker_id)
 
     def _close(self) -> None:
@@ -98,7 +98,7 @@ class Heartbeat:
     def _is_loop_running(self) -> bool:
         """Whether to beat: a blocked event loop is logged, and given up only after the longest step's time.
 
-        When it moves again the beat goes on, and tells whether the worker was buried meanwhile.
+        When it moves again the beat goes on, and tells whether the worker was declared dead meanwhile.
         """
         now = self._runtime.monotonic()
         asked_at = self._asked_at
@@ -126,7 +126,7 @@ class Heartbeat:
     def _tell(self, what: Callable[[], None]) -> None:
         try:
             self._loop.call_soon_threadsafe(what)
-        except RuntimeError:  # the loop was closed: nobody is left to be told
+        except RuntimeError:  # the loop was closed: nothing is left to be told
             self._stop()
 
 

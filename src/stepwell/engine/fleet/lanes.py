@@ -31,7 +31,7 @@ class Lanes:
         self._doubted: set[Lane] = set()
 
     def doubt(self) -> None:
-        """Has every number asked for again before it is used: the tables may have been emptied or made anew."""
+        """Has every number asked for again before it is used: the tables may have been emptied or created again."""
         self._doubted = set(self._numbers)
         self._outlines.clear()
 
@@ -66,7 +66,7 @@ class Lanes:
                 return await self._store.start([run._replace(lane=lane) for run in runs])
             except UnknownLaneError:
                 self.doubt()
-        raise StoreUnavailableError(without_password(self._store.url), "its tables are being emptied or made anew")
+        raise StoreUnavailableError(without_password(self._store.url), "its tables are being emptied or created again")
 
     def plan(self, lane: int) -> Plan:
         """The plan of a lane that this app asked for."""

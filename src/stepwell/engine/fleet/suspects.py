@@ -3,9 +3,9 @@
 Rule 1: a worker begins with one. For each that survives a call, which is journaled then, one more is let in beside: so
 1, 2, 4, … go at once while all of them survive. A worker that dies is followed by one that begins with one again.
 Rule 2: a death counts for all that were driven, so only those that crashed two workers are driven beside each other;
-one that crashed more is the only suspect of its worker. So whoever was beside the poison once is never beside it again,
-and stays two deaths below the usual limit of five. Rule 3: where the limit is three or less, rule 1 would reach it: one
-at a time.
+one that crashed more is the only suspect of its worker. So a run that was beside the poison once is never beside it
+again, and stays two deaths below the usual limit of five. Rule 3: where the limit is three or less, rule 1 would reach
+it: one at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("stepwell.run")
 SUSPECT_FROM = 2
-"""So many workers must have died for a run to be a suspect; fewer deaths may have been anybody's."""
+"""So many workers must have died for a run to be a suspect; fewer deaths may have been caused by other runs."""
 
 
 class SuspectsRoom(NamedTuple):
@@ -37,7 +37,7 @@ class Suspects:
         self._width = 1
         self._widens = max_crashes > SUSPECT_FROM + 1
 
-    def acquit(self) -> None:
+    def clear(self) -> None:
         """One of them survived a call."""
         if self._widens:
             self._width += 1

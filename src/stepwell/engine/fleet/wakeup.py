@@ -22,7 +22,7 @@ _AWAY_SECONDS = 1.0
 
 
 class Wakeup:
-    """Looks for changes as long as somebody in this process waits for one."""
+    """Looks for changes as long as something in this process waits for one."""
 
     def __init__(self, store: Store, runtime: Runtime, events: Events) -> None:
         self._store = store
@@ -33,13 +33,13 @@ class Wakeup:
         self._ending: set[asyncio.Task[None]] = set()
 
     def begin(self) -> None:
-        """Somebody waits."""
+        """One more waits."""
         self._users += 1
         if self._looking is None and self._store.shared:
             self._looking = begin(self._look, name="stepwell-wakeup")
 
     def end(self) -> None:
-        """Somebody waits no more."""
+        """One waits no more."""
         self._users -= 1
         if self._users == 0 and self._looking is not None:
             looking, self._looking = self._looking, None

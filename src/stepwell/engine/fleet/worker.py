@@ -272,11 +272,11 @@ class Worker:
     def _cancel(self, run_ids: list[str]) -> None:
         self._worker_session.cancel(run_ids)
 
-    def _renew(self, buried: WorkerSession) -> None:
-        """This worker was buried: its runs are others' now, and it goes on under a new id."""
+    def _renew(self, dead: WorkerSession) -> None:
+        """This worker was declared dead: its runs are others' now, and it goes on under a new id."""
         if (
             self._stopping
-            or buried is not self._worker_session
+            or dead is not self._worker_session
             or (self._renewal is not None and not self._renewal.done())
         ):
             return

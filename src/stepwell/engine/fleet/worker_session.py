@@ -1,4 +1,4 @@
-"""One worker id's time in the store: from being enlisted to being retired, or to finding itself buried."""
+"""One worker id's time in the store: from being enlisted to being retired, or declared dead."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ class WorkerSession:
         retiring.result()
 
     async def abandon(self) -> None:
-        """Drops everything: the worker was buried, and its runs are others'."""
+        """Drops everything: the worker was declared dead, and its runs are others'."""
         self.is_stopping = True
         tell_lost(self.observers, self.worker_id, [run.run_id for run in self._runs])
         self._runs.stop()
@@ -285,7 +285,7 @@ class WorkerSession:
 
     def on_suspect_cleared(self) -> None:
         """More suspects may come."""
-        self._suspects.acquit()
+        self._suspects.clear()
         self._on_room()
 
     def on_failure(self, error: BaseException) -> None:

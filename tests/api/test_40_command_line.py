@@ -100,7 +100,7 @@ def test_run_tells_how_its_run_ended_before_it_waits_for_the_handlers_of_others(
     begun(shop)
     (run_id,) = asyncio.run(_suspended(shop))
     assert shop("signal", run_id, "founder-signoff", "1", "--url", shop.url).code == 0
-    read_up_to(process, "Other runs' handlers have 10 s to end.")
+    read_up_to(process, "Waiting up to 10 s for handlers of other runs.")
     (shop.folder / "let").touch()
     answer = finish(process)
 
@@ -153,7 +153,7 @@ def test_run_that_is_stopped_says_so_and_exits_as_shells_expect(shop: Shop) -> N
 
     assert hint == f"  stepwell signal {run_id} founder-signoff DATA\n"
     assert answer.code == 143
-    assert f"Stopped; run {run_id} goes on with the next worker." in answer.err
+    assert f"Stopped. The next worker will continue run {run_id}." in answer.err
     assert shop("status", run_id, "--url", shop.url, "--json").json["status"] == "suspended"
 
 

@@ -157,7 +157,7 @@ def test_status_tells_results_children_and_errors(shop: Shop) -> None:
     (child,) = json_of(shop, "status", parent)["children"]
 
     assert re.search(r"^error +charge: ValueError: card declined by the bank$", shown, re.MULTILINE)
-    assert re.search(r"^undone +reserve$", shown, re.MULTILINE)
+    assert re.search(r"^compensated +reserve$", shown, re.MULTILINE)
     assert re.search(r'^ +reserve +\{"seat": "12A", "for": "declined"\}$', shown, re.MULTILINE)
     assert "Traceback" not in shown
     assert "raise ValueError" in at(shop, "status", failed, "--traceback").out
@@ -201,7 +201,7 @@ def test_journal_shows_a_person_every_outcome_and_every_failed_attempt(shop: Sho
 def test_the_journal_of_a_run_that_has_not_begun_says_so(shop: Shop) -> None:
     run_id = shop.start("order")
 
-    assert at(shop, "journal", run_id).out == "Nothing has happened yet.\n"
+    assert at(shop, "journal", run_id).out == "The journal is empty.\n"
     assert json_of(shop, "journal", run_id) == []
 
 
@@ -221,7 +221,7 @@ def test_a_signal_to_a_run_that_has_ended_exits_1(shop: Shop) -> None:
     machine = at(shop, "signal", run_id, "founder-signoff", "--json")
 
     assert (answer.code, answer.out) == (1, "")
-    assert answer.complaint == "nothing accepted: the run has ended (it is completed)."
+    assert answer.complaint == "founder-signoff not accepted: the run has ended (it is completed)."
     assert (machine.code, machine.json, machine.err) == (
         1,
         {"accepted": False, "status": "completed", "expected": False},
@@ -239,7 +239,7 @@ def test_resume_is_accepted_only_by_a_run_that_is_suspended_on_it(shop: Shop) ->
 
     assert (early.code, early.complaint) == (
         1,
-        "nothing accepted: the run is not suspended on founder-signoff (it is pending).",
+        "founder-signoff not accepted: the run is not suspended on founder-signoff (it is pending).",
     )
     assert (wrong.code, wrong.json) == (1, {"accepted": False, "status": "suspended", "expected": True})
     assert (right.code, right.json["accepted"]) == (0, True)
@@ -273,14 +273,14 @@ def test_cancel_leaves_a_run_that_has_ended_as_it_is(shop: Shop) -> None:
     shop.work(run_id, until="completed")
     answer = at(shop, "cancel", run_id)
 
-    assert (answer.code, answer.out) == (0, f"{run_id}  completed: it had ended before\n")
+    assert (answer.code, answer.out) == (0, f"{run_id}  completed: it had already ended\n")
     assert json_of(shop, "cancel", run_id) == {"run_id": run_id, "status": "completed"}
 
 
 def test_recover_has_nothing_to_do_in_health(shop: Shop) -> None:
     shop.start("order")
 
-    assert at(shop, "recover").out == "0 runs made due again.\n"
+    assert at(shop, "recover").out == "Made 0 runs due again.\n"
     assert json_of(shop, "recover") == 0
 
 
@@ -306,7 +306,7 @@ def test_db_upgrade_makes_the_tables_once(shop: Shop) -> None:
     after = json_of(shop, "db", "upgrade")
 
     assert first.out == f"Upgraded from version 0 to {after['latest']}: {', '.join(pending)}.\n"
-    assert second.out == f"Nothing to do: the tables have version {after['latest']}, the latest.\n"
+    assert second.out == f"Nothing to do: the tables have the latest version, {after['latest']}.\n"
     assert after == {"version": after["latest"], "latest": after["latest"], "pending": []}
     assert at(shop, "db", "status").out.endswith("pending  nothing\n")
 
@@ -369,7 +369,7 @@ def test_a_beginning_that_several_ids_have_is_told_with_some_of_them(shop: Shop)
 def test_a_beginning_that_several_ids_have_is_told_with_how_many_digits_are_needed(shop: Shop) -> None:
     ids = [run.run_id for run in shop.ask(lambda app: app.start_many("order", list(range(30))))]
     told = at(shop, "status", ids[0][:8]).complaint
-    found = re.search(r"30 runs begin with .* and 25 more\. Write at least (\d+) digits", told)
+    found = re.search(r"30 runs start with .* and 25 more\. Give at least (\d+) digits", told)
 
     assert found is not None, told
     needed = int(found[1])

@@ -34,10 +34,10 @@ USAGE = {
     "an unknown status": (["list", "--status", "done"], "'completed'"),
     "a limit of nothing": (["list", "--limit", "0"], "--limit"),
     "a limit that is no number": (["list", "--limit", "many"], "--limit"),
-    "a negative delay": (["start", "order", "--delay=-1"], "no number of seconds"),
-    "a delay that is no number": (["start", "order", "--delay", "soon"], "no number of seconds"),
-    "a delay without end": (["start", "order", "--delay", "nan"], "no number of seconds"),
-    "a delay of ages": (["start", "order", "--delay", "999999d"], "longer than a hundred years"),
+    "a negative delay": (["start", "order", "--delay=-1"], "expected seconds >= 0"),
+    "a delay that is no number": (["start", "order", "--delay", "soon"], "expected seconds >= 0"),
+    "a delay without end": (["start", "order", "--delay", "nan"], "expected seconds >= 0"),
+    "a delay of ages": (["start", "order", "--delay", "999999d"], "expected at most 100 years"),
     "no concurrency": (["worker", "--concurrency", "0"], "--concurrency"),
     "no threads": (["worker", "--threads", "0"], "--threads"),
     "no db command": (["db"], "Missing command"),
@@ -69,22 +69,22 @@ def test_no_command_shows_the_help_and_exits_2(shop: Shop) -> None:
 
 
 APPS = {
-    "no module": ("nothing_here:app", "there is no module nothing_here here"),
-    "no submodule": ("shop.parts:app", "there is no module shop.parts here"),
-    "no package": ("nothing_here.parts:app", "there is no module nothing_here here"),
-    "no attribute": ("shop:ap", "module shop has no attribute ap. A Durable in it: app."),
+    "no module": ("nothing_here:app", "no module nothing_here in "),
+    "no submodule": ("shop.parts:app", "no module shop.parts in "),
+    "no package": ("nothing_here.parts:app", "no module nothing_here in "),
+    "no attribute": ("shop:ap", "module shop has no attribute ap. Known: app."),
     "no attribute of an attribute": ("shop:order.app", "a Workflow has no attribute app."),
-    "not a Durable": ("shop:number", "it is an int, not a Durable or a function giving one."),
-    "a class": ("shop:Durable", "it is the class Durable, not a Durable or a function giving one."),
-    "a function giving none": ("shop:gives_nothing", "it gives None, not a Durable."),
+    "not a Durable": ("shop:number", "it is an int, not a Durable or a function that returns one."),
+    "a class": ("shop:Durable", "it is the class Durable, not a Durable or a function that returns one."),
+    "a function giving none": ("shop:gives_nothing", "the function returned None, not a Durable."),
     "a function that raises": ("shop:explodes", "calling it failed: KeyError: 'DATABASE_URL' (shop.py, line "),
     "an async one that raises": ("shop:explodes_later", "calling it failed: KeyError: 'DATABASE_URL' (shop.py, line "),
     "a function of something": ("shop:needs_more", "TypeError: needs_more() missing 1 required positional argument"),
-    "no colon": ("shop", "it is MODULE:ATTR, as in shop:app."),
-    "no name after the colon": ("shop:", "it is MODULE:ATTR, as in shop:app."),
-    "no name before it": (":app", "it is MODULE:ATTR, as in shop:app."),
-    "a file": ("shop.py:app", "a module is named as in Python: shop:app."),
-    "a path": ("./web/shop.py:app", "a module is named as in Python: web.shop:app."),
+    "no colon": ("shop", "expected MODULE:ATTR, for example shop:app."),
+    "no name after the colon": ("shop:", "expected MODULE:ATTR, for example shop:app."),
+    "no name before it": (":app", "expected MODULE:ATTR, for example shop:app."),
+    "a file": ("shop.py:app", "expected a module name, not a file: shop:app."),
+    "a path": ("./web/shop.py:app", "expected a module name, not a file: web.shop:app."),
 }
 
 
@@ -138,14 +138,14 @@ def test_what_a_module_prints_on_import_does_not_mix_with_the_answer(shop: Shop)
 def test_a_command_that_needs_workflows_says_so(shop: Shop, command: list[str]) -> None:
     for answer in (shop(*command), shop(*command, "--url", shop.url)):
         assert answer.code == 2
-        assert "--app MODULE:ATTR (or STEPWELL_APP)" in answer.complaint
+        assert "Pass --app MODULE:ATTR or set STEPWELL_APP" in answer.complaint
 
 
 def test_a_command_that_needs_a_store_says_so(shop: Shop) -> None:
     answer, machine = shop("list"), shop("db", "status", "--json")
 
     assert answer.code == machine.code == 2
-    assert "--url URL (or STEPWELL_URL)" in answer.complaint
+    assert "Pass --url URL or --app MODULE:ATTR" in answer.complaint
     assert machine.error == {"code": "usage", "message": answer.complaint}
 
 
@@ -162,19 +162,19 @@ def test_an_unknown_workflow_exits_3_and_names_the_known_ones(shop: Shop, comman
 
 
 VALUES = {
-    "text without quotes": ("yes", """INPUT is not JSON: Expecting value at line 1, column 1. Text is written with"""),
+    "text without quotes": ("yes", """INPUT is not JSON: Expecting value at line 1, column 1. Text needs quotes"""),
     "Python": ("{'a': 1}", "double quotes"),
     "a comma too many": ('{"a": [1,\n 2,, 3]}', "INPUT is not JSON: Expecting value at line 2, column 4."),
     "two values": ("1 2", "INPUT is not JSON: Extra data at line 1, column 3."),
     "nothing": ("", "INPUT is empty"),
-    "not a number": ("NaN", "NaN is no JSON number"),
-    "infinity": ("[Infinity]", "Infinity is no JSON number"),
+    "not a number": ("NaN", "NaN is not a JSON number"),
+    "infinity": ("[Infinity]", "Infinity is not a JSON number"),
     "a number too large for a float": ("1e999", "input"),
     "half a character": ('"\\ud800"', "input"),
     "no end of brackets": ("[" * 100_000, "nested too deeply"),
     "no file": ("@missing.json", "INPUT: cannot read missing.json: No such file or directory."),
     "a folder": ("@.", "INPUT: cannot read .: Is a directory."),
-    "a file without an end": ("@/dev/zero", "INPUT from /dev/zero is longer than"),
+    "a file without an end": ("@/dev/zero", "INPUT from /dev/zero is larger than"),
     "no name of a file": ("@", "INPUT: cannot read a file without a name"),
     "a file that is not JSON": ("@bad.json", "INPUT from bad.json is not JSON: Expecting value at line 2, column 8."),
     "a file that is not UTF-8": ("@latin.json", "INPUT from latin.json is not UTF-8: byte 2 is 0xe4."),

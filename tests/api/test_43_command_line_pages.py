@@ -181,7 +181,7 @@ def lines_of(run: RunSnapshot, *entries: Entry) -> list[tuple[str, str, str]]:
 
 def test_progress_has_a_line_for_each_node_from_the_beginning() -> None:
     assert [line[:2] for line in lines_of(replace(RUN, status=RunStatus.PENDING))] == [
-        (name, "to come") for name in ("reserve", "notify", "ship", "poll", "cool_off", "signoff", "invoice")
+        (name, "pending") for name in ("reserve", "notify", "ship", "poll", "cool_off", "signoff", "invoice")
     ]
 
 
@@ -202,7 +202,7 @@ def test_progress_tells_attempts_entries_branches_and_iterations() -> None:
         ("notify", "done", "sms, email"),
         ("ship", "done", "sea"),
         ("poll", "running", "iteration 2"),
-        ("cool_off", "to come", ""),
+        ("cool_off", "pending", ""),
     ]
 
 
@@ -213,7 +213,7 @@ def test_progress_tells_attempts_entries_branches_and_iterations() -> None:
         (
             replace(RUN, wake_at=NOW + timedelta(seconds=3)),
             [entry("reserve", status="retrying", error=FAILURE)],
-            ("reserve", "waiting", "attempt 1 failed: ValueError: card declined; again in 3 s"),
+            ("reserve", "waiting", "attempt 1 failed: ValueError: card declined; next attempt in 3 s"),
         ),
         (
             RUN,
@@ -246,12 +246,12 @@ def test_progress_tells_attempts_entries_branches_and_iterations() -> None:
         (
             replace(RUN, current_step=1, status=RunStatus.COMPENSATING),
             [entry("reserve"), entry("reserve", kind="compensate")],
-            ("reserve", "undone", "undone"),
+            ("reserve", "compensated", "compensated"),
         ),
         (
             replace(RUN, current_step=1, status=RunStatus.COMPENSATING),
             [entry("reserve"), entry("reserve", kind="compensate", status="failed", error=FAILURE)],
-            ("reserve", "undone", "undoing failed: ValueError: card declined"),
+            ("reserve", "compensated", "compensation failed: ValueError: card declined"),
         ),
         (replace(RUN, current_step=2), [entry("notify", status="skipped")], ("notify", "skipped", "")),
     ],

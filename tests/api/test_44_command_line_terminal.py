@@ -111,7 +111,7 @@ def test_a_run_that_fails_shows_where_and_what_was_undone(shop: Shop) -> None:
     assert terminal.end() == 1
     shown = terminal.shown
     assert re.search(r"✗ charge +\d+ ms +ValueError: card declined by the bank", shown)
-    assert re.search(r"↶ reserve +\d+ ms +undone", shown)
+    assert re.search(r"↶ reserve +\d+ ms +compensated", shown)
 
 
 def test_a_run_that_waits_shows_for_what_and_how_to_move_it(shop: Shop) -> None:

@@ -86,7 +86,7 @@ def test_processes_work_until_told_to_stop_and_stop_cleanly_with_0(shop: Shop) -
 
     assert (answer.code, answer.err.splitlines()[-1]) == (0, "Stopped.")
     assert [line for line in answer.err.splitlines() if line.startswith(("Working", "Stop"))] == [
-        "Stopping: handlers have 10 s to end. Again to stop at once.",
+        "Stopping: handlers have 10 s to finish. Repeat to stop at once.",
         "Stopped.",
     ]
     assert [pid for pid in pids if is_alive(pid)] == []
@@ -98,7 +98,7 @@ def test_a_process_that_is_killed_is_replaced_and_told_in_a_line(shop: Shop) -> 
     first, second = started(supervisor), started(supervisor)
     os.kill(first, signal.SIGKILL)
     told = read_up_to(supervisor, f"Process {first}")
-    assert told == f"Process {first} was killed by SIGKILL; another one starts in 1 s.\n"
+    assert told == f"Process {first} was killed by SIGKILL; restarting in 1 s.\n"
     assert started(supervisor) not in (first, second)
     os.kill(second, signal.SIGKILL)
     until_completed(shop, shop.start("order"))
@@ -144,7 +144,7 @@ def test_a_process_that_does_not_stop_cleanly_makes_the_exit_code_1(shop: Shop) 
     answer = ended(supervisor)
 
     assert answer.code == 1
-    assert answer.err.splitlines()[-1] == "Stopped, but not every process cleanly."
+    assert answer.err.splitlines()[-1] == "Stopped; at least one process did not stop cleanly."
 
 
 def test_for_machines_nothing_is_printed(shop: Shop) -> None:
@@ -158,7 +158,7 @@ def test_for_machines_nothing_is_printed(shop: Shop) -> None:
 def test_what_is_wrong_is_told_once_and_no_process_is_started(shop: Shop) -> None:
     for options, code, words in (
         (("--app", "shop:explodes"), 2, "KeyError: 'DATABASE_URL'"),
-        (("--app", "shop:app", "--url", "sqlite://"), 2, "one process's memory"),
+        (("--app", "shop:app", "--url", "sqlite://"), 2, "is in memory"),
         (("--app", "shop:app", "--url", "sqlite:////no/folder/at/all.db"), 4, "no such folder"),
         (("--app", "shop:app", "--queue", "no queue"), 2, "queue"),
     ):
@@ -175,7 +175,7 @@ async def played(seconds: float, command: list[str], at_most: int, monkeypatch: 
     told: list[str] = []
 
     def tell(line: str) -> None:
-        if "another one starts" in line:
+        if "restarting" in line:
             told.append(line.partition("; ")[2])
             if len(told) == at_most:
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -188,11 +188,11 @@ async def played(seconds: float, command: list[str], at_most: int, monkeypatch: 
 async def test_pauses_double_up_to_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses = await played(3600, ["false"], 5, monkeypatch)
 
-    assert pauses == [f"another one starts in {pause} s." for pause in ("0.001", "0.002", "0.004", "0.006", "0.006")]
+    assert pauses == [f"restarting in {pause} s." for pause in ("0.001", "0.002", "0.004", "0.006", "0.006")]
 
 
 async def test_a_process_that_lived_long_is_replaced_after_the_first_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(await played(0, ["false"], 3, monkeypatch)) == {"another one starts in 0.001 s."}
+    assert set(await played(0, ["false"], 3, monkeypatch)) == {"restarting in 0.001 s."}
 
 
 async def test_a_process_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,4 +210,4 @@ async def test_a_process_that_never_hears_that_it_should_stop_is_killed_in_the_e
     command = [sys.executable, "-c", "import time; time.sleep(3600)"]
     with Stopping() as stopping:
         assert await Supervisor(command, Settings(), stopping, tell).run(1, "Stopping.", 0.01) == 1
-    assert told[1:] == ["Stopping.", "Killed 1 that did not stop; others will go on with their runs."]
+    assert told[1:] == ["Stopping.", "Killed 1 process that did not stop. Others will continue their runs."]

@@ -123,7 +123,7 @@ def test_tables_of_the_latest_version_lack_nothing(shop: Shop) -> None:
     latest = shop("--url", shop.url, "db", "upgrade", "--json").json["latest"]
     answer = shop("--url", shop.url, "db", "sql", "--from", str(latest))
 
-    assert (answer.code, answer.out, answer.err) == (0, "", f"Nothing to do: {latest} is the latest version.\n")
+    assert (answer.code, answer.out, answer.err) == (0, "", f"Nothing to do: version {latest} is the latest.\n")
     assert shop("--url", shop.url, "db", "sql", "--from", str(latest), "--json").json == []
 
 

@@ -53,7 +53,7 @@ def in_shell(shop: Shop, command: str, streams: str) -> tuple[int, str, str]:
 def test_what_a_closed_stdout_lost_is_told_by_message_and_exit_code(shop: Shop, command: str) -> None:
     code, _, said = in_shell(shop, command, ">&-")
     assert code == 5
-    message = "Done, but standard output cannot be written: it is closed."
+    message = "The command succeeded, but standard output cannot be written: it is closed."
     if "--json" in command:
         assert json.loads(said.splitlines()[-1])["error"] == {"code": "output_lost", "message": message}
     else:
@@ -102,7 +102,7 @@ def test_without_stdin_or_stderr_a_command_does_what_it_should(shop: Shop, comma
 def test_a_closed_stdin_is_an_empty_one(shop: Shop, streams: str) -> None:
     code, out, said = in_shell(shop, "start order -", streams)
     assert (code, out) == (2, "")
-    assert said == "Error: INPUT from stdin is empty; for no value, write null or nothing at all.\n"
+    assert said == "Error: INPUT from stdin is empty; to pass no value, write null or omit it.\n"
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no /proc here")

@@ -62,12 +62,12 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
 def test_a_status_says_first_which_attempt_failed_and_when_the_next_one_comes() -> None:
     lines = [line.plain for line in run_view(RUN, 80, NOW, WHY)]
 
-    assert lines[1] == "running  at charge, 2 of 7: attempt 2 failed with OSError: no line; next try in 4 s"
+    assert lines[1] == "running  at charge, 2 of 7: attempt 2 failed with OSError: no line; next attempt in 4 s"
     assert " ".join(lines[2:4]) == f"{SENTENCE.removesuffix('.')} (in 4 s)."
     assert all(len(line) <= 80 for line in lines[2:])
-    assert "last error  charge: OSError: no line" in lines
-    assert "unread      go (2), stop" in lines
-    assert "not undone  mail" in lines
+    assert "last error       charge: OSError: no line" in lines
+    assert "unused signals   go (2), stop" in lines
+    assert "not compensated  mail" in lines
     assert not any("wakes" in line for line in lines)
 
 
@@ -96,7 +96,7 @@ def test_a_list_has_keys_and_versions_where_any_differ() -> None:
 def test_a_list_says_which_compensators_failed() -> None:
     failed = replace(RUN, status=RunStatus.FAILED, error=RUN.last_error, retry_at=None, wake_at=None, waits_for=None)
 
-    assert runs_table([failed], 200, NOW)[1].plain.endswith("not undone: mail; charge: OSError: no line")
+    assert runs_table([failed], 200, NOW)[1].plain.endswith("not compensated: mail; charge: OSError: no line")
 
 
 def test_run_says_in_its_last_line_what_was_not_undone(tmp_path: Path) -> None:
@@ -194,5 +194,5 @@ def test_a_run_that_retries_is_listed_with_its_error(shop: Shop) -> None:
     listed = shop("list", "--url", shop.url).out
     status = shop("status", run_id, "--url", shop.url).out
 
-    assert "charge: attempt 1 failed with ValueError: no luck; next try in" in listed
+    assert "charge: attempt 1 failed with ValueError: no luck; next attempt in" in listed
     assert "charge: attempt 1 failed with ValueError: no luck; next try at" in status

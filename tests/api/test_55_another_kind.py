@@ -96,7 +96,7 @@ async def test_status_and_progress_tell_of_it_without_the_workflows_code(url: st
     assert [(state.name, state.state, state.words) for state in states] == [
         ("begin", "done", ""),
         ("choose", "running", "vote 2 of 2"),
-        ("last", "to come", ""),
+        ("last", "pending", ""),
     ]
     assert (ended.damaged, ended.results) == (
         None,

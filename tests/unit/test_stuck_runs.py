@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from stepwell import Durable, Reason, RunStatus
-from stepwell.cli.choosing import MOST_LOOKED_AT, PAGE, stuck_runs
+from stepwell.cli.choosing import MOST_EXAMINED, PAGE, stuck_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-RUNS = MOST_LOOKED_AT + PAGE
+RUNS = MOST_EXAMINED + PAGE
 
 
 class Store:
@@ -55,4 +55,4 @@ async def test_stuck_runs_are_found_behind_pages_of_others_newest_first(limit: i
 async def test_it_looks_at_so_many_runs_and_no_more() -> None:
     store = Store(RUNS, stuck={1})
     assert await found(store, 1) == []
-    assert store.pages == MOST_LOOKED_AT // PAGE
+    assert store.pages == MOST_EXAMINED // PAGE

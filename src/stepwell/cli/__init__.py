@@ -1,4 +1,4 @@
-"""The command line `stepwell`: reads arguments, calls a `Durable`, prints; it decides nothing about runs."""
+"""The command line `stepwell`: reads arguments, calls a `Durable` and prints the result."""
 
 from __future__ import annotations
 

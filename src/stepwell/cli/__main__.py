@@ -1,4 +1,4 @@
-"""`python -m stepwell.cli`, for where the script `stepwell` is not on the path; nothing else lives here."""
+"""Runs the command line as `python -m stepwell.cli`, for use when `stepwell` is not on the path."""
 
 from __future__ import annotations
 

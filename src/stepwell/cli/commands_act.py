@@ -1,4 +1,4 @@
-"""`signal`, `resume`, `cancel` and `recover`: the commands that move runs without their workflow code."""
+"""`signal`, `resume`, `cancel` and `recover`: the commands that act on runs without their workflow code."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from stepwell.cli.values import JSON_VALUE
 if TYPE_CHECKING:
     from stepwell import Durable, ResumeResult
 
-DATA_HELP = "DATA is JSON, @FILE, or - for stdin; without it, null."
-ANY_HELP = "Deliver it even if no node of the run's workflow can use a signal of that name."
+DATA_HELP = "DATA is JSON, @FILE, or - for stdin; the default is null."
+ANY_HELP = "Send it even if no node of the run's workflow can use a signal of that name."
 ENDED = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELED)
-MOST_NAMED = 20
+NAMES_SHOWN = 20
 
 
 @click.command(
-    short_help="Send a run a signal, now or for later.",
-    help=f"""Send the signal NAME to a run. It is kept until the run waits for it: nothing is lost, nothing used twice.
+    short_help="Send a signal to a run, now or for later.",
+    help=f"""Send the signal NAME to a run. It is stored until the run waits for it, and used once.
 
-    {RUN_HELP} {DATA_HELP} Exit code 1 if the run has ended, or no node of it can use the signal.
-    With --key, the same command twice is one signal.
+    {RUN_HELP} {DATA_HELP} The exit code is 1 if the run has ended, or if none of its nodes can use the signal. With
+    --key, the same command twice sends one signal.
     """,
     epilog="""\b
     Examples:
@@ -40,12 +40,12 @@ MOST_NAMED = 20
 @click.argument("run_id", metavar="RUN", shell_complete=complete_run)
 @click.argument("name")
 @click.argument("data", required=False, type=JSON_VALUE)
-@click.option("--key", metavar="K", help="A signal with a key the run has accepted before changes nothing.")
+@click.option("--key", metavar="K", help="If the run has already accepted a signal with this key, change nothing.")
 @click.option("--any", "any_name", is_flag=True, help=ANY_HELP)
 @shared_options
 @click.pass_obj
 def signal(settings: Settings, /, run_id: str, name: str, data: Any, *, key: str | None, any_name: bool) -> None:
-    """Send a signal, kept for a run that does not wait yet."""
+    """Send a signal, which is stored if the run does not wait for it yet."""
 
     async def question(app: Durable, found: str) -> Any:
         if not any_name:
@@ -53,14 +53,14 @@ def signal(settings: Settings, /, run_id: str, name: str, data: Any, *, key: str
         return await app.signal(found, name, data, key=key)
 
     answer = ask_of_run(settings, run_id, question, read_only=False)
-    _tell(settings, answer, name, "has ended")
+    _print_answer(settings, answer, name, "has ended")
 
 
 @click.command(
-    short_help="Signal a run that is suspended on it.",
-    help=f"""Deliver SIGNAL to a run that is suspended on it. If it is not, nothing changes, and the exit code is 1.
+    short_help="Send a signal to a run that is suspended on it.",
+    help=f"""Send SIGNAL to a run that is suspended on it. Otherwise nothing changes, and the exit code is 1.
 
-    An agent's suspended step waits for a signal of the step's own name. {RUN_HELP} {DATA_HELP}
+    A suspended step waits for a signal with the step's own name. {RUN_HELP} {DATA_HELP}
     """,
     epilog="""\b
     Examples:
@@ -72,12 +72,12 @@ def signal(settings: Settings, /, run_id: str, name: str, data: Any, *, key: str
 @click.argument("run_id", metavar="RUN", shell_complete=complete_run)
 @click.argument("signal_name", metavar="SIGNAL")
 @click.argument("data", required=False, type=JSON_VALUE)
-@click.option("--key", metavar="K", help="A signal with a key the run has accepted before changes nothing.")
+@click.option("--key", metavar="K", help="If the run has already accepted a signal with this key, change nothing.")
 @click.option("--any", "any_name", is_flag=True, help=ANY_HELP)
 @shared_options
 @click.pass_obj
 def resume(settings: Settings, /, run_id: str, signal_name: str, data: Any, *, key: str | None, any_name: bool) -> None:
-    """Deliver a signal to a run that is suspended on it."""
+    """Send a signal to a run that is suspended on it."""
 
     async def question(app: Durable, found: str) -> Any:
         if not any_name:
@@ -85,13 +85,13 @@ def resume(settings: Settings, /, run_id: str, signal_name: str, data: Any, *, k
         return await app.resume(found, signal_name, data, key=key)
 
     answer = ask_of_run(settings, run_id, question, read_only=False)
-    _tell(settings, answer, signal_name, f"is not suspended on {signal_name}")
+    _print_answer(settings, answer, signal_name, f"is not suspended on {signal_name}")
 
 
 @click.command(
-    short_help="End a run and its child runs, undoing nothing.",
-    help=f"""Cancel a run and all its child runs that have not ended. Nothing is undone, and what is in flight can write
-    nothing more. A run that has ended stays as it is. {RUN_HELP}
+    short_help="Cancel a run and its child runs.",
+    help=f"""Cancel a run and all its child runs that have not ended. Nothing is compensated, and handlers in flight can
+    no longer write anything. A run that has ended does not change. {RUN_HELP}
     """,
     epilog="""\b
     Examples:
@@ -115,14 +115,14 @@ def cancel(settings: Settings, run_id: str) -> None:
     elif run.status == RunStatus.CANCELED:
         say(f"{run.run_id}  canceled")
     else:
-        say(f"{run.run_id}  {run.status}: it had ended before")
+        say(f"{run.run_id}  {run.status}: it had already ended")
 
 
 @click.command(
     short_help="Make stuck runs due again.",
-    help="""Make every run that should move, but has nothing to move it, due again, and say how many there were.
+    help="""Make due again every run that should move but that nothing would move, and print their number.
 
-    Normally none: workers do this by themselves.
+    Normally there are none, because workers do this themselves.
     """,
     epilog="""\b
     Examples:
@@ -138,26 +138,26 @@ def recover(settings: Settings) -> None:
     if settings.as_json:
         print_json(count)
     else:
-        say(f"{count} run{'s' if count != 1 else ''} made due again.")
+        say(f"Made {count} run{'s' if count != 1 else ''} due again.")
 
 
 async def _check_expected(app: Durable, run_id: str, name: str) -> None:
-    """Refuse a signal that no node of the run's workflow can use, before anything is delivered."""
+    """Raise CommandError if no node of the run's workflow can use the signal."""
     known = await app.expected_signals(run_id)
     if name in known or (await app.status(run_id)).status in ENDED:
         return
-    some = ", ".join(known[:MOST_NAMED]) + (" …" if len(known) > MOST_NAMED else "")
+    some = ", ".join(known[:NAMES_SHOWN]) + (" …" if len(known) > NAMES_SHOWN else "")
     hint = f"Known: {some}." if known else "None of its nodes waits for a signal."
-    message = f"No node of run {run_id} waits for signal {name}. {hint} With --any it is delivered all the same."
+    message = f"No node of run {run_id} waits for signal {name}. {hint} Pass --any to send it nevertheless."
     raise CommandError("unexpected_signal", message, Exit.FAILED)
 
 
-def _tell(settings: Settings, answer: ResumeResult, name: str, why_not: str) -> None:
+def _print_answer(settings: Settings, answer: ResumeResult, name: str, why_not: str) -> None:
     if settings.as_json:
         print_json(answer)
     elif answer.accepted:
         say(f"{name} accepted; the run is {answer.status}.")
     else:
-        remark(f"Error: nothing accepted: the run {why_not} (it is {answer.status}).")
+        remark(f"Error: {name} not accepted: the run {why_not} (it is {answer.status}).")
     if not answer.accepted:
         raise Reported(Exit.FAILED)

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 @click.group(
     no_args_is_help=False,
-    short_help="The store's tables.",
-    help="""Look at the tables of the store, or create and upgrade them.
+    short_help="Inspect, create or upgrade the store's tables.",
+    help="""Inspect the tables of the store, or create and upgrade them.
 
-    An app does the same by itself when it opens the store; here it can be done beforehand, as when deploying.
+    An app creates and upgrades them itself when it opens the store; use these commands to do it beforehand, for
+    example in a deployment.
     """,
     epilog="""\b
     Examples:
@@ -37,7 +38,7 @@ def db() -> None:
 
 @db.command(
     short_help="Create or upgrade the tables.",
-    help="Create the tables of the store, or upgrade them to what this stepwell needs. Does nothing if they are.",
+    help="Create the tables of the store, or upgrade them to the latest version. Does nothing if they have it.",
     epilog="""\b
     Examples:
       export STEPWELL_URL=sqlite:///shop.db
@@ -62,12 +63,12 @@ def upgrade(settings: Settings) -> None:
     elif before.pending:
         say(f"Upgraded from version {before.version} to {after.version}: {', '.join(before.pending)}.")
     else:
-        say(f"Nothing to do: the tables have version {after.version}, the latest.")
+        say(f"Nothing to do: the tables have the latest version, {after.version}.")
 
 
 @db.command(
-    short_help="The version of the tables.",
-    help="Show which version the tables have, which one this stepwell needs, and what an upgrade would do.",
+    short_help="Show the version of the tables.",
+    help="Show the version of the tables, the version that this stepwell needs, and what an upgrade would do.",
     epilog="""\b
     Examples:
       export STEPWELL_URL=sqlite:///shop.db
@@ -92,11 +93,11 @@ def status(settings: Settings) -> None:
 
 
 @db.command(
-    short_help="The SQL of an upgrade.",
-    help="""Print the SQL that an upgrade runs, for someone else to run: all of it, or what tables of a version lack.
+    short_help="Print the SQL of an upgrade.",
+    help="""Print the SQL of an upgrade, so that a database administrator can run it.
 
-    It is one transaction, and records the version like an upgrade. Nothing is connected to: which kind of store, and
-    which schema of it, is all that is taken from the URL.
+    The SQL is one transaction and records the new version. The command does not connect to a database: it takes only
+    the kind of store and the schema from the URL.
     """,
     epilog="""\b
     Examples:
@@ -112,7 +113,7 @@ def status(settings: Settings) -> None:
     default=0,
     show_default=True,
     metavar="VERSION",
-    help="The version that the tables have.",
+    help="Current version of the tables; 0 if there are none.",
 )
 @shared_options
 @click.pass_obj
@@ -129,4 +130,4 @@ def sql(settings: Settings, after: int) -> None:
     elif statements:
         say("\n\n".join(["BEGIN;", *map(str.strip, statements), "COMMIT;"]))
     else:
-        remark(f"Nothing to do: {after} is the latest version.")
+        remark(f"Nothing to do: version {after} is the latest.")

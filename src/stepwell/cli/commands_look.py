@@ -1,4 +1,4 @@
-"""`list`, `status`, `why` and `journal`: the commands that look and change nothing."""
+"""`list`, `status`, `why` and `journal`: the commands that inspect runs and change nothing."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from stepwell import Durable
 
-RUN_HELP = "RUN is a run's id, or enough of its beginning to tell it from all others."
+RUN_HELP = "RUN is a run's id, or the start of it if no other run has the same."
 DEFAULT_LIMIT = 20
-MOST_LISTED = 10_000
+LARGEST_LIMIT = 10_000
 
 
 def ask(settings: Settings, question: Callable[[Durable], Awaitable[Any]], *, read_only: bool = True) -> Any:
-    """What the app of the store answers. No store is made for a question; with `read_only` none is written either."""
+    """Calls `question` with the store's app. Never creates a store; with `read_only`, never writes to it."""
 
     async def call() -> Any:
         app = await settled(found, settings)
@@ -43,7 +43,7 @@ def ask(settings: Settings, question: Callable[[Durable], Awaitable[Any]], *, re
 def ask_of_run(
     settings: Settings, run_id: str, question: Callable[[Durable, str], Awaitable[Any]], *, read_only: bool = True
 ) -> Any:
-    """What the app answers of the run that is meant."""
+    """Calls `question` with the store's app and the full id of the run."""
 
     async def found(app: Durable) -> Any:
         return await question(app, await find_run(app, run_id))
@@ -53,10 +53,10 @@ def ask_of_run(
 
 @click.command(
     "list",
-    short_help="The newest runs.",
-    help="""List runs, newest first, child runs among them: where each one is, and what it waits for.
+    short_help="List runs, newest first.",
+    help="""List runs, newest first, including child runs: the current node of each, and what it waits for.
 
-    Ids are shortened where the line would be too long; every command takes them so. --json has them in full.
+    Ids are shortened if the line would be too long; every command accepts them. With --json they are complete.
     """,
     epilog="""\b
     Examples:
@@ -67,21 +67,21 @@ def ask_of_run(
       stepwell list --json | jq -r '.[].run_id'
     """,
 )
-@click.option("--status", type=click.Choice([str(status) for status in RunStatus]), help="Only runs of this status.")
+@click.option("--status", type=click.Choice([str(status) for status in RunStatus]), help="Only runs with this status.")
 @click.option("--workflow", metavar="W", help="Only runs of this workflow.")
-@click.option("--key", metavar="K", help="Only the runs that were started with this key.")
-@click.option("--parent", metavar="RUN", shell_complete=complete_run, help="Only the child runs of this run.")
+@click.option("--key", metavar="K", help="Only runs started with this key.")
+@click.option("--parent", metavar="RUN", shell_complete=complete_run, help="Only child runs of this run.")
 @click.option(
     "--limit",
-    type=click.IntRange(1, MOST_LISTED),
+    type=click.IntRange(1, LARGEST_LIMIT),
     default=DEFAULT_LIMIT,
     show_default=True,
     metavar="N",
-    help="At most so many.",
+    help="The most runs to list.",
 )
 @click.option("--before", metavar="RUN", shell_complete=complete_run, help="Only runs older than this one.")
-@click.option("--older-than", type=SECONDS, metavar="S", help="Only runs that were started longer ago than this.")
-@click.option("--stuck", is_flag=True, help="Only runs that move again only if a worker comes, or somebody acts.")
+@click.option("--older-than", type=SECONDS, metavar="S", help="Only runs started longer ago than this.")
+@click.option("--stuck", is_flag=True, help="Only runs that cannot continue until a worker starts or you act.")
 @shared_options
 @click.pass_obj
 def list_runs(
@@ -118,12 +118,12 @@ def list_runs(
 
     print_lines(runs_table(runs, console(sys.stdout).width, text.now(), why))
     if len(runs) == limit:
-        remark(f"The {len(runs)} newest; for older ones: --before {runs[-1].run_id}")
+        remark(f"Showing the {len(runs)} newest. For older runs: --before {runs[-1].run_id}")
 
 
 @click.command(
-    short_help="How a run stands.",
-    help=f"""Show a run: why it is not moving, where it is, its results so far, its child runs, and its error.
+    short_help="Show a run.",
+    help=f"""Show a run: why it does not move, its current node, its results so far, its child runs, and its error.
 
     {RUN_HELP}
     """,
@@ -135,11 +135,11 @@ def list_runs(
     """,
 )
 @click.argument("run_id", metavar="RUN", shell_complete=complete_run)
-@click.option("--traceback", "with_traceback", is_flag=True, help="Show where in the handler the error was raised.")
+@click.option("--traceback", "with_traceback", is_flag=True, help="Also show the traceback of the error.")
 @shared_options
 @click.pass_obj
 def status(settings: Settings, run_id: str, *, with_traceback: bool) -> None:
-    """Show how a run stands."""
+    """Show a run."""
 
     async def question(app: Durable, found: str) -> Any:
         return await app.status(found), None if settings.as_json else await app.explain(found)
@@ -156,8 +156,8 @@ def status(settings: Settings, run_id: str, *, with_traceback: bool) -> None:
 
 
 @click.command(
-    short_help="Why a run is not moving.",
-    help=f"""Say in a sentence why a run is not moving, since when, and which command would move it.
+    short_help="Explain why a run does not move.",
+    help=f"""Say why a run does not move, since when, and which command would move it.
 
     {RUN_HELP}
     """,
@@ -172,21 +172,21 @@ def status(settings: Settings, run_id: str, *, with_traceback: bool) -> None:
 @shared_options
 @click.pass_obj
 def why(settings: Settings, run_id: str) -> None:
-    """Say why a run is not moving."""
-    told = ask_of_run(settings, run_id, lambda app, found: app.explain(found))
+    """Explain why a run does not move."""
+    explanation = ask_of_run(settings, run_id, lambda app, found: app.explain(found))
     if settings.as_json:
-        print_json(told)
+        print_json(explanation)
         return
     from stepwell.cli.views import why_view
 
-    print_lines(why_view(told, console(sys.stdout).width, text.now()))
+    print_lines(why_view(explanation, console(sys.stdout).width, text.now()))
 
 
 @click.command(
-    short_help="What happened in a run.",
+    short_help="Show the journal of a run.",
     help=f"""Show the journal of a run: every outcome and every failed attempt, in order.
 
-    AT is counted from the first entry's beginning; #3 is a loop's third iteration. {RUN_HELP}
+    AT is relative to the start of the first entry; #3 is the third iteration of a loop. {RUN_HELP}
     """,
     epilog="""\b
     Examples:
@@ -199,13 +199,13 @@ def why(settings: Settings, run_id: str) -> None:
 @shared_options
 @click.pass_obj
 def journal(settings: Settings, run_id: str) -> None:
-    """Show what happened in a run."""
+    """Show the journal of a run."""
     entries = ask_of_run(settings, run_id, lambda app, found: app.journal(found))
     if settings.as_json:
         print_json(entries)
         return
     if not entries:
-        say("Nothing has happened yet.")
+        say("The journal is empty.")
         return
     from stepwell.cli.views import journal_table
 

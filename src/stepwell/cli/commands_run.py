@@ -16,7 +16,7 @@ from stepwell.cli.output import console, machine_quiet, print_json, print_lines,
 from stepwell.cli.problems import Exit, Reported, report
 from stepwell.cli.processes import WorkerOptions, supervise
 from stepwell.cli.settings import Settings, shared_options
-from stepwell.cli.stopping import Stopping, stopping_words
+from stepwell.cli.stopping import Stopping, stopping_message
 from stepwell.cli.streams import STREAMS
 from stepwell.cli.text import counted, span
 from stepwell.cli.values import JSON_VALUE, SECONDS
@@ -32,12 +32,12 @@ MOST_HANDLERS = 100_000
 MOST_THREADS = 10_000
 MOST_PROCESSES = 64
 PATIENCE_SECONDS = 1
-LEAVING = f"Other runs' handlers have {GRACE_SECONDS} s to end. Ctrl-C to stop at once."
-INPUT_HELP = "INPUT is JSON, @FILE, or - for stdin; without it, null."
+LEAVING = f"Waiting up to {GRACE_SECONDS} s for handlers of other runs. Press Ctrl-C to stop at once."
+INPUT_HELP = "INPUT is JSON, @FILE, or - for stdin; the default is null."
 
 
 def complete_workflow(context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """The names of the app's workflows that begin with what was typed, for the shell's completion."""
+    """The app's workflows whose names start with `incomplete`, for shell completion."""
     settings = context.find_object(Settings) or Settings()
 
     async def names() -> list[str]:
@@ -46,17 +46,17 @@ def complete_workflow(context: click.Context, _param: click.Parameter, incomplet
 
     try:
         return asyncio.run(names())
-    except Exception:  # noqa: BLE001  whatever a user's module raises is told in a line
+    except Exception:  # noqa: BLE001  a completion must never raise into the shell
         return []
 
 
 @click.command(
     short_help="Start a run and work here until it has ended.",
-    help=f"""Start one run of WORKFLOW and be a worker in this process until it has ended, showing how its nodes get on.
+    help=f"""Start one run of WORKFLOW and work in this process until it has ended, showing its progress.
 
-    {INPUT_HELP} It ends with the results, and exit code 0; 1 if the run failed or was canceled.
+    {INPUT_HELP} At the end, prints the results. The exit code is 1 if the run failed or was canceled.
 
-    Ctrl-C stops this worker, not the run: that goes on where it stood as soon as a worker runs.
+    Ctrl-C stops this worker, not the run: the run continues as soon as another worker runs.
     """,
     epilog="""\b
     Examples:
@@ -71,7 +71,7 @@ def complete_workflow(context: click.Context, _param: click.Parameter, incomplet
 @shared_options
 @click.pass_obj
 def run(settings: Settings, workflow: str, input: Any) -> None:
-    """Start one run and be a worker until it has ended."""
+    """Start one run and work on it until it has ended."""
     found = app_with_workflows(settings)
     level = logging.CRITICAL if settings.as_json else logging.WARNING
     with machine_quiet(as_json=settings.as_json) as out, logging_to_stderr(settings, level, of_runs=False):
@@ -81,12 +81,12 @@ def run(settings: Settings, workflow: str, input: Any) -> None:
 
 
 async def _run(found: Durable | Awaitable[Any], settings: Settings, workflow: str, input: Any, out: TextIO) -> int:
-    """The exit code of the run, which is told as soon as it has ended."""
+    """Run the worker until the run has ended, print its end, and return the exit code."""
     from stepwell.cli.progress import follow
 
     tell = _silent if settings.as_json else remark
     async with opened(found, settings) as app:
-        definition = app.workflow(workflow)  # an unknown one is told before a worker takes up other runs
+        definition = app.workflow(workflow)  # Report an unknown workflow before a worker claims other runs.
         with Stopping() as stopping:
             async with app.worker(grace=GRACE_SECONDS):
                 started = await app.start(workflow, input)
@@ -98,15 +98,15 @@ async def _run(found: Durable | Awaitable[Any], settings: Settings, workflow: st
                     asked.cancel()
                 has_ended = end.done()
                 if has_ended:
-                    code = _tell_end(await end, settings, out)
+                    code = _print_end(await end, settings, out)
                     stopping.end_at_next_signal()
                     asyncio.get_running_loop().call_later(PATIENCE_SECONDS, tell, LEAVING)
                 else:
                     end.cancel()
                     code = stopping.exit_code
-                    tell(stopping_words(GRACE_SECONDS))
+                    tell(stopping_message(GRACE_SECONDS))
             if not has_ended:
-                tell(f"Stopped; run {started.run_id} goes on with the next worker.")
+                tell(f"Stopped. The next worker will continue run {started.run_id}.")
             return code
 
 
@@ -115,18 +115,18 @@ def _log_line(message: str) -> None:
 
 
 def _silent(_message: str) -> None:
-    """Machines are told the end only."""
+    """Prints nothing: JSON output contains only the end."""
 
 
-def _tell_end(ended: RunSnapshot, settings: Settings, out: TextIO) -> int:
-    """Say how the run ended, with its results or its error, and give the exit code."""
+def _print_end(ended: RunSnapshot, settings: Settings, out: TextIO) -> int:
+    """Print how the run ended, with its results or its error; return the exit code."""
     if settings.as_json:
         print_json(ended, out)
     if ended.status == RunStatus.COMPLETED:
         if not settings.as_json:
             _show_results(ended)
         return Exit.DONE
-    code, message = _how_it_ended(ended)
+    code, message = _failure_of(ended)
     report(code, message, as_json=settings.as_json)
     return Exit.FAILED
 
@@ -149,7 +149,7 @@ def _show_results(ended: RunSnapshot) -> None:
     print_lines(results_view(ended, console(sys.stdout).width))
 
 
-def _how_it_ended(ended: RunSnapshot) -> tuple[str, str]:
+def _failure_of(ended: RunSnapshot) -> tuple[str, str]:
     if ended.status == RunStatus.CANCELED or ended.error is None:
         return "run_canceled", f"Run {ended.run_id} was canceled."
     failed = RunFailedError(
@@ -164,13 +164,13 @@ def _how_it_ended(ended: RunSnapshot) -> tuple[str, str]:
 
 @click.command(
     short_help="Work until stopped.",
-    help="""Be a worker: claim runs that are due and advance them, until Ctrl-C, SIGTERM or SIGHUP.
+    help="""Run a worker: claim and run the runs that are due, until Ctrl-C, SIGTERM or SIGHUP.
 
-    Any number of workers may share one store, on one machine or on several. The first signal stops cleanly: nothing
-    more is claimed, handlers get the grace to end, and their runs are given back. A second one stops at once; another
-    worker then takes over, as after any crash.
+    Any number of workers can share one store, on one machine or on several. The first signal stops the worker cleanly:
+    it claims nothing more, lets handlers finish within the grace period, and gives their runs back. A second signal
+    stops it at once; another worker then takes over, as after a crash.
 
-    One process uses one core. With --processes this command starts so many, and replaces those that die.
+    One process uses one core. With --processes, this command starts several processes and restarts those that die.
     """,
     epilog="""\b
     Examples:
@@ -186,7 +186,7 @@ def _how_it_ended(ended: RunSnapshot) -> tuple[str, str]:
     default=100,
     show_default=True,
     metavar="N",
-    help="Handlers at a time.",
+    help="Handlers that run concurrently.",
 )
 @click.option(
     "--threads",
@@ -202,7 +202,7 @@ def _how_it_ended(ended: RunSnapshot) -> tuple[str, str]:
     default=GRACE_SECONDS,
     show_default=True,
     metavar="S",
-    help="Seconds that handlers have to end.",
+    help="Time that handlers have to finish, in seconds.",
 )
 @click.option(
     "--processes",
@@ -210,19 +210,21 @@ def _how_it_ended(ended: RunSnapshot) -> tuple[str, str]:
     default=1,
     show_default=True,
     metavar="N",
-    help="Worker processes; one that dies is replaced.",
+    help="Worker processes; one that dies is restarted.",
 )
-@click.option("--supervised", type=int, hidden=True, help="The pipe that closes when this process is to stop.")
-@click.option("--queue", "queues", multiple=True, metavar="NAME", help="Work on this queue; repeatable.")
+@click.option(
+    "--supervised", type=int, hidden=True, help="File descriptor of the pipe that closes when this process must stop."
+)
+@click.option("--queue", "queues", multiple=True, metavar="NAME", help="Serve this queue; repeatable.")
 @log_options
 @shared_options
 @click.pass_obj
 def worker(settings: Settings, /, processes: int, supervised: int | None, **options: Any) -> None:
-    """Be a worker until stopped."""
+    """Run a worker until stopped."""
     STREAMS.forgive()
     found = app_with_workflows(settings)
     tell: Callable[[str], None] = _silent if settings.as_json or supervised is not None else remark
-    if settings.log_format == "json":  # what machines read line by line is JSON altogether
+    if settings.log_format == "json":  # Every line must then be JSON.
         tell = _log_line
     chosen = WorkerOptions(**options)
     level = logging.WARNING if settings.as_json else logging.INFO
@@ -248,9 +250,9 @@ async def _work(
             if supervised is not None:
                 stopping.ask_at_end_of(supervised)
             async with options.worker(app):
-                tell(f"Working on {app.safe_url}: {counted(app.workflows)}. Ctrl-C to stop.")
+                tell(f"Working on {app.safe_url}: {counted(app.workflows)}. Press Ctrl-C to stop.")
                 await stopping.asked()
-                tell(stopping_words(options.grace))
+                tell(stopping_message(options.grace))
             tell("Stopped.")
 
 
@@ -258,8 +260,8 @@ async def _work(
     short_help="Start a run and return at once.",
     help=f"""Write a run of WORKFLOW to the store and return at once; a worker will run it.
 
-    {INPUT_HELP} With --key, a run of that workflow and key that is stored already is given back as it stands, and
-    nothing new is started: the same command twice is one run.
+    {INPUT_HELP} With --key, if a run of this workflow with this key is already stored, that run is returned unchanged
+    and none is started. So the same command twice starts one run.
     """,
     epilog="""\b
     Examples:
@@ -270,8 +272,8 @@ async def _work(
 )
 @click.argument("workflow", shell_complete=complete_workflow)
 @click.argument("input", required=False, type=JSON_VALUE)
-@click.option("--key", metavar="K", help="At most one run of this workflow has this key.")
-@click.option("--delay", type=SECONDS, metavar="S", help="Begin in so many seconds; 5m, 2h and 30d are understood.")
+@click.option("--key", metavar="K", help="Start at most one run of this workflow with this key.")
+@click.option("--delay", type=SECONDS, metavar="S", help="Start after this time: seconds, or 5m, 2h, 30d.")
 @shared_options
 @click.pass_obj
 def start(settings: Settings, workflow: str, input: Any, key: str | None, delay: float | None) -> None:

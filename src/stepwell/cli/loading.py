@@ -1,4 +1,4 @@
-"""From `--app` and `--url` to an open `Durable`; every mistake of the person's is told in one line."""
+"""Loads the `Durable` that `--app` and `--url` name; reports every mistake in one line."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
     from stepwell.cli.settings import Settings
 
-NEEDS_APP = f"This command runs your workflows: say where they are, with --app MODULE:ATTR (or {APP_VARIABLE})."
-NEEDS_STORE = f"Which store? Say --url URL (or {URL_VARIABLE}), or --app MODULE:ATTR (or {APP_VARIABLE})."
+NEEDS_APP = f"This command needs your workflows. Pass --app MODULE:ATTR or set {APP_VARIABLE}."
+NEEDS_STORE = f"No store given. Pass --url URL or --app MODULE:ATTR, or set {URL_VARIABLE} or {APP_VARIABLE}."
 
 
 @asynccontextmanager
 async def opened(found: Durable | Awaitable[Any], settings: Settings) -> AsyncIterator[Durable]:
-    """The app, open; first awaited, if the function that gives it is async."""
+    """The app, entered; awaits it first if `found` is the result of an async function."""
     async with await settled(found, settings) as app:
         yield app
 
 
 async def settled(found: Durable | Awaitable[Any], settings: Settings) -> Durable:
-    """The app, not yet open."""
+    """The app, not yet entered."""
     if isinstance(found, Durable):
         return found
     spec = str(settings.app)
@@ -43,7 +43,7 @@ async def settled(found: Durable | Awaitable[Any], settings: Settings) -> Durabl
 
 
 def app_with_workflows(settings: Settings) -> Durable | Awaitable[Any]:
-    """The app of `--app`, for the commands that need workflow code."""
+    """The app that `--app` names, for the commands that need workflow code."""
     if not settings.app:
         raise CommandError("usage", NEEDS_APP)
     found = _given(settings.app)
@@ -51,7 +51,7 @@ def app_with_workflows(settings: Settings) -> Durable | Awaitable[Any]:
 
 
 def app_of_store(settings: Settings) -> Durable | Awaitable[Any]:
-    """An app for the commands that only need the store: that of `--url`, else that of `--app`."""
+    """An app for the commands that need only the store: for `--url` if given, else the one that `--app` names."""
     if settings.url:
         return _at(settings.url)
     if settings.app:
@@ -71,13 +71,13 @@ def _with_url(app: Durable, url: str | None) -> Durable:
 
 
 def _given(spec: str) -> Durable | Awaitable[Any]:
-    """What `module:attr` names: the Durable, or what its function returns, which may be an awaitable of one."""
+    """The Durable that `module:attr` names, or the result of the function, which may be an awaitable."""
     module_name, _, path = spec.partition(":")
     if not module_name or not path:
-        raise _not_loaded(spec, "it is MODULE:ATTR, as in shop:app.")
+        raise _not_loaded(spec, "expected MODULE:ATTR, for example shop:app.")
     if "/" in module_name or module_name.endswith(".py"):
         dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
-        raise _not_loaded(spec, f"a module is named as in Python: {dotted}:{path}.")
+        raise _not_loaded(spec, f"expected a module name, not a file: {dotted}:{path}.")
     found: Any = _module(spec, module_name)
     for name in path.split("."):
         try:
@@ -87,7 +87,7 @@ def _given(spec: str) -> Durable | Awaitable[Any]:
     if isinstance(found, Durable):
         return found
     if not callable(found) or inspect.isclass(found):
-        raise _not_loaded(spec, f"it is {_kind(found)}, not a Durable or a function giving one.")
+        raise _not_loaded(spec, f"it is {_kind(found)}, not a Durable or a function that returns one.")
     with _telling(spec, "calling it failed"):
         given = found()
     return given if inspect.isawaitable(given) else _checked(spec, given)
@@ -102,12 +102,12 @@ def _module(spec: str, name: str) -> ModuleType:
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or name
-        raise _not_loaded(spec, f"there is no module {missing} here ({here}) or on Python's path.") from None
+        raise _not_loaded(spec, f"no module {missing} in {here} or on Python's path.") from None
 
 
 @contextmanager
 def _telling(spec: str, what: str) -> Iterator[None]:
-    """Turn what the person's own code raises into one line that names the place; its prints go to stderr."""
+    """Turn an exception of the user's code into one line that names the place; its output goes to stderr."""
     try:
         with redirect_stdout(sys.stderr):
             yield
@@ -116,14 +116,14 @@ def _telling(spec: str, what: str) -> Iterator[None]:
     except SyntaxError as error:
         place = f"{Path(error.filename or '?').name}, line {error.lineno}"
         raise _not_loaded(spec, f"{what}: {type(error).__name__}: {error.msg} ({place}).") from None
-    except BaseException as error:  # SystemExit too: a module that exits on import is a mistake to tell
+    except BaseException as error:  # Includes SystemExit: a module that exits on import is a mistake to report.
         if isinstance(error, ModuleNotFoundError) and _is_of(spec, error.name):
             raise
         raise _not_loaded(spec, f"{what}: {_said(error)}{_place(error)}.") from None
 
 
 def _is_of(spec: str, missing: str | None) -> bool:
-    """Whether the missing module is the one the person named, not one that it imports."""
+    """Whether the missing module is the one that was named, not one that it imports."""
     module = spec.partition(":")[0]
     return missing is not None and f"{module}.".startswith(f"{missing}.")
 
@@ -131,13 +131,13 @@ def _is_of(spec: str, missing: str | None) -> bool:
 def _said(error: BaseException) -> str:
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001  whatever a user's module raises is told in a line
+    except Exception:  # noqa: BLE001  str() of a user's exception may raise anything
         message = ""
     return f"{type(error).__name__}: {message}".rstrip(": .")
 
 
 def _place(error: BaseException) -> str:
-    """The last line of the person's own code that led to the error, else the last of any; none of ours."""
+    """The last line of the user's own code that led to the error, else of any other code except this module."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -152,7 +152,7 @@ def _place(error: BaseException) -> str:
 
 def _without(owner: Any, module_name: str, name: str) -> str:
     known = sorted(key for key, item in vars(owner).items() if isinstance(item, Durable)) if _has_names(owner) else []
-    hint = f" A Durable in it: {', '.join(known)}." if known else ""
+    hint = f" Known: {', '.join(known)}." if known else ""
     where = f"module {module_name}" if inspect.ismodule(owner) else _kind(owner)
     return f"{where} has no attribute {name}.{hint}"
 
@@ -164,7 +164,7 @@ def _has_names(owner: Any) -> bool:
 def _checked(spec: str, given: Any) -> Durable:
     if isinstance(given, Durable):
         return given
-    raise _not_loaded(spec, f"it gives {_kind(given)}, not a Durable.")
+    raise _not_loaded(spec, f"the function returned {_kind(given)}, not a Durable.")
 
 
 def _kind(found: Any) -> str:

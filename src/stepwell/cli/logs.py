@@ -1,4 +1,4 @@
-"""The log of `run` and `worker` on stderr: as text for people, or as a JSON object a line for machines."""
+"""The log of `run` and `worker` on stderr: as text, or as one JSON object per line."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _NO_FACTS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 def log_options(command: F) -> F:
-    """Give a command `--log-format` and `--log-level`."""
+    """Add `--log-format` and `--log-level` to a command."""
     formatted = click.option(
         "--log-format",
         type=click.Choice(FORMATS),
-        help="Log as text, or as one JSON object a line.",
+        help="Log as text, or as one JSON object per line.",
         expose_value=False,
         callback=_keep_format,
     )
     level = click.option(
         "--log-level",
         type=click.Choice(LEVELS, case_sensitive=False),
-        help="Log what is as grave as this, or graver.",
+        help="The lowest level to log.",
         expose_value=False,
         callback=_keep_level,
     )
@@ -47,10 +47,10 @@ def log_options(command: F) -> F:
 
 @contextmanager
 def logging_to_stderr(settings: Settings, level: int, *, of_runs: bool = True) -> Iterator[None]:
-    """Let stepwell's log be seen while entered: as the options say, else from that level on.
+    """Write stepwell's log to stderr while entered, as the options say, or else from `level` on.
 
-    Without options, logging that the app has set up is left alone, and with `of_runs=False` what becomes of runs is not
-    logged: whoever follows one run is shown it.
+    Without options, logging that the app has configured does not change. With `of_runs=False`, messages about runs are
+    not logged, because the progress shows them.
     """
     root, own, runs = logging.getLogger(), logging.getLogger("stepwell"), logging.getLogger("stepwell.run")
     chosen = settings.log_format is not None or settings.log_level is not None
@@ -76,38 +76,38 @@ def logging_to_stderr(settings: Settings, level: int, *, of_runs: bool = True) -
 
 
 class JsonLines(logging.Formatter):
-    """A record as one line of JSON: time, level, logger, message, what it has as `extra`, and its traceback."""
+    """Formats a record as one line of JSON: time, level, logger, message, its `extra`, and its traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
-        told: dict[str, Any] = {
+        """The record as a line of JSON."""
+        fields: dict[str, Any] = {
             "time": text.iso(datetime.fromtimestamp(record.created, UTC)),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
         }
-        told |= {name: _plain(value) for name, value in vars(record).items() if name not in _NO_FACTS}
+        fields |= {name: _plain(value) for name, value in vars(record).items() if name not in _NO_FACTS}
         if record.exc_info and not record.exc_text:
             record.exc_text = self.formatException(record.exc_info)
         if record.exc_text:
-            told["traceback"] = record.exc_text
-        return json.dumps(told)
+            fields["traceback"] = record.exc_text
+        return json.dumps(fields)
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what stderr is at that moment, so that the live progress stays whole below what is logged."""
+    """Writes to the current `sys.stderr`, so that the live progress stays intact below the log."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
 
     @property
     def stream(self) -> TextIO:
-        """Where it writes."""
+        """The current stderr."""
         return sys.stderr
 
     @stream.setter
     def stream(self, _given: TextIO) -> None:
-        """It is always stderr."""
+        """Ignored: the stream is always stderr."""
 
 
 def _plain(value: object) -> Any:

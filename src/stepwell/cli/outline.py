@@ -1,4 +1,4 @@
-"""How far each node of a run has come, in words: for the progress of `run`."""
+"""The progress of each node of a run as text, for the display of `run`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NodeLine:
-    """A node's line: its state, how long it took or has taken so far, and a word on it."""
+    """A node's line: its state, its duration so far, and a note."""
 
     name: str
     state: State
@@ -40,7 +40,7 @@ def node_lines(nodes: Sequence[Node], run: RunSnapshot, entries: Sequence[Entry]
 
 
 def waiting_for(run: RunSnapshot, entries: Sequence[Entry], at: datetime) -> str:
-    """What a run that does nothing now waits for; nothing, if it is moving or has ended."""
+    """What an idle run waits for; empty if the run is moving or has ended."""
     wakes = "" if run.wake_at is None else text.until(run.wake_at, at)
     if run.status == RunStatus.SUSPENDED and run.awaiting_signal is not None:
         return f"waiting for signal {run.awaiting_signal}" + (f", times out {wakes}" if wakes else "")
@@ -50,7 +50,7 @@ def waiting_for(run: RunSnapshot, entries: Sequence[Entry], at: datetime) -> str
         return ""
     last = entries[-1] if entries else None
     if last is not None and last.status == "retrying":
-        return f"attempt {last.attempt} failed: {outcome(last)}; again {wakes}"
+        return f"attempt {last.attempt} failed: {outcome(last)}; next attempt {wakes}"
     return f"wakes {wakes}" if run.status != RunStatus.PENDING else f"starts {wakes}"
 
 
@@ -59,9 +59,9 @@ def _note(node: NodeState, run: RunSnapshot) -> str:
         case "failed":
             failed = next((entry.error for entry in node.done if entry.status == "failed" and entry.error), run.error)
             return "" if failed is None else failure(failed).removeprefix(f"{node.name}: ")
-        case "undone":
+        case "compensated":
             bad = [entry for entry in node.undone if entry.status == "failed"]
-            return f"undoing failed: {outcome(bad[0])}" if bad else "undone"
+            return f"compensation failed: {outcome(bad[0])}" if bad else "compensated"
         case "running":
             last = node.done[-1] if node.done else None
             again = last is not None and last.status == "retrying"

@@ -1,4 +1,4 @@
-"""Where words go: JSON or lines on stdout, remarks on stderr, rich text at a terminal's width."""
+"""Output: JSON or lines on stdout, notes on stderr, rich text in the terminal's width."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 UNLIMITED = 100_000
-"""The width of what is no terminal: nothing is cut off there."""
+"""The width if the output is not a terminal: nothing is truncated."""
 
 
 def print_json(given: Any, out: TextIO | None = None) -> None:
-    """Print what a call returned as one JSON document on stdout: in one line, indented at a terminal."""
+    """Print a return value as one JSON document on stdout: in one line, or indented at a terminal."""
     out = out or sys.stdout
     click.echo(json.dumps(plain(given), ensure_ascii=not _is_utf8(out), indent=2 if out.isatty() else None), file=out)
 
@@ -34,12 +34,12 @@ def say(message: str) -> None:
 
 
 def remark(message: str) -> None:
-    """Print a line for people on stderr: it is no result."""
+    """Print a line for people on stderr, because it is not part of the result."""
     click.echo(message, err=True)
 
 
 def console(stream: TextIO) -> Console:
-    """A rich console on the stream: as wide as its terminal, or COLUMNS, or without a limit."""
+    """A rich console on the stream, with the width of its terminal, of COLUMNS, or without a limit."""
     from rich.console import Console
 
     width = None if stream.isatty() or os.environ.get("COLUMNS") else UNLIMITED
@@ -47,7 +47,7 @@ def console(stream: TextIO) -> Console:
 
 
 def print_lines(lines: list[Text]) -> None:
-    """Print rich lines on stdout, none wrapped, with nothing blank at their ends."""
+    """Print rich lines on stdout, without wrapping and without trailing blanks."""
     out = console(sys.stdout)
     for line in lines:
         line.rstrip()
@@ -57,7 +57,7 @@ def print_lines(lines: list[Text]) -> None:
 
 @contextmanager
 def machine_quiet(*, as_json: bool) -> Iterator[TextIO]:
-    """Give stdout; with `--json` for results alone: what handlers print goes to stderr."""
+    """Yields stdout; with `--json`, output of handlers goes to stderr meanwhile."""
     out = sys.stdout
     if not as_json:
         yield out
@@ -67,7 +67,7 @@ def machine_quiet(*, as_json: bool) -> Iterator[TextIO]:
 
 
 def has_marks(stream: TextIO) -> bool:
-    """Whether the stream can show the marks and dashes of the tables."""
+    """Whether the stream can show marks such as ✓."""
     return _is_utf8(stream)
 
 

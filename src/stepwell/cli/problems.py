@@ -1,4 +1,4 @@
-"""What can go wrong at the command line, as a line for people or JSON for machines, and its exit code."""
+"""Errors of the command line, printed as a line or as JSON, and their exit codes."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Exit(IntEnum):
     UNREACHABLE = 4
     OUTPUT_LOST = 5
     SIGNALED = 128
-    """Plus the number of the signal that stopped it, as shells count."""
+    """Added to the number of the signal that stopped the command, as shells do."""
 
 
 class CommandError(Exception):
-    """A command cannot go on: the message for a person, a stable code for a machine, the exit code for a shell."""
+    """A command cannot continue; has a message, a stable code and an exit code."""
 
     def __init__(self, code: str, message: str, exit_code: Exit = Exit.USAGE) -> None:
         super().__init__(message)
@@ -41,8 +41,8 @@ class CommandError(Exception):
         self.exit_code = exit_code
 
 
-class Reported(Exception):  # noqa: N818  no error: it says that one was told already
-    """Ends the command with this exit code and prints nothing more."""
+class Reported(Exception):  # noqa: N818  not an error: it says that one was already reported
+    """Ends the command with this exit code without printing anything."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)
@@ -50,7 +50,7 @@ class Reported(Exception):  # noqa: N818  no error: it says that one was told al
 
 
 def exit_code_of(error: DurableError) -> Exit:
-    """The exit code that tells what kind of error this was."""
+    """The exit code for this kind of error."""
     match error:
         case RunNotFoundError() | WorkflowNotRegisteredError():
             return Exit.NOT_FOUND
@@ -63,7 +63,7 @@ def exit_code_of(error: DurableError) -> Exit:
 
 
 def report(code: str, message: str, *, as_json: bool) -> None:
-    """Print one error on stderr, in one line."""
+    """Print an error on stderr, in one line."""
     if as_json:
         click.echo(json.dumps({"error": {"code": code, "message": message}}), err=True)
     else:
@@ -71,7 +71,7 @@ def report(code: str, message: str, *, as_json: bool) -> None:
 
 
 def usage_message(error: click.UsageError) -> str:
-    """What click found wrong with the arguments, and where to read how they are used, in one line."""
+    """Click's message about invalid arguments and a reference to the help, in one line."""
     message = one_line(error.format_message())
     if not message.endswith((".", "?", "!")):
         message += "."

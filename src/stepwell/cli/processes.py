@@ -1,8 +1,8 @@
-"""`worker --processes N`: a supervisor that keeps N worker processes alive; it claims nothing by itself.
+"""`worker --processes N`: a supervisor that keeps N worker processes alive; it claims no runs itself.
 
-Each process is this command again, in a session of its own, so that Ctrl-C reaches the supervisor alone. All of them
-hold the end of one pipe whose other end only the supervisor has: when that closes, because they are to stop or because
-the supervisor is no more, each stops cleanly. So none is ever left behind, and none is told twice.
+Each process runs this command again in its own session, so that Ctrl-C reaches only the supervisor. All of them hold
+one end of a pipe, and the supervisor holds the other. When the supervisor closes its end, or dies, each process stops
+cleanly. So no process outlives the supervisor.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stepwell.cli.loading import opened
 from stepwell.cli.problems import CommandError, Exit
 from stepwell.cli.settings import APP_VARIABLE, URL_VARIABLE
-from stepwell.cli.stopping import Stopping, stopping_words
+from stepwell.cli.stopping import Stopping, stopping_message
 from stepwell.cli.text import counted
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 LIVED_SECONDS = 60.0
-"""A process that lived so long did not die of how it was started: the next pause is the first again."""
+"""If a process lived this long, the restart delay is reset."""
 STOP_SECONDS = 15.0
-"""What a process may take besides its handlers' grace, to give its runs back to a store that is slow or away."""
+"""The time that a process has after the grace period, to give its runs back to a slow or unavailable store."""
 
 
 class WorkerOptions(NamedTuple):
-    """What a worker is to be, as the command's options say it."""
+    """The options of a worker."""
 
     concurrency: int
     threads: int
@@ -44,12 +44,12 @@ class WorkerOptions(NamedTuple):
     queues: tuple[str, ...]
 
     def worker(self, app: Durable) -> AbstractAsyncContextManager[object]:
-        """The app's worker that is so."""
+        """The app's worker with these options."""
         queues = list(self.queues) or None
         return app.worker(concurrency=self.concurrency, threads=self.threads, grace=self.grace, queues=queues)
 
     def command(self, settings: Settings) -> list[str]:
-        """The words that start a process with such a worker; its environment names the app and the store, unseen."""
+        """The command line of a worker process; app and store are in its environment, where `ps` does not show them."""
         command = [sys.executable, "-m", "stepwell.cli", "worker"]
         command += [
             "--concurrency",
@@ -72,59 +72,63 @@ async def supervise(
     options: WorkerOptions,
     tell: Callable[[str], None],
 ) -> int:
-    """Is the supervisor of so many worker processes until it is asked to stop; its exit code."""
-    async with opened(found, settings) as app:  # what is wrong with the app or its store is told here, and once
+    """Supervise `processes` worker processes until asked to stop; returns the exit code."""
+    async with opened(found, settings) as app:  # Reports errors in the app or its store once, before any start.
         if not app.shared:
-            raise CommandError("usage", f"{app.safe_url} is in one process's memory: no other can work on it.")
+            message = f"--processes needs a store that processes can share, but {app.safe_url} is in memory."
+            raise CommandError("usage", message)
         options.worker(app)
         place, workflows = app.safe_url, counted(app.workflows)
     with Stopping() as stopping:
         supervisor = Supervisor(options.command(settings), settings, stopping, tell)
         stopping.before_end = supervisor.kill
-        tell(f"Working on {place} in {processes} processes: {workflows}. Ctrl-C to stop.")
-        code = await supervisor.run(processes, stopping_words(options.grace), options.grace + STOP_SECONDS)
-        tell("Stopped." if code == Exit.DONE else "Stopped, but not every process cleanly.")
+        tell(f"Working on {place} in {processes} processes: {workflows}. Press Ctrl-C to stop.")
+        code = await supervisor.run(processes, stopping_message(options.grace), options.grace + STOP_SECONDS)
+        tell("Stopped." if code == Exit.DONE else "Stopped; at least one process did not stop cleanly.")
     return code
 
 
 class Supervisor:
-    """Keeps so many processes of a command alive until it is asked to stop, and tells what becomes of them."""
+    """Keeps processes of a command alive until asked to stop, and reports their starts and exits."""
 
     def __init__(
         self, command: Sequence[str], settings: Settings, stopping: Stopping, tell: Callable[[str], None]
     ) -> None:
-        told = {APP_VARIABLE: settings.app, URL_VARIABLE: settings.url}
-        self._environment = {**os.environ, **{name: value for name, value in told.items() if value is not None}}
+        options = {APP_VARIABLE: settings.app, URL_VARIABLE: settings.url}
+        self._environment = {**os.environ, **{name: value for name, value in options.items() if value is not None}}
         self._command = command
         self._stopping = stopping
         self._tell = tell
         self._alive: set[asyncio.subprocess.Process] = set()
 
-    async def run(self, processes: int, words: str, seconds: float) -> int:
-        """Keeps them alive until asked to stop, which it tells in these words; 0 if all have stopped cleanly.
+    async def run(self, processes: int, message: str, seconds: float) -> int:
+        """Keeps the processes alive until asked to stop, then prints `message`; returns 0 if all stopped cleanly.
 
-        Who has not stopped after so many seconds is killed: a blocked event loop never hears that it should.
+        A process that has not stopped after `seconds` is killed, since a blocked event loop never reads the request.
         """
         with _pipe() as (held, let_go):
             async with asyncio.TaskGroup() as group:
                 places = [group.create_task(self._keep(held)) for _ in range(processes)]
                 await self._stopping.asked()
-                self._tell(words)
+                self._tell(message)
                 let_go()
                 _, late = await asyncio.wait(places, timeout=seconds)
                 if late:
                     self.kill()
-                    self._tell(f"Killed {len(late)} that did not stop; others will go on with their runs.")
+                    plural = "" if len(late) == 1 else "es"
+                    self._tell(
+                        f"Killed {len(late)} process{plural} that did not stop. Others will continue their runs."
+                    )
         return Exit.DONE if all(place.result() for place in places) else Exit.FAILED
 
     def kill(self) -> None:
-        """Ends all processes at once."""
+        """Kills all processes."""
         for process in self._alive:
             if process.returncode is None:
                 process.kill()
 
     async def _keep(self, held: int) -> bool:
-        """One process after the other, until asked to stop; whether the last one stopped cleanly."""
+        """Runs one process after the other until asked to stop; returns whether the last one stopped cleanly."""
         clock = asyncio.get_running_loop().time
         pause = FIRST_PAUSE_SECONDS
         while True:
@@ -134,7 +138,7 @@ class Supervisor:
                 return code == Exit.DONE
             if clock() - began >= LIVED_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
-            self._tell(f"{end}; another one starts in {pause:g} s.")
+            self._tell(f"{end}; restarting in {pause:g} s.")
             try:
                 await asyncio.wait_for(self._stopping.asked(), pause)
             except TimeoutError:
@@ -143,7 +147,7 @@ class Supervisor:
                 return True
 
     async def _one(self, held: int) -> tuple[int, str]:
-        """One process, from its start to its end: its exit code, and how it ended."""
+        """Runs one process to its end; returns its exit code and a description of its end."""
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -155,7 +159,7 @@ class Supervisor:
                 start_new_session=True,
             )
         except OSError as error:
-            return Exit.FAILED, f"A process cannot be started ({error.strerror})"
+            return Exit.FAILED, f"Cannot start a process ({error.strerror})"
         self._alive.add(process)
         self._tell(f"Process {process.pid} started.")
         code = await process.wait()
@@ -165,7 +169,7 @@ class Supervisor:
 
 @contextmanager
 def _pipe() -> Iterator[tuple[int, Callable[[], None]]]:
-    """The end that processes hold, and what closes the other one."""
+    """The end of the pipe that the processes hold, and a function that closes the other one."""
     held, other = os.pipe()
     is_open = [other]
 
@@ -182,7 +186,7 @@ def _pipe() -> Iterator[tuple[int, Callable[[], None]]]:
 
 def _end_of(code: int) -> str:
     if code >= 0:
-        return f"ended by itself with exit code {code}"
+        return f"exited with code {code}"
     try:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:

@@ -1,4 +1,4 @@
-"""The live progress of `run`: a line for each node at a terminal, a line for each event elsewhere, silence for JSON."""
+"""The progress of `run`: a line for each node at a terminal, else a line for each event; nothing with JSON."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
     from stepwell.workflow.nodes import Node
 
 REFRESH_HZ = 8
-LOOK_EVERY_SECONDS = 0.125
-LOOK_SHARE = 0.1
-"""Looking takes at most this share of the time, however long the journal has become."""
+POLL_SECONDS = 0.125
+READING_SHARE = 0.1
+"""Reading takes at most this share of the time, however long the journal is."""
 
 MARKS = {
-    "to come": ("·", ".", "dim"),
+    "pending": ("·", ".", "dim"),
     "running": ("●", "*", "cyan"),
     "waiting": ("…", "~", "yellow"),
     "done": ("✓", "+", "green"),
     "skipped": ("-", "-", "dim"),
     "failed": ("✗", "x", "red"),
-    "undone": ("↶", "<", "magenta"),
+    "compensated": ("↶", "<", "magenta"),
     "canceled": ("■", "!", "dim"),
 }
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
 class Progress(Protocol):
-    """Shows how a run gets on, while entered."""
+    """Shows the progress of a run while entered."""
 
     def __enter__(self) -> Self: ...
 
@@ -53,11 +53,11 @@ class Progress(Protocol):
     ) -> None: ...
 
     def show(self, run: RunSnapshot, entries: Sequence[Entry]) -> None:
-        """This is how the run stands now."""
+        """Show the current state of the run."""
 
 
 class Silence:
-    """Shows nothing: machines read the end."""
+    """Shows nothing: JSON output contains only the end."""
 
     def __enter__(self) -> Self:
         return self
@@ -66,11 +66,11 @@ class Silence:
         pass
 
     def show(self, run: RunSnapshot, entries: Sequence[Entry]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class Lines:
-    """Prints a line for each new entry of the journal, and for each new wait."""
+    """Prints a line for each new journal entry and each new wait."""
 
     def __init__(self) -> None:
         self._seen = 0
@@ -83,10 +83,10 @@ class Lines:
         pass
 
     def show(self, run: RunSnapshot, entries: Sequence[Entry]) -> None:
-        """Print what is new."""
+        """Print the new entries and the new wait."""
         for entry in entries[self._seen :]:
-            undo = "undo " if entry.kind == UNDOING else "choose " if entry.kind == CHOICE else ""
-            said = [f"{undo}{label(entry)}", entry.status, f"({text.span(entry.finished_at - entry.started_at)})"]
+            prefix = "compensate " if entry.kind == UNDOING else "choose " if entry.kind == CHOICE else ""
+            said = [f"{prefix}{label(entry)}", entry.status, f"({text.span(entry.finished_at - entry.started_at)})"]
             if entry.status != "completed":
                 said += [f"attempt {entry.attempt}: {outcome(entry)}"] if entry.error is not None else []
             remark("  ".join(said))
@@ -101,7 +101,7 @@ class Lines:
 
 
 class LiveView:
-    """Redraws a line for each node on stderr, which is a terminal."""
+    """Redraws a line for each node on stderr, which must be a terminal."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self._nodes = nodes
@@ -113,7 +113,7 @@ class LiveView:
             console=self._console,
             get_renderable=self._drawn,
             refresh_per_second=REFRESH_HZ,
-            # What handlers print goes above the lines; where stdout is no terminal it must stay there.
+            # Output of handlers is printed above the lines. If stdout is not a terminal, it must stay on stdout.
             redirect_stdout=sys.stdout.isatty(),
         )
 
@@ -125,7 +125,7 @@ class LiveView:
         self._live.stop()
 
     def show(self, run: RunSnapshot, entries: Sequence[Entry]) -> None:
-        """Draw this from now on."""
+        """Draw this state from now on."""
         self._last = (run, entries)
 
     def _drawn(self) -> Group:
@@ -151,14 +151,14 @@ class LiveView:
         elif node.state == "running":
             mark = SPINNER[self._frame % len(SPINNER)]
         took = "" if node.took is None else text.span(node.took)
-        name_style = "dim" if node.state in ("to come", "skipped") else ""
+        name_style = "dim" if node.state in ("pending", "skipped") else ""
         note_style = style if node.state in ("failed", "waiting") else "dim"
         line = Text.assemble("  ", (mark, style), " ", (node.name.ljust(broad), name_style))
         return line.append(f"  {took:>9}  ", style="dim").append(node.note, style=note_style)
 
 
 async def follow(app: Durable, run_id: str, progress: Progress) -> RunSnapshot:
-    """Show the run until it has ended, and give how it ended."""
+    """Show the run until it has ended; return its last snapshot."""
     loop = asyncio.get_running_loop()
     entries: list[Entry] = []
     before: RunSnapshot | None = None
@@ -166,17 +166,17 @@ async def follow(app: Durable, run_id: str, progress: Progress) -> RunSnapshot:
     try:
         while True:
             began = loop.time()
-            last_look = ended.done()
+            is_last = ended.done()
             run = await app.status(run_id)
-            if before is None or last_look or (run.updated_at, run.status) != (before.updated_at, before.status):
+            if before is None or is_last or (run.updated_at, run.status) != (before.updated_at, before.status):
                 entries = await app.journal(run_id)
             before = run
             progress.show(run, entries)
-            if last_look:
-                await ended  # raises what kept it from waiting for the end, if something did
+            if is_last:
+                await ended  # Raises the error that ended the wait, if there was one.
                 return run
             cost = loop.time() - began
-            await asyncio.wait([ended], timeout=max(LOOK_EVERY_SECONDS, cost / LOOK_SHARE))
+            await asyncio.wait([ended], timeout=max(POLL_SECONDS, cost / READING_SHARE))
     finally:
         ended.cancel()
 
@@ -185,15 +185,15 @@ async def _ended(app: Durable, run_id: str) -> None:
     try:
         await app.result(run_id)
     except (RunFailedError, RunCanceledError):
-        return  # the snapshot that is taken next tells it
+        return  # The next snapshot shows it.
 
 
 def _window(lines: list[Text], current: int, height: int) -> list[Text]:
-    """At most `height` lines, those around the current one; what is left out is counted."""
+    """At most `height` lines around the current one, and the number of lines left out."""
     if len(lines) <= max(height, 3):
         return lines
     room = max(height, 3) - 2
     first = min(max(current - room // 2, 0), len(lines) - room)
     above = [Text(f"  … {first} above", style="dim")] if first else []
     below = len(lines) - first - room
-    return [*above, *lines[first : first + room], *([Text(f"  … {below} to come", style="dim")] if below else [])]
+    return [*above, *lines[first : first + room], *([Text(f"  … {below} below", style="dim")] if below else [])]

@@ -1,4 +1,4 @@
-"""The root command: finds the commands, shares the options, and turns every error into a line and an exit code."""
+"""The root command: finds the commands and turns every error into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ COMMANDS = {
     "demo": "stepwell.demo:demo",
 }
 SECTIONS = {
-    "Work": ("run", "worker", "start"),
-    "Look": ("list", "status", "why", "journal"),
-    "Move": ("signal", "resume", "cancel", "recover"),
+    "Run": ("run", "worker", "start"),
+    "Inspect": ("list", "status", "why", "journal"),
+    "Act": ("signal", "resume", "cancel", "recover"),
     "Store": ("db",),
-    "Try": ("demo",),
+    "Demo": ("demo",),
 }
 
 
 class Root(click.Group):
-    """A group that imports a command when it is asked for, and ends with the project's exit codes."""
+    """A group that imports a command when it is used, and exits with stepwell's exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of the commands, in the order of the help."""
@@ -62,7 +62,7 @@ class Root(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the arguments begin with; a name like a known one is told so."""
+        """The command that the arguments start with; for an unknown name, suggests a similar one."""
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
@@ -70,7 +70,7 @@ class Root(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The commands under the heads of their sections."""
+        """Writes the commands, grouped by section."""
         broad = max(len(name) for name in COMMANDS)
         for title, names in SECTIONS.items():
             found = [(name, self.get_command(ctx, name)) for name in names]
@@ -87,7 +87,7 @@ class Root(click.Group):
         standalone_mode: bool = True,  # noqa: FBT001, FBT002  click's signature
         **extra: Any,
     ) -> Any:
-        """Run the command and exit; without `standalone_mode`, let every exception out."""
+        """Run the command and exit; without `standalone_mode`, let every exception propagate."""
         line = list(sys.argv[1:] if args is None else args)
         if not standalone_mode:
             return super().main(line, prog_name, complete_var, standalone_mode=False, **extra)
@@ -99,22 +99,22 @@ class Root(click.Group):
         try:
             given = super().main(line, prog_name, complete_var, standalone_mode=False, **extra)
             code = given if isinstance(given, int) else Exit.DONE
-        except Exception as error:  # noqa: BLE001  the last line of defence against a traceback
-            code = _told(error, as_json=as_json)
+        except Exception as error:  # noqa: BLE001  every error becomes a line and an exit code
+            code = _report_error(error, as_json=as_json)
         sys.exit(code or _output_code(as_json=as_json))
 
     def _main_shell_completion(
         self, ctx_args: MutableMapping[str, Any], prog_name: str, complete_var: str | None = None
     ) -> None:
-        """Answer the shell of somebody who types; what no shell asks is told in a line."""
+        """Answer a shell's completion request; report an invalid request in one line."""
         try:
             super()._main_shell_completion(ctx_args, prog_name, complete_var)
         except (KeyError, ValueError) as error:
-            message = f"The environment asks for a completion that no shell asks for ({type(error).__name__}: {error})."
+            message = f"The completion request in the environment is invalid ({type(error).__name__}: {error})."
             raise CommandError("usage", message) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; Ctrl-C ends it with the code shells expect."""
+        """Run the command; Ctrl-C ends it with the exit code that shells expect."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -122,19 +122,19 @@ class Root(click.Group):
 
 
 def _output_code(*, as_json: bool) -> int:
-    """The exit code of a command that is done: another one than 0 if what it printed was lost, which is told."""
+    """The exit code of a command that succeeded: not 0 if its output was lost, which is then reported."""
     lost = STREAMS.lost()
     if lost is None:
         return Exit.DONE
     if is_broken_pipe(lost):
         return Exit.SIGNALED + SIGPIPE
     why = "it is closed" if lost.errno == errno.EBADF else lost.strerror
-    report("output_lost", f"Done, but standard output cannot be written: {why}.", as_json=as_json)
+    report("output_lost", f"The command succeeded, but standard output cannot be written: {why}.", as_json=as_json)
     return Exit.OUTPUT_LOST
 
 
-def _told(error: Exception, *, as_json: bool) -> int:
-    """The exit code for the error, which is told."""
+def _report_error(error: Exception, *, as_json: bool) -> int:
+    """Report the error; return its exit code."""
     match error:
         case Reported():
             return error.exit_code
@@ -153,7 +153,7 @@ def _told(error: Exception, *, as_json: bool) -> int:
         case click.exceptions.Abort():
             return Exit.SIGNALED + 2
         case _:
-            # No mistake of the person's: a defect of stepwell, which only its traceback tells.
+            # Not a user's mistake but a bug in stepwell: print the traceback.
             if as_json:
                 report("internal", "".join(traceback.format_exception(error)), as_json=True)
             else:
@@ -169,28 +169,28 @@ def _is_there(name: str) -> bool:
     cls=Root,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "obj": None},
     invoke_without_command=True,
-    help="""Durable workflows: start runs, work on them, look at them, move them.
+    help="""Durable workflows: start runs, work on them, inspect them, act on them.
 
-    Say once where the workflows are, and leave it out from then on:
+    Set the app once, so that you need not repeat it in each command:
 
     \b
-      export STEPWELL_APP=shop:app      # module shop, in it app = Durable(...)
+      export STEPWELL_APP=shop:app      # module shop contains app = Durable(...)
       stepwell run order '{"id": 42}'
 
-    Looking at runs and moving them needs no workflow code, only the store: --url sqlite:///shop.db.
-    --app, --url and --json may stand before or after the command.
+    The commands under Inspect and Act need only the store, not the app: --url sqlite:///shop.db.
+    You can put --app, --url and --json before or after the command.
     """,
     epilog="""\b
     Exit codes:
-      0  done
-      1  run: it failed or was canceled; signal, resume: nothing was accepted
-      2  bad usage: an option, a value, or the app that --app names
-      3  no such run or workflow
-      4  the store cannot be reached or used
-      5  done, but standard output could not be written
+      0  success
+      1  run: it failed or was canceled; signal, resume: not accepted
+      2  invalid usage: an option, a value, or the app that --app names
+      3  the run or workflow does not exist
+      4  the store is unavailable or unusable
+      5  success, but standard output could not be written
 
     \b
-    Completion, for bash (or zsh; fish: ... fish_source stepwell | source):
+    Shell completion (zsh: zsh_source; fish: ... fish_source stepwell | source):
       eval "$(_STEPWELL_COMPLETE=bash_source stepwell)"
     """,
 )
@@ -198,7 +198,7 @@ def _is_there(name: str) -> bool:
 @click.version_option(package_name="stepwell", message="stepwell %(version)s")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Durable workflows at the command line."""
+    """Durable workflows on the command line."""
     if context.invoked_subcommand is not None:
         return
     if context.ensure_object(Settings).as_json:

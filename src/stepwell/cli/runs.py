@@ -1,4 +1,4 @@
-"""Finding the run a person means: by its id, or by a beginning of it that no other run has."""
+"""Finds a run by its id or by a unique prefix of it."""
 
 from __future__ import annotations
 
@@ -22,54 +22,54 @@ if TYPE_CHECKING:
     from stepwell import Durable
 
 DIGITS = 32
-MOST_ALIKE = 1_000
-"""Runs that are compared to tell how much of an id is needed."""
-SHOWN_ALIKE = 5
-FEWEST_DIGITS = 6
-"""Beginnings shorter than this are spelling mistakes: every run of some weeks would be meant."""
+MOST_COMPARED = 1_000
+"""The most runs that are compared to compute how many digits are needed."""
+MATCHES_SHOWN = 5
+MIN_DIGITS = 6
+"""A shorter prefix is treated as a mistake: it would match every run of several weeks."""
 
-_BEGINNING = re.compile(r"[0-9a-f-]+")
+_PREFIX = re.compile(r"[0-9a-f-]+")
 _GROUPS = (8, 4, 4, 4, 12)
 
 
 async def find_run(app: Durable, given: str) -> str:
-    """The full id of the run meant; raises RunNotFoundError, or CommandError when several begin so."""
+    """The full id of the run; raises RunNotFoundError, or CommandError if several runs match."""
     text = given.strip().lower()
     digits = text.replace("-", "")
-    if len(digits) > DIGITS or len(digits) < FEWEST_DIGITS or not _BEGINNING.fullmatch(text):
+    if len(digits) > DIGITS or len(digits) < MIN_DIGITS or not _PREFIX.fullmatch(text):
         return given
     if len(digits) == DIGITS:
         return _dashed(digits)
-    beginning = _dashed(digits)
-    # Ids are ordered as their runs were started, so the newest ones that begin so are the first before the last such.
+    prefix = _dashed(digits)
+    # Ids sort in the order of the starts, so the newest runs with this prefix come right before its largest id.
     last = _dashed(digits.ljust(DIGITS, "f"))
-    found = [run.run_id for run in await app.list(limit=2, before=last) if run.run_id.startswith(beginning)]
+    found = [run.run_id for run in await app.list(limit=2, before=last) if run.run_id.startswith(prefix)]
     if not found:
         raise RunNotFoundError(given)
     if len(found) > 1:
-        page = await app.list(limit=MOST_ALIKE, before=last)
-        raise _ambiguous(given, [run.run_id for run in page if run.run_id.startswith(beginning)])
+        page = await app.list(limit=MOST_COMPARED, before=last)
+        raise _ambiguous(given, [run.run_id for run in page if run.run_id.startswith(prefix)])
     return found[0]
 
 
 def _ambiguous(given: str, alike: Sequence[str]) -> CommandError:
-    """Which runs begin so, and how many digits tell each of them from the others."""
+    """The error for an ambiguous prefix: names the runs and the number of digits needed."""
     plain = sorted(run_id.replace("-", "") for run_id in alike)
-    needed = 1 + max(_alike(one, other) for one, other in pairwise(plain))
-    count = f"{len(alike)} runs" if len(alike) < MOST_ALIKE else f"At least {MOST_ALIKE:,} runs"
-    more = f" and {len(alike) - SHOWN_ALIKE} more" if len(alike) > SHOWN_ALIKE else ""
-    shown = ", ".join(alike[:SHOWN_ALIKE]) + more
-    message = f"{count} begin with {given}: {shown}. Write at least {needed} digits of the id; dashes do not count."
+    needed = 1 + max(_common_length(one, other) for one, other in pairwise(plain))
+    count = f"{len(alike)} runs" if len(alike) < MOST_COMPARED else f"At least {MOST_COMPARED:,} runs"
+    more = f" and {len(alike) - MATCHES_SHOWN} more" if len(alike) > MATCHES_SHOWN else ""
+    shown = ", ".join(alike[:MATCHES_SHOWN]) + more
+    message = f"{count} start with {given}: {shown}. Give at least {needed} digits of the id, not counting dashes."
     return CommandError("ambiguous_run", message)
 
 
-def _alike(one: str, other: str) -> int:
-    """How many digits the two have alike from their beginnings."""
+def _common_length(one: str, other: str) -> int:
+    """The length of the common prefix."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def complete_run(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The newest runs that begin with what was typed, for the shell's completion; none where no store is known."""
+    """The newest runs whose ids start with `incomplete`, for shell completion; none if no store is given."""
     settings = context.find_object(Settings) or Settings()
 
     async def newest() -> list[CompletionItem]:

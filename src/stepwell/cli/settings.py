@@ -1,4 +1,4 @@
-"""The options every command takes, before or after its name: which app, which store, output for whom."""
+"""The options that every command accepts, before or after its name: the app, the store and JSON output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ F = TypeVar("F", bound="Callable[..., Any] | click.Command")
 
 @dataclass(slots=True)
 class Settings:
-    """What `--app`, `--url` and `--json` said; what stands after the command beats what stands before it."""
+    """The values of the shared options; an option after the command takes precedence over one before it."""
 
     app: str | None = None
     url: str | None = None
@@ -28,12 +28,12 @@ class Settings:
 
 
 def shared_options(command: F) -> F:
-    """Give a command `--app`, `--url` and `--json`."""
+    """Add `--app`, `--url` and `--json` to a command."""
     return _options(command, from_environment=False)
 
 
 def root_options(command: F) -> F:
-    """Give the root command the same, read from the environment where they are not on the line."""
+    """Add the same to the root command, with environment variables as their defaults."""
     return _options(command, from_environment=True)
 
 
@@ -42,7 +42,7 @@ def _options(command: F, *, from_environment: bool) -> F:
         "--app",
         metavar="MODULE:ATTR",
         envvar=APP_VARIABLE if from_environment else None,
-        help=f"The Durable, or a function giving one.  [env var: {APP_VARIABLE}]",
+        help=f"The Durable, or a function that returns one.  [env var: {APP_VARIABLE}]",
         expose_value=False,
         callback=_keep_app,
     )
@@ -50,12 +50,12 @@ def _options(command: F, *, from_environment: bool) -> F:
         "--url",
         metavar="URL",
         envvar=URL_VARIABLE if from_environment else None,
-        help=f"The store; beats the app's own.  [env var: {URL_VARIABLE}]",
+        help=f"The store, instead of the app's.  [env var: {URL_VARIABLE}]",
         expose_value=False,
         callback=_keep_url,
     )
     as_json = click.option(
-        "--json", is_flag=True, help="Print JSON, errors too.", expose_value=False, callback=_keep_json
+        "--json", is_flag=True, help="Print results and errors as JSON.", expose_value=False, callback=_keep_json
     )
     return app(url(as_json(command)))
 

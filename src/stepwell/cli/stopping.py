@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first asks for a clean stop; the second, but SIGHUP, ends the process at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first one requests a clean stop, a second one (except SIGHUP) exits at once."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
 HANGUP = getattr(signal, "SIGHUP", None)
-"""The terminal was closed; there is none on Windows."""
+"""Sent when the terminal is closed; does not exist on Windows."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 class Stopping:
-    """While entered, signals to stop are told to whoever awaits `asked`.
+    """While entered, turns signals into requests to stop, for which `asked` waits.
 
-    Plain signal handlers, not the event loop's: the second signal ends the process even while a handler blocks the
-    loop, once `before_end` was called. What that cuts short is what `kill -9` would: the journal stays right, another
-    worker goes on.
+    It uses plain signal handlers, not those of the event loop, so that the second signal ends the process even while a
+    handler blocks the loop. It calls `before_end` first. Ending at once is as safe as `kill -9`: the journal stays
+    valid, and another worker continues.
     """
 
     def __init__(self) -> None:
@@ -36,16 +36,16 @@ class Stopping:
         self._asked = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._before = {number: signal.getsignal(number) for number in SIGNALS}
-        # Under `nohup` it is ignored, and stays so.
+        # Under `nohup` SIGHUP is ignored, and must stay so.
         if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:
             self._before[HANGUP] = signal.getsignal(HANGUP)
 
     async def asked(self) -> None:
-        """Return when the first signal has come."""
+        """Return when the first signal has arrived."""
         await self._asked.wait()
 
     def ask_at_end_of(self, pipe: int) -> None:
-        """Ask for a clean stop, as the first signal does, when the other end of a pipe is closed."""
+        """Request a clean stop, as the first signal does, when the other end of the pipe is closed."""
 
         def ask() -> None:
             self._loop.remove_reader(pipe)
@@ -54,12 +54,12 @@ class Stopping:
         self._loop.add_reader(pipe, ask)
 
     def end_at_next_signal(self) -> None:
-        """Let the next signal end the process at once, be it the first."""
+        """Let the next signal end the process at once, even if it is the first one."""
         self._at_once = True
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects of a process that a signal stopped."""
+        """The exit code that shells expect from a process that a signal stopped."""
         return Exit.SIGNALED + (self.signum or 0)
 
     def __enter__(self) -> Self:
@@ -73,11 +73,11 @@ class Stopping:
 
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
         if self.signum is not None and signum == HANGUP:
-            return  # a terminal that is closed sends several, through the shell and by itself; nobody is in a hurry
+            return  # A closing terminal sends several: one itself, and one through the shell.
         if self._at_once:
             if self.before_end is not None:
                 self.before_end()
-            with suppress(OSError):  # the terminal may be gone
+            with suppress(OSError):  # The terminal may be gone.
                 if sys.stderr.isatty():
                     os.write(2, SHOW_CURSOR)
             os._exit(Exit.SIGNALED + signum)
@@ -86,6 +86,6 @@ class Stopping:
         self._loop.call_soon_threadsafe(self._asked.set)
 
 
-def stopping_words(grace: float) -> str:
-    """What a person is told at the first signal."""
-    return f"Stopping: handlers have {grace:g} s to end. Again to stop at once."
+def stopping_message(grace: float) -> str:
+    """The message at the first signal."""
+    return f"Stopping: handlers have {grace:g} s to finish. Repeat to stop at once."

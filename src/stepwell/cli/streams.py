@@ -1,7 +1,7 @@
-"""The standard streams as a shell may give them: closed, on a full disk, or a pipe that nobody reads any more.
+"""Standard streams that may be unusable: closed, on a full disk, or a pipe whose reader has exited.
 
-What is printed and cannot be written is dropped, and told once, by the exit code. So a handler that prints never fails,
-and a worker never stops, because the terminal was closed or `head` has seen enough.
+Output that cannot be written is dropped and reported once, by the exit code. So a handler that prints never fails, and
+a worker never stops, because the terminal was closed or `head` has exited.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 SIGPIPE = 13
-"""Its number everywhere; Python ignores the signal, and is told by an error."""
+"""The number of the signal on every system; Python ignores the signal and raises BrokenPipeError."""
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 
 
 class Kept(io.FileIO):
-    """A stream's descriptor; `lost` is the first error that kept something from being written."""
+    """Writes to a descriptor and never raises; `lost` is the first error that prevented a write."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor, "wb", closefd=False)
         self.lost: OSError | None = None
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write it, or drop it."""
+        """Write the data, or drop it."""
         try:
-            while (written := super().write(data)) is None:  # set to non-blocking by a process that shares it
+            while (
+                written := super().write(data)
+            ) is None:  # A process that shares the descriptor may have made it non-blocking.
                 select.select([], [self], [])
         except OSError as error:
             self.lost = self.lost or error
@@ -40,43 +42,43 @@ class Kept(io.FileIO):
 
 
 class Streams:
-    """The standard streams of this process, made fit to be used."""
+    """The standard streams of this process, made usable."""
 
     def __init__(self) -> None:
         self._stdout: Kept | None = None
 
     def repair(self) -> None:
-        """Put in order what is this process's own; where a caller has put something else, as tests do, leave it."""
-        # What a descriptor below 3 is opened for next must not be a store's file: something may print into it.
-        # Standard output gets one that refuses writes, so that what is printed there is known to be lost.
+        """Repair the process's own streams; leave streams that a caller has replaced, as tests do."""
+        # A closed descriptor below 3 would be reused for the next file, which could be the store, and print() would
+        # write into it. Standard output gets a descriptor that refuses writes, so that lost output is detected.
         for descriptor, flags in ((_STDIN, os.O_RDONLY), (_STDOUT, os.O_RDONLY), (_STDERR, os.O_WRONLY)):
             if not _is_open(descriptor):
                 _open_null(descriptor, flags)
         if sys.stdin is None:
-            sys.stdin = open(_STDIN, encoding="utf-8", closefd=False)  # noqa: SIM115  it stays open, as always
+            sys.stdin = open(_STDIN, encoding="utf-8", closefd=False)  # noqa: SIM115  stdin stays open
         if _is_own(sys.stdout, _STDOUT):
             sys.stdout, self._stdout = _kept(sys.stdout, _STDOUT)
         if _is_own(sys.stderr, _STDERR):
             sys.stderr, _ = _kept(sys.stderr, _STDERR)
 
     def lost(self) -> OSError | None:
-        """What kept something from being written on stdout, if anything did."""
+        """The error that prevented a write to stdout, or None."""
         if self._stdout is None:
             return None
         sys.stdout.flush()
         return self._stdout.lost
 
     def forgive(self) -> None:
-        """Take what is printed for handlers' own, which no exit code tells of."""
+        """Ignore lost output from now on: it belongs to handlers, and the exit code does not report it."""
         self._stdout = None
 
 
 STREAMS = Streams()
-"""There is one of each in a process."""
+"""The standard streams of this process."""
 
 
 def is_broken_pipe(error: OSError) -> bool:
-    """Whether the reader has left, as `head` does, which is no error of anybody's."""
+    """Whether the reader has exited, as `head` does, which is not an error."""
     return error.errno == errno.EPIPE
 
 
@@ -98,7 +100,7 @@ def _open_null(descriptor: int, flags: int) -> None:
 
 
 def _is_own(stream: TextIO | None, descriptor: int) -> bool:
-    """Whether it is the process's own stream, or there is none since its descriptor was closed."""
+    """Whether the stream is the process's own, or is None because its descriptor was closed."""
     if stream is None:
         return True
     try:

@@ -1,4 +1,4 @@
-"""Tables for people: columns that shrink to the terminal's width; what they hold is said by the views."""
+"""Tables whose columns shrink to the terminal's width; the views fill them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STATUS_STYLES = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its title, and the width below which it does not shrink (None: it keeps all it holds)."""
+    """A column: its title, and its minimum width when it shrinks (None: it does not shrink)."""
 
     title: str
     least: int | None = None
@@ -42,7 +42,7 @@ def status_text(status: str) -> Text:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]], width: int) -> list[Text]:
-    """The lines of the table, its title line first, none wider than `width` where the columns can shrink so far."""
+    """The lines of the table, title first, at most `width` wide if the columns can shrink that far."""
     cells = [[_cell(cell) for cell in row] for row in rows]
     titles = [Text(column.title, style="bold") for column in columns]
     widths = _widths(columns, [titles, *cells], width)
@@ -50,7 +50,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]], width
 
 
 def fits(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]], width: int) -> bool:
-    """Whether the table has room for all it holds, nothing cut off."""
+    """Whether the table fits without truncation."""
     cells = [[_cell(cell) for cell in row] for row in rows]
     titles = [Text(column.title) for column in columns]
     natural = [max(row[at].cell_len for row in [titles, *cells]) for at in range(len(columns))]

@@ -1,4 +1,4 @@
-"""Words for people: relative times, spans, short ids, values and texts made safe for a terminal; prints nothing."""
+"""Formats times, durations, short ids and values as text that is safe for a terminal."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 SHORT_ID = 18
-"""Of a run's id: its millisecond and what follows up to the second dash but one. Two runs rarely share so much."""
+"""Characters of a shortened id: its millisecond and the first random digits, which two runs rarely share."""
 
-_MOST_NAMED = 8
+_NAMES_SHOWN = 8
 _MILLISECONDS = 1000
 _MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
@@ -24,12 +24,12 @@ _DAY = timedelta(days=1)
 
 
 def now() -> datetime:
-    """The time by this machine's clock; only ever shown, never decided by."""
+    """The time by this machine's clock, for display only."""
     return datetime.now(UTC)
 
 
 def printable(text: str) -> str:
-    """The text with everything that could move a terminal's cursor written as an escape."""
+    """The text with every character that could control a terminal escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
@@ -41,7 +41,7 @@ def one_line(text: object) -> str:
 
 
 def span(length: timedelta) -> str:
-    """A length of time in at most two units, such as `340 ms`, `2.5 s`, `4 min 10 s`, `3 d 2 h`."""
+    """A duration in at most two units, such as `340 ms`, `2.5 s`, `4 min 10 s`, `3 d 2 h`."""
     seconds = max(length.total_seconds(), 0.0)
     if round(seconds * 1000) < _MILLISECONDS:
         return f"{round(seconds * 1000)} ms"
@@ -56,7 +56,7 @@ def span(length: timedelta) -> str:
 
 
 def rough(length: timedelta) -> str:
-    """A length of time in one unit, for a narrow column: `3 s`, `12 min`, `5 h`, `40 d`."""
+    """A duration in one unit, for a narrow column: `3 s`, `12 min`, `5 h`, `40 d`."""
     for size, unit in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
         if length >= size:
             return f"{length // size} {unit}"
@@ -64,12 +64,12 @@ def rough(length: timedelta) -> str:
 
 
 def ago(moment: datetime, at: datetime) -> str:
-    """How long before `at` the moment was."""
+    """The time from `moment` to `at`, such as `5 min ago`."""
     return f"{rough(at - moment)} ago"
 
 
 def until(moment: datetime, at: datetime) -> str:
-    """How long after `at` the moment is: `in 5 min`, or `now` when it has come."""
+    """The time from `at` to `moment`: `in 5 min`, or `now` if `moment` is past."""
     left = moment - at
     if left >= _MINUTE:
         return f"in {span(left)}"
@@ -87,16 +87,16 @@ def iso(moment: datetime) -> str:
 
 
 def counted(workflows: Sequence[str]) -> str:
-    """The names of the workflows, or how many there are."""
-    return ", ".join(workflows) if 0 < len(workflows) <= _MOST_NAMED else f"{len(workflows)} workflows"
+    """The names of the workflows, or their number if there are many."""
+    return ", ".join(workflows) if 0 < len(workflows) <= _NAMES_SHOWN else f"{len(workflows)} workflows"
 
 
 def short_ids(run_ids: Iterable[str]) -> dict[str, str]:
-    """For each id its shortest beginning, from `SHORT_ID` characters, that no other of them has."""
+    """The shortest unique prefix of each id, at least `SHORT_ID` characters long."""
     ordered = sorted(set(run_ids))
     lengths = dict.fromkeys(ordered, SHORT_ID)
     for one, other in pairwise(ordered):
-        needed = _alike(one, other) + 1
+        needed = _common_length(one, other) + 1
         lengths[one] = max(lengths[one], needed)
         lengths[other] = max(lengths[other], needed)
     return {run_id: run_id[: _past_dash(run_id, length)] for run_id, length in lengths.items()}
@@ -108,7 +108,7 @@ def value(given: Any) -> str:
 
 
 def plain(given: Any) -> Any:
-    """The same in what JSON has: dataclasses as objects by their fields, instants in ISO 8601, spans in seconds."""
+    """Converts to JSON types: dataclasses to objects, datetimes to ISO 8601, durations to seconds."""
     match given:
         case datetime():
             return iso(given)
@@ -123,11 +123,11 @@ def plain(given: Any) -> Any:
         case _ if is_dataclass(given) and not isinstance(given, type):
             return {field.name: plain(getattr(given, field.name)) for field in fields(given)}
         case _:
-            raise TypeError(f"no JSON for {given!r}")
+            raise TypeError(f"cannot convert {given!r} to JSON")
 
 
-def _alike(one: str, other: str) -> int:
-    """How many characters the two have alike from their beginnings."""
+def _common_length(one: str, other: str) -> int:
+    """The length of the common prefix."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 

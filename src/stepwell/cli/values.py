@@ -1,4 +1,4 @@
-"""What is written on the line: a JSON value (or where to find it), a length of time."""
+"""The types of arguments: a JSON value (or a file or stdin with one), and a duration."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ else:
 
 LONGEST_SECONDS = 100 * 366 * 86_400
 LONGEST_VALUE = 64_000_000
-"""Bytes that are read of a file or of stdin: whatever never ends must not fill the memory."""
+"""The most bytes read from a file or stdin, so that an endless input does not fill the memory."""
 EXCERPT = 40
-"""Characters of a bad value that are shown around the place where it is bad."""
+"""Characters of an invalid value that are shown around the error."""
 
 _LENGTH = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -38,13 +38,13 @@ class JsonValue(_ParamType):
         param: click.Parameter | None,
         ctx: click.Context | None,  # noqa: ARG002  click's signature
     ) -> Any:
-        """The parsed value; whatever is wrong with it is said in one line that names the place."""
+        """The parsed value; raises CommandError with one line that names the place of an error."""
         if not isinstance(value, str):
             return value
         what = str(param.name).upper() if param is not None else "the value"
         where, text = _read(what, value)
         if not text.strip():
-            raise CommandError("usage", f"{where} is empty; for no value, write null or nothing at all.")
+            raise CommandError("usage", f"{where} is empty; to pass no value, write null or omit it.")
         try:
             return json.loads(text, parse_constant=_refused)
         except json.JSONDecodeError as error:
@@ -56,20 +56,20 @@ class JsonValue(_ParamType):
 
 
 class Seconds(_ParamType):
-    """A length of time in seconds, or with a unit: `90`, `1.5`, `5m`, `2h`, `30d`."""
+    """A duration in seconds or with a unit: `90`, `1.5`, `5m`, `2h`, `30d`."""
 
     name = "seconds"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The seconds."""
+        """The duration in seconds."""
         if not isinstance(value, str):
             return float(value)
         found = _LENGTH.fullmatch(value.strip())
         if found is None:
-            self.fail(f"{value!r} is no number of seconds from 0, like 90, or 5m, 2h, 30d.", param, ctx)
+            self.fail(f"expected seconds >= 0 (90, 0.5) or a duration such as 5m, 2h, 30d; got {value!r}.", param, ctx)
         seconds = float(found[1]) * _UNITS[found[2]]
         if seconds > LONGEST_SECONDS:
-            self.fail(f"{value!r} is longer than a hundred years.", param, ctx)
+            self.fail(f"expected at most 100 years, got {value!r}.", param, ctx)
         return seconds
 
 
@@ -78,7 +78,7 @@ SECONDS = Seconds()
 
 
 def _read(what: str, given: str) -> tuple[str, str]:
-    """What to call the value in a message, and its text."""
+    """The name of the value for messages, and its text."""
     try:
         if given == "-":
             where, raw = f"{what} from stdin", sys.stdin.buffer.read(LONGEST_VALUE + 1)
@@ -92,7 +92,9 @@ def _read(what: str, given: str) -> tuple[str, str]:
         why = error.strerror or str(error)
         raise CommandError("usage", f"{what}: cannot read {given[1:] or 'a file without a name'}: {why}.") from None
     if len(raw) > LONGEST_VALUE:
-        raise CommandError("usage", f"{where} is longer than {LONGEST_VALUE:,} bytes; pass a reference to it instead.")
+        raise CommandError(
+            "usage", f"{where} is larger than {LONGEST_VALUE:,} bytes; pass a reference to the data instead."
+        )
     try:
         return where, raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -101,7 +103,7 @@ def _read(what: str, given: str) -> tuple[str, str]:
 
 
 def _refused(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _said(error: json.JSONDecodeError) -> str:
@@ -113,11 +115,11 @@ def _said(error: json.JSONDecodeError) -> str:
 
 
 def _hint(given: str) -> str:
-    """What is often meant by such a value on the line."""
+    """A hint about a common mistake in such a value."""
     if given == "-" or given.startswith("@"):
         return ""
     if given and all(c.isalnum() or c in " _-." for c in given):
-        return f" Text is written with quotes, as '\"{given}\"'."
+        return f" Text needs quotes: '\"{given}\"'."
     if "'" in given or (given.startswith("{") and '"' not in given):
-        return " JSON has double quotes; put single quotes around it for the shell."
+        return " JSON needs double quotes; put single quotes around the whole value for the shell."
     return ""

@@ -1,4 +1,4 @@
-"""What a person is shown of runs: the list, one run, its journal; as rich lines, asking nobody for anything."""
+"""Formats runs for people as rich lines: the list, one run, its journal."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ CHILD_COLUMNS = (Column("RUN"), Column("WORKFLOW", least=8), Column("STATUS"), C
 def runs_table(
     runs: Sequence[RunSnapshot], width: int, at: datetime, why: Mapping[str, Explanation] | None = None
 ) -> list[Text]:
-    """The list of runs; their ids in full where there is room, else shortened so that none is like another.
+    """The list of runs, with full ids if there is room, else with shortened but distinct ones.
 
-    Keys and versions have a column where any differ; `why` says of some why they are not moving.
+    Keys and versions get a column if they differ. `why` maps some of the runs to their explanation.
     """
-    told = why or {}
+    explained = why or {}
     rows: list[list[str | Text]] = [
         [
             text.rough(at - run.created_at),
             run.workflow_name,
             status_text(run.status),
-            told[run.run_id].brief if run.run_id in told else whereabouts(run, at),
+            explained[run.run_id].brief if run.run_id in explained else position(run, at),
         ]
         for run in runs
     ]
@@ -72,7 +72,7 @@ def runs_table(
 
 
 def why_view(why: Explanation, width: int, at: datetime) -> list[Text]:
-    """Why a run is not moving, and the commands that would move it."""
+    """Why a run does not move, and the commands that would move it."""
     lines = [*_sentence(why, width, at), Text()]
     facts = [(action.label, action.command) for action in why.actions]
     if why.since is not None:
@@ -81,7 +81,7 @@ def why_view(why: Explanation, width: int, at: datetime) -> list[Text]:
 
 
 def journal_table(entries: Sequence[Entry], width: int) -> list[Text]:
-    """The journal, one entry a line, at times counted from the first."""
+    """The journal, one entry per line, with times relative to the first."""
     begin = min(entry.started_at for entry in entries)
     rows = [
         (
@@ -101,9 +101,9 @@ def journal_table(entries: Sequence[Entry], width: int) -> list[Text]:
 def run_view(
     run: RunSnapshot, width: int, at: datetime, why: Explanation | None = None, *, with_traceback: bool = False
 ) -> list[Text]:
-    """All that is to be said about one run, first why it is not moving."""
+    """Everything about one run, starting with why it does not move."""
     head = Text.assemble((run.workflow_name, "bold"), GAP, run.run_id)
-    lines = [head, Text.assemble(status_text(run.status), GAP, whereabouts(run, at, in_full=True))]
+    lines = [head, Text.assemble(status_text(run.status), GAP, position(run, at, in_full=True))]
     if why is not None and run.status not in ENDED:
         lines += _sentence(why, width, at)
     lines.append(Text())
@@ -111,7 +111,7 @@ def run_view(
     if run.results:
         lines += [Text(), Text("Results", style="bold"), *_pairs(_results(run), width, indent=GAP)]
     if run.children:
-        rows = [(child.workflow_name, status_text(child.status), whereabouts(child, at)) for child in run.children]
+        rows = [(child.workflow_name, status_text(child.status), position(child, at)) for child in run.children]
         ids = [child.run_id for child in run.children]
         lines += [Text(), Text("Child runs", style="bold"), *_with_ids(CHILD_COLUMNS, ids, rows, width)]
     if with_traceback and run.error is not None and run.error.traceback:
@@ -120,7 +120,7 @@ def run_view(
 
 
 def _facts(run: RunSnapshot, at: datetime) -> list[tuple[str, str]]:
-    """What a run has besides its results."""
+    """The facts about a run, except its results."""
     facts: list[tuple[str, str]] = [("created", f"{text.instant(run.created_at)} ({text.ago(run.created_at, at)})")]
     if run.finished_at is not None:
         took = text.span(run.finished_at - run.created_at)
@@ -128,7 +128,7 @@ def _facts(run: RunSnapshot, at: datetime) -> list[tuple[str, str]]:
     else:
         facts.append(("updated", f"{text.instant(run.updated_at)} ({text.ago(run.updated_at, at)})"))
     if run.wake_at is not None and run.waits_for == "retry":
-        facts.append(("next try", f"{text.instant(run.wake_at)} ({text.until(run.wake_at, at)})"))
+        facts.append(("next attempt", f"{text.instant(run.wake_at)} ({text.until(run.wake_at, at)})"))
     elif run.wake_at is not None:
         facts.append(("wakes", f"{text.instant(run.wake_at)} ({text.until(run.wake_at, at)})"))
     if run.key is not None:
@@ -136,19 +136,19 @@ def _facts(run: RunSnapshot, at: datetime) -> list[tuple[str, str]]:
     if run.parent_run_id is not None:
         facts.append(("parent", run.parent_run_id))
     facts.append(("input", text.value(run.input)))
-    return facts + _troubles(run)
+    return facts + _problems(run)
 
 
-def _troubles(run: RunSnapshot) -> list[tuple[str, str]]:
-    """What went wrong, what was undone, and what nobody has used."""
+def _problems(run: RunSnapshot) -> list[tuple[str, str]]:
+    """Errors, compensations and unused signals."""
     facts: list[tuple[str, str]] = []
     if run.unread_signals:
         unread = (name if count == 1 else f"{name} ({count})" for name, count in run.unread_signals.items())
-        facts.append(("unread", ", ".join(unread)))
+        facts.append(("unused signals", ", ".join(unread)))
     if run.compensated:
-        facts.append(("undone", ", ".join(run.compensated)))
+        facts.append(("compensated", ", ".join(run.compensated)))
     if run.failed_compensations:
-        facts.append(("not undone", ", ".join(run.failed_compensations)))
+        facts.append(("not compensated", ", ".join(run.failed_compensations)))
     if run.last_error is not None and run.last_error != run.error:
         facts.append(("last error", failure(run.last_error)))
     if run.error is not None:
@@ -161,8 +161,8 @@ def results_view(run: RunSnapshot, width: int) -> list[Text]:
     return _pairs(_results(run), width, indent=GAP)
 
 
-def whereabouts(run: RunSnapshot, at: datetime, *, in_full: bool = False) -> str:
-    """Where the run is and what moves it next; of one that has ended, how it ended."""
+def position(run: RunSnapshot, at: datetime, *, in_full: bool = False) -> str:
+    """The run's current node and what it waits for; if it has ended, how it ended."""
     if run.damaged is not None:
         return f"damaged: {text.one_line(run.damaged)}"
     if run.status == RunStatus.COMPLETED:
@@ -170,7 +170,7 @@ def whereabouts(run: RunSnapshot, at: datetime, *, in_full: bool = False) -> str
     if run.status == RunStatus.FAILED and run.error is not None:
         if in_full:
             return f"at {run.error.node}"
-        left = f"not undone: {', '.join(run.failed_compensations)}; " if run.failed_compensations else ""
+        left = f"not compensated: {', '.join(run.failed_compensations)}; " if run.failed_compensations else ""
         return left + failure(run.error)
     if run.status == RunStatus.PENDING:
         return _waits(run, at)
@@ -191,7 +191,7 @@ def label(entry: Entry) -> str:
 
 
 def outcome(entry: Entry) -> str:
-    """What came of it: the result, or the error."""
+    """The entry's result or error."""
     if entry.error is not None:
         return text.one_line(f"{entry.error.type}: {entry.error.message}".rstrip(": "))
     return "" if entry.result is None else text.value(entry.result)
@@ -210,21 +210,21 @@ def _waits(run: RunSnapshot, at: datetime) -> str:
             return ""
         case _:
             if run.last_error is not None and run.retry_at is not None and run.attempt is not None:
-                return _tries(run, wakes)
+                return _retry(run, wakes)
             return f"wakes {wakes}" if wakes else ""
 
 
-def _tries(run: RunSnapshot, wakes: str) -> str:
-    """The failed attempt, and when the next one comes; without that the next one is under way."""
+def _retry(run: RunSnapshot, wakes: str) -> str:
+    """The failed attempt and the time of the next one, or that the next one is running."""
     error: Any = run.last_error
     said = text.one_line(f"{error.type}: {error.message}".rstrip(": "))
     if not wakes:
         return f"attempt {run.attempt}, after {said}"
-    return f"attempt {(run.attempt or 2) - 1} failed with {said}; next try {wakes}"
+    return f"attempt {(run.attempt or 2) - 1} failed with {said}; next attempt {wakes}"
 
 
 def _sentence(why: Explanation, width: int, at: datetime) -> list[Text]:
-    """The sentence in lines that fit, with how long it will be so."""
+    """The sentence, wrapped, with the time until it ends."""
     wait = "" if why.until is None else f" ({text.until(why.until, at)})"
     said = f"{why.sentence.removesuffix('.')}{wait}." if wait else why.sentence
     return [Text(line, style="yellow") for line in textwrap.wrap(text.printable(said), width)]
@@ -235,7 +235,7 @@ def _results(run: RunSnapshot) -> list[tuple[str, str]]:
 
 
 def _pairs(facts: Sequence[tuple[str, str]], width: int, indent: str = "") -> list[Text]:
-    """Names and what belongs to them, one a line, cut off at the width."""
+    """Names and values, one pair per line, truncated at the width."""
     broad = max((len(name) for name, _ in facts), default=0)
     lines = []
     for name, fact in facts:

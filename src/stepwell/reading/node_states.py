@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stepwell.reading.records import Entry, RunSnapshot
     from stepwell.workflow.nodes import Node
 
-State: TypeAlias = Literal["to come", "running", "waiting", "done", "skipped", "failed", "undone", "canceled"]
+State: TypeAlias = Literal["pending", "running", "waiting", "done", "skipped", "failed", "compensated", "canceled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,11 @@ def _state(index: int, run: RunSnapshot, done: Sequence[Entry], undone: Sequence
     if any(entry.status == "failed" for entry in done):
         return "failed"
     if undone:
-        return "undone"
+        return "compensated"
     if run.status == "completed" or index < run.current_step:
         return "skipped" if done and all(entry.status == "skipped" for entry in done) else "done"
     if index > run.current_step or run.status == "pending":
-        return "to come"
+        return "pending"
     if run.status == "canceled":
         return "canceled"
     if run.status in ENDED:
@@ -68,7 +68,7 @@ def _state(index: int, run: RunSnapshot, done: Sequence[Entry], undone: Sequence
 def _took(
     state: State, run: RunSnapshot, entries: Sequence[Entry], done: Sequence[Entry], at: datetime
 ) -> timedelta | None:
-    if state in {"to come", "skipped", "canceled"}:
+    if state in {"pending", "skipped", "canceled"}:
         return None
     if state in {"running", "waiting"}:
         others = [entry.finished_at for entry in entries if entry not in done]

@@ -15,6 +15,7 @@ from stepwell.core.plan import plan_of
 from stepwell.core.state import RunState, replay, set_status
 from stepwell.errors import Failure
 from stepwell.store.codec import VALUES
+from tests.unit.states import row, run_of, undone
 
 BROKEN = Failure("last", "ValueError", "no")
 
@@ -27,20 +28,10 @@ def state_of(**facts: object) -> RunState:
         .step("second", print, compensate=print)
         .step("last", print)
     )
-    state = RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}", VALUES)
+    state = run_of(flow)
     for name, value in facts.items():
         setattr(state, name, value)
     return state
-
-
-def row(seq: int, node: str, **facts: Any) -> JournalRow:
-    """A completed step's row, but for these facts."""
-    plain = JournalRow(1, seq, node, "", "do", 0, "step", 1, "completed", b"1", None, None, None, 10, 20, "ann")
-    return plain._replace(**facts)
-
-
-def undone(seq: int, node: str) -> JournalRow:
-    return row(seq, node, phase="undo", kind="compensate", value=None)
 
 
 FORWARD = [row(1, "first"), row(2, "second")]
@@ -77,7 +68,7 @@ def test_a_run_that_was_damaged_once_is_still_read() -> None:
 
 def test_an_outcome_of_an_entry_that_a_parallel_does_not_have_is_named() -> None:
     flow = durable("flow").parallel("both", {"air": print, "sea": print})
-    state = RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}", VALUES)
+    state = run_of(flow)
     with pytest.raises(JournalError, match="row 1 cannot come there in node 'both'"):
         replay(state, [row(1, "both", item="rail")])
 
@@ -115,7 +106,7 @@ def looping(*, undone: bool) -> RunState:
     """A fresh run of a step and a loop."""
     compensate = print if undone else None
     flow = durable("flow").step("first", print).loop("poll", print, max_iterations=9, compensate=compensate)
-    return RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}", VALUES)
+    return run_of(flow)
 
 
 @pytest.mark.parametrize("undone", [False, True])

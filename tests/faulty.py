@@ -33,7 +33,7 @@ def parks(worker_id: str, advances: Sequence[Advance]) -> bool:
 
 
 def times_out(worker_id: str, advances: Sequence[Advance]) -> bool:
-    """A batch with an outcome that rests on the absence of mail."""
+    """A batch with an outcome that rests on the absence of a message."""
     return any(one.absent is not None and one.rows for one in advances)
 
 

@@ -107,7 +107,7 @@ async def telling() -> AsyncIterator[tuple[PostgresStore, Told, Any]]:
     url = fresh_url()
     schema = url.rpartition("=")[2]
     store = PostgresStore("&".join([url, *(f"{name}={value}" for name, value in TOLD.items())]), SystemRuntime())
-    told = Told(store._q)
+    told = Told({name: one.sql for name, one in store._q.statements.items()})
     connect = asyncpg.connect
 
     async def listening(*given: Any, **options: Any) -> Any:
@@ -119,7 +119,7 @@ async def telling() -> AsyncIterator[tuple[PostgresStore, Told, Any]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(asyncpg, "connect", listening)
         await store.migrate()
-        for table in ("runs", "inputs", "journal", "mailbox", "workers"):
+        for table in ("runs", "inputs", "names", "journal", "mailbox", "workers"):
             await plain.execute(f"ALTER TABLE {schema}.{table} SET (autovacuum_enabled = off)")
         await store.open()
         try:

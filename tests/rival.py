@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from stepwell.store.postgres.location import location_of
-from stepwell.store.postgres.sql import NOW, in_schema, queries
+from stepwell.store.postgres.sql import NOW, Queries, in_schema
 from stepwell.store.postgres.store import PostgresStore
 from tests.conformance.keeper import KINDS, Keeper, opened
 from tests.moving_clock import MovingClock
@@ -50,7 +50,8 @@ class Rival:
 
     async def signal(self, run_id: str, name: str, value: bytes, *, waiting_only: bool = False) -> None:
         """What the store does for a signal, in whatever transaction this connection is."""
-        await self.connection.fetch(queries(self._schema, NOW)["ring"], run_id, name, value, None, waiting_only)
+        signal = {"run_id": run_id, "name": name, "value": value, "key": None, "waiting_only": waiting_only}
+        await self.connection.fetch(*Queries(self._schema, NOW)("deliver_signal", **signal))
 
     async def until_waiting(self, count: int = 1) -> None:
         """Waits until so many of the store's statements wait for a lock; meant for a database of the test's own."""
@@ -110,6 +111,11 @@ async def keeper_of(url: str) -> AsyncIterator[Keeper]:
         yield keeper
 
 
+def queries_of(url: str) -> Queries:
+    """A store's queries."""
+    return Queries(location_of(url).schema, NOW)
+
+
 def statements(url: str) -> dict[str, str]:
     """The texts of a store's queries by name, as its connections send them."""
-    return queries(location_of(url).schema, NOW)
+    return {name: statement.sql for name, statement in queries_of(url).statements.items()}

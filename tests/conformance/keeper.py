@@ -13,7 +13,7 @@ from stepwell.core.journal import JournalRow
 from stepwell.core.mailbox import MessageName
 from stepwell.errors import Failure
 from stepwell.store.postgres.store import PostgresStore
-from stepwell.store.protocol import Advance, Definition, Filter, Lane, NewRun, Post
+from stepwell.store.protocol import Advance, ChildEnd, Definition, Filter, Lane, NewRun
 from stepwell.store.sqlite.store import SqliteStore
 from tests.mailboxes import unread_of
 from tests.postgres import moved_store
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
-    from stepwell.store.protocol import HeartbeatConnection, Lease, RunRow, Snapshot, Store, Verdict
+    from stepwell.store.protocol import HeartbeatConnection, Lease, Page, RunRow, Snapshot, Store, Verdict
     from tests.moving_clock import MovingClock
 
 EVERY = 1_000
@@ -85,7 +85,7 @@ def parked(lease: Lease, *rows: JournalRow, **changes: Any) -> Advance:
 
 def awaiting(lease: Lease, name: str, *, seen: int | None = None, due_at: int | None = None) -> Advance:
     """An advance by which the run waits for a signal."""
-    seen = lease.mail if seen is None else seen
+    seen = lease.messages if seen is None else seen
     absent = MessageName("signal", name)
     return parked(lease, awaiting=name, absent=absent, seen=seen, due_at=due_at, wake_at=due_at)
 
@@ -98,12 +98,12 @@ def awaiting_child(lease: Lease, *rows: JournalRow, node: str = "child", seen: i
 def timed_out(lease: Lease, name: str, *, seen: int | None = None) -> Advance:
     """An advance by which the wait for a signal has failed; the run stays with its worker."""
     failure = row(lease, status="failed", value=None, error=Failure("wait", "SignalTimeout", "none came"))
-    return advance(lease, failure, absent=MessageName("signal", name), seen=lease.mail if seen is None else seen)
+    return advance(lease, failure, absent=MessageName("signal", name), seen=lease.messages if seen is None else seen)
 
 
-def ended(lease: Lease, *rows: JournalRow, status: str = "completed", post: Post | None = None) -> Advance:
+def ended(lease: Lease, *rows: JournalRow, status: str = "completed", child_end: ChildEnd | None = None) -> Advance:
     """An advance by which the run ends."""
-    return advance(lease, *rows, release=True, ended=True, status=status, post=post)
+    return advance(lease, *rows, release=True, ended=True, status=status, child_end=child_end)
 
 
 def grown(lease: Lease, rows: int = 1) -> Lease:
@@ -111,9 +111,9 @@ def grown(lease: Lease, rows: int = 1) -> Lease:
     return lease._replace(seq=lease.seq + rows)
 
 
-def end_of_child(parent: Lease, node: str = "child", error: Failure | None = None) -> Post:
-    """The letter by which a child tells its parent."""
-    return Post(parent.run_id, node, None if error else b'{"made":1}', error)
+def end_of_child(parent: Lease, node: str = "child", error: Failure | None = None) -> ChildEnd:
+    """The message by which a child tells its parent."""
+    return ChildEnd(parent.run_id, node, None if error else b'{"made":1}', error)
 
 
 class Keeper:
@@ -190,9 +190,9 @@ class Keeper:
         """The nodes of the run's journal, in order."""
         return [each.node for each in await self.store.reader.journal(run_id) or []]
 
-    async def letters(self, lease: Lease) -> list[tuple[int, str, bytes | None]]:
-        """The run's unread mail: number, name and value."""
-        return [(mail.n, mail.name, mail.value) for mail in await unread_of(self.store, lease)]
+    async def messages(self, lease: Lease) -> list[tuple[int, str, bytes | None]]:
+        """The run's unread messages: number, name and value."""
+        return [(one.n, one.name, one.value) for one in await unread_of(self.store, lease)]
 
     async def signal(self, run_id: str, name: str = "go", value: bytes = b"1", *, key: str | None = None) -> bool:
         """Whether a signal was accepted, by a run that may not wait for it yet."""
@@ -206,10 +206,13 @@ class Keeper:
         assert answer is not None
         return answer.accepted
 
+    async def page(self, **wanted: Any) -> Page:
+        """A page of runs."""
+        return await self.store.reader.page(Filter(None, None, None, None, EVERY, None)._replace(**wanted))
+
     async def listed(self, **wanted: Any) -> list[str]:
         """The ids of a page of runs."""
-        plain = Filter(None, None, None, None, EVERY, None)
-        return [each.run_id for each in (await self.store.reader.page(plain._replace(**wanted))).runs]
+        return [each.run_id for each in (await self.page(**wanted)).runs]
 
 
 def ids(leases: Sequence[Lease]) -> list[str]:

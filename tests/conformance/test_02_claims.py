@@ -84,7 +84,7 @@ async def test_i3_workers_that_claim_at_once_share_no_run(keeper: Keeper) -> Non
 async def test_a_claimed_run_runs_and_its_lease_tells_all_that_a_commit_must_name(keeper: Keeper) -> None:
     run_id = await keeper.start(value=b'{"id":1}')
     (lease,) = await keeper.claim()
-    assert (lease.run_id, lease.seq, lease.mail, lease.crashes) == (run_id, 0, 0, 0)
+    assert (lease.run_id, lease.seq, lease.messages, lease.crashes) == (run_id, 0, 0, 0)
     assert (lease.lane, lease.status, lease.value) == (await keeper.lane(), "running", b'{"id":1}')
     assert (lease.wake_at, lease.awaiting, lease.parked_at) == (None, None, None)
     assert (lease.parent_id, lease.parent_node) == (None, None)
@@ -231,7 +231,7 @@ async def test_the_first_unread_message_of_the_name_alone_is_loaded(keeper: Keep
     child = await keeper.leased(parent_id=lease.run_id, parent_node="child")
     for number in range(3):
         await keeper.signal(lease.run_id, "go", b"%d" % number)
-    await keeper.commit(ended(child, post=end_of_child(lease, error=Failure("child", "ChildFailed", "why"))))
+    await keeper.commit(ended(child, child_end=end_of_child(lease, error=Failure("child", "ChildFailed", "why"))))
     await keeper.commit(advance(lease, row(lease), consumed=(2,)))
     end = Message(4, "child", "child", None, Failure("child", "ChildFailed", "why"))
     for name, messages in (
@@ -253,7 +253,7 @@ async def test_i6_a_signal_between_claim_and_load_is_in_what_is_loaded(keeper: K
     lease = await keeper.leased()
     await keeper.signal(lease.run_id, "go", b"7")
     history = (await store.load([Wanted(lease, GO)]))[lease.run_id]
-    assert (lease.mail, history.found) == (0, Found(GO, 1, Message(1, "signal", "go", b"7", None)))
+    assert (lease.messages, history.found) == (0, Found(GO, 1, Message(1, "signal", "go", b"7", None)))
 
 
 async def test_many_runs_are_loaded_at_once(keeper: Keeper, store: Store) -> None:

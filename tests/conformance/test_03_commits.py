@@ -65,7 +65,7 @@ async def test_i6_a_park_that_arrives_after_its_retry_and_a_signal_is_lost(keepe
     assert (await keeper.stored(lease.run_id)).awaiting is None
     (again,) = await keeper.claim("bob")
     assert await keeper.commit(park) == ["lost"]
-    assert await keeper.letters(again) == [(1, "go", b"7")]
+    assert await keeper.messages(again) == [(1, "go", b"7")]
 
 
 async def test_i6_a_park_with_rows_that_arrives_again_does_not_park_a_run_that_was_woken(keeper: Keeper) -> None:
@@ -148,8 +148,8 @@ async def test_every_verdict_stands_in_the_place_of_its_advance(keeper: Keeper) 
     await keeper.signal(surprised.run_id)
     await keeper.store.cancel(canceled.run_id)
     advances = [step(canceled), awaiting(surprised, "go"), step(good), step(late), step(repeated)]
-    assert await keeper.commit(*advances) == ["lost", "mail", "ok", "lost", "done"]
-    assert await keeper.commit(*reversed(advances)) == ["done", "lost", "done", "mail", "lost"]
+    assert await keeper.commit(*advances) == ["lost", "message", "ok", "lost", "done"]
+    assert await keeper.commit(*reversed(advances)) == ["done", "lost", "done", "message", "lost"]
 
 
 async def test_a_batch_of_more_runs_than_any_statement_takes_is_applied_whole(keeper: Keeper) -> None:

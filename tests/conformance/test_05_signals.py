@@ -38,8 +38,8 @@ async def test_i6_a_signal_wakes_the_run_that_waits_for_it(keeper: Keeper, store
     stored = await keeper.stored(lease.run_id)
     assert (stored.status, stored.awaiting, stored.wake_at) == ("running", None, None)
     (again,) = await keeper.claim("bob")
-    assert (again.run_id, again.mail, again.parked_at) == (lease.run_id, 1, 1)
-    assert await keeper.letters(again) == [(1, "go", b"7")]
+    assert (again.run_id, again.messages, again.parked_at) == (lease.run_id, 1, 1)
+    assert await keeper.messages(again) == [(1, "go", b"7")]
 
 
 async def test_i6_a_signal_for_a_run_that_does_not_wait_is_kept(keeper: Keeper, store: Store) -> None:
@@ -51,7 +51,7 @@ async def test_i6_a_signal_for_a_run_that_does_not_wait_is_kept(keeper: Keeper, 
     answer = await store.deliver(pending, "go", b"8", key=None, waiting_only=False)
     assert answer is not None
     assert answer[:3] == Delivered(accepted=True, status="running", woken=False)[:3]
-    assert await keeper.letters(lease) == [(1, "go", b"7"), (2, "go", b"8")]
+    assert await keeper.messages(lease) == [(1, "go", b"7"), (2, "go", b"8")]
 
 
 async def test_a_resume_of_a_run_that_does_not_wait_changes_nothing(keeper: Keeper, store: Store) -> None:
@@ -62,7 +62,7 @@ async def test_a_resume_of_a_run_that_does_not_wait_changes_nothing(keeper: Keep
     assert answer is not None
     assert answer[:3] == Delivered(accepted=False, status="running", woken=False)[:3]
     assert await keeper.stored(lease.run_id) == before
-    assert await keeper.letters(lease) == []
+    assert await keeper.messages(lease) == []
     assert await keeper.commit(awaiting(lease, "go")) == ["ok"]
     assert await keeper.resume(lease.run_id, key="k")
 
@@ -75,21 +75,21 @@ async def test_a_signal_of_another_name_wakes_nobody(keeper: Keeper, store: Stor
     assert answer[:3] == Delivered(accepted=not waiting_only, status="suspended", woken=False)[:3]
     assert (await keeper.stored(lease.run_id)).awaiting == "go"
     assert await keeper.claim("bob") == []
-    assert await keeper.letters(lease) == ([] if waiting_only else [(1, "stop", b"7")])
+    assert await keeper.messages(lease) == ([] if waiting_only else [(1, "stop", b"7")])
 
 
 async def test_signals_are_kept_in_the_order_they_came_whatever_their_names(keeper: Keeper) -> None:
     lease = await waiting(keeper)
     for number, name in enumerate(["stop", "go", "stop", "go"]):
         await keeper.signal(lease.run_id, name, b"%d" % number)
-    assert await keeper.letters(lease) == [(1, "stop", b"0"), (2, "go", b"1"), (3, "stop", b"2"), (4, "go", b"3")]
+    assert await keeper.messages(lease) == [(1, "stop", b"0"), (2, "go", b"1"), (3, "stop", b"2"), (4, "go", b"3")]
 
 
 async def test_i6_of_two_resumes_at_once_one_is_accepted(keeper: Keeper) -> None:
     lease = await waiting(keeper)
     accepted = await asyncio.gather(*(keeper.resume(lease.run_id, "go", b"%d" % number) for number in range(5)))
     assert sorted(accepted) == [False] * 4 + [True]
-    assert [value for _, _, value in await keeper.letters(lease)] == [b"%d" % accepted.index(True)]
+    assert [value for _, _, value in await keeper.messages(lease)] == [b"%d" % accepted.index(True)]
 
 
 async def test_i6_a_second_resume_does_not_feed_the_next_wait_for_the_same_name(keeper: Keeper) -> None:
@@ -102,7 +102,7 @@ async def test_i6_a_second_resume_does_not_feed_the_next_wait_for_the_same_name(
     assert await keeper.commit(used, worker_id="bob") == ["ok"]
     park = awaiting(again._replace(seq=1), "go", seen=1)
     assert await keeper.commit(park, worker_id="bob") == ["ok"]
-    assert await keeper.letters(again) == []
+    assert await keeper.messages(again) == []
     assert await keeper.claim("cid") == []
     assert await keeper.resume(lease.run_id, "go", b"4")
 
@@ -116,8 +116,8 @@ async def test_i6_a_run_that_was_claimed_for_nothing_can_still_be_resumed(keeper
     assert (await keeper.stored(again.run_id)).awaiting is None
     assert await keeper.claim("cid") == []
     assert not await keeper.resume(again.run_id, "go", b"8")
-    assert await keeper.commit(awaiting(again, "go"), worker_id="bob") == ["mail"]
-    assert await keeper.letters(again) == [(1, "go", b"7")]
+    assert await keeper.commit(awaiting(again, "go"), worker_id="bob") == ["message"]
+    assert await keeper.messages(again) == [(1, "go", b"7")]
 
 
 async def test_i6_a_resume_survives_the_death_of_who_had_claimed_the_run_for_nothing(keeper: Keeper) -> None:
@@ -126,8 +126,8 @@ async def test_i6_a_resume_survives_the_death_of_who_had_claimed_the_run_for_not
     assert await keeper.resume(again.run_id, "go", b"7")
     await keeper.crash("bob")
     (third,) = await keeper.claim("cid")
-    assert (third.run_id, third.mail, third.awaiting, third.parked_at) == (again.run_id, 1, None, 1)
-    assert await keeper.letters(third) == [(1, "go", b"7")]
+    assert (third.run_id, third.messages, third.awaiting, third.parked_at) == (again.run_id, 1, None, 1)
+    assert await keeper.messages(third) == [(1, "go", b"7")]
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "canceled"])
@@ -140,7 +140,7 @@ async def test_a_run_that_has_ended_accepts_no_signal(keeper: Keeper, store: Sto
         assert answer is not None
         assert (answer.accepted, answer.status, answer.woken) == (False, status, False)
     assert await keeper.stored(lease.run_id) == before
-    assert await keeper.letters(lease) == []
+    assert await keeper.messages(lease) == []
 
 
 @either
@@ -153,7 +153,7 @@ async def test_i6_a_signal_repeated_with_its_key_is_accepted_and_changes_nothing
         answer = await store.deliver(lease.run_id, name, b"2", key="k", waiting_only=waiting_only)
         assert answer is not None
         assert answer[:3] == Delivered(accepted=True, status="running", woken=False)[:3]
-    assert await keeper.letters(lease) == [(1, "go", b"1")]
+    assert await keeper.messages(lease) == [(1, "go", b"1")]
 
 
 async def test_i6_a_key_is_known_after_its_mail_was_used_and_after_the_run_has_ended(keeper: Keeper) -> None:
@@ -161,7 +161,7 @@ async def test_i6_a_key_is_known_after_its_mail_was_used_and_after_the_run_has_e
     await keeper.signal(lease.run_id, "go", b"1", key="k")
     await keeper.commit(advance(lease, row(lease), consumed=(1,)))
     assert await keeper.signal(lease.run_id, "go", b"2", key="k")
-    assert await keeper.letters(lease) == []
+    assert await keeper.messages(lease) == []
     await keeper.commit(ended(lease._replace(seq=1)))
     assert await keeper.signal(lease.run_id, "go", b"2", key="k")
     assert await keeper.resume(lease.run_id, "go", b"2", key="k")
@@ -172,21 +172,21 @@ async def test_i6_a_resume_that_was_refused_leaves_its_key_free(keeper: Keeper) 
     lease = await keeper.leased()
     assert not await keeper.resume(lease.run_id, "go", b"1", key="k")
     assert await keeper.signal(lease.run_id, "go", b"2", key="k")
-    assert await keeper.letters(lease) == [(1, "go", b"2")]
+    assert await keeper.messages(lease) == [(1, "go", b"2")]
 
 
 async def test_i6_of_signals_with_one_key_at_once_one_is_kept(keeper: Keeper) -> None:
     lease = await keeper.leased()
     accepted = await asyncio.gather(*(keeper.signal(lease.run_id, "go", b"%d" % n, key="k") for n in range(5)))
     assert accepted == [True] * 5
-    assert len(await keeper.letters(lease)) == 1
+    assert len(await keeper.messages(lease)) == 1
 
 
 async def test_a_key_belongs_to_one_run(keeper: Keeper) -> None:
     one, other = await keeper.leased(), await keeper.leased()
     assert await keeper.signal(one.run_id, key="k")
     assert await keeper.signal(other.run_id, key="k")
-    assert len(await keeper.letters(other)) == 1
+    assert len(await keeper.messages(other)) == 1
 
 
 async def test_i4_a_signal_does_not_make_a_sleeping_or_a_retrying_run_due(keeper: Keeper) -> None:

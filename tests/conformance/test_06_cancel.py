@@ -90,7 +90,7 @@ async def test_i9_a_whole_tree_is_canceled_and_nobody_else(keeper: Keeper, store
 
 async def test_i9_descendants_that_have_ended_are_left_and_those_below_them_found(keeper: Keeper, store: Store) -> None:
     root, child, grandchild = await tree(keeper)
-    await keeper.commit(ended(grandchild, row(grandchild), post=end_of_child(child)))
+    await keeper.commit(ended(grandchild, row(grandchild), child_end=end_of_child(child)))
     (again,) = await keeper.claim()
     below = await child_of(keeper, again)
     canceled = await store.cancel(root.run_id)
@@ -103,27 +103,27 @@ async def test_i4_the_living_parent_of_a_canceled_run_is_told_and_due(keeper: Ke
     assert sorted(await store.cancel(child.run_id) or []) == sorted([child.run_id, grandchild.run_id])
     assert (await keeper.stored(root.run_id)).status == "running"
     (again,) = await keeper.claim("bob")
-    assert (again.run_id, again.mail) == (root.run_id, 1)
-    (mail,) = await unread_of(store, again)
-    assert (mail.kind, mail.name, mail.value) == ("child", "child", None)
-    assert mail.error is not None
-    assert (mail.error.node, mail.error.type) == ("child", "ChildCanceled")
-    assert child.run_id in mail.error.message
+    assert (again.run_id, again.messages) == (root.run_id, 1)
+    (message,) = await unread_of(store, again)
+    assert (message.kind, message.name, message.value) == ("child", "child", None)
+    assert message.error is not None
+    assert (message.error.node, message.error.type) == ("child", "ChildCanceled")
+    assert child.run_id in message.error.message
 
 
 async def test_i8_a_parent_hears_of_a_cancel_once_however_often_it_is_asked(keeper: Keeper, store: Store) -> None:
     root, child, _ = await tree(keeper)
     await store.cancel(child.run_id)
     assert await store.cancel(child.run_id) == []
-    assert len(await keeper.letters(root)) == 1
+    assert len(await keeper.messages(root)) == 1
 
 
 async def test_i8_a_parent_that_drives_at_the_moment_hears_of_the_cancel_too(keeper: Keeper, store: Store) -> None:
     parent = await keeper.leased()
     child = await keeper.leased("bob", parent_id=parent.run_id, parent_node="child")
     await store.cancel(child.run_id)
-    assert await keeper.commit(awaiting_child(parent)) == ["mail"]
-    assert len(await keeper.letters(parent)) == 1
+    assert await keeper.commit(awaiting_child(parent)) == ["message"]
+    assert len(await keeper.messages(parent)) == 1
 
 
 async def test_a_parent_that_has_ended_hears_nothing_of_a_cancel(keeper: Keeper, store: Store) -> None:
@@ -140,8 +140,8 @@ async def test_i8_the_end_of_a_child_that_comes_after_its_cancel_tells_the_paren
 ) -> None:
     root, child, _ = await tree(keeper)
     await store.cancel(child.run_id)
-    assert await keeper.commit(ended(child, post=end_of_child(root))) == ["lost"]
-    assert len(await keeper.letters(root)) == 1
+    assert await keeper.commit(ended(child, child_end=end_of_child(root))) == ["lost"]
+    assert len(await keeper.messages(root)) == 1
 
 
 async def test_i9_a_child_that_was_spawned_just_before_a_cancel_is_canceled_too(keeper: Keeper, store: Store) -> None:
@@ -162,12 +162,12 @@ async def test_i9_a_run_that_ends_as_it_is_canceled_has_one_end(keeper: Keeper, 
         parent = await keeper.leased()
         await keeper.commit(parked(parent))
         child = await keeper.leased(parent_id=parent.run_id, parent_node="child")
-        asked = [keeper.commit(ended(child, post=end_of_child(parent))), store.cancel(child.run_id)]
+        asked = [keeper.commit(ended(child, child_end=end_of_child(parent))), store.cancel(child.run_id)]
         await asyncio.gather(*(asked if first == "commit" else reversed(asked)))
         status = (await keeper.stored(child.run_id)).status
         assert status in {"completed", "canceled"}
         (again,) = await keeper.claim("bob")
-        assert len(await keeper.letters(again)) == 1
+        assert len(await keeper.messages(again)) == 1
         await keeper.store.cancel(parent.run_id)
 
 

@@ -1,4 +1,4 @@
-"""Claims over several lanes, beside what others hold, and of the worst; sweeps beside mail of no concern."""
+"""Claims over several lanes, beside what others hold, and of the worst; sweeps beside messages of no concern."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_i4_a_sweep_leaves_a_run_that_waits_for_a_signal_called_like_a_chi
 ) -> None:
     parent = await keeper.leased()
     child = await keeper.leased(parent_id=parent.run_id, parent_node="go")
-    await keeper.commit(ended(child, post=end_of_child(parent, "go")))
+    await keeper.commit(ended(child, child_end=end_of_child(parent, "go")))
     await keeper.commit(awaiting(parent, "go", seen=1))
     assert await store.sweep() == 0
     assert (await keeper.stored(parent.run_id)).status == "suspended"
@@ -80,8 +80,8 @@ async def test_i6_a_signal_called_like_a_child_is_not_its_end(keeper: Keeper, st
 async def test_i8_a_parent_that_ends_in_one_batch_with_its_child_gets_no_mail(keeper: Keeper) -> None:
     parent = await keeper.leased()
     child = await keeper.leased(parent_id=parent.run_id, parent_node="child")
-    assert await keeper.commit(ended(child, post=end_of_child(parent)), ended(parent)) == ["ok", "ok"]
-    assert await keeper.letters(parent) == []
+    assert await keeper.commit(ended(child, child_end=end_of_child(parent)), ended(parent)) == ["ok", "ok"]
+    assert await keeper.messages(parent) == []
     assert (await keeper.stored(parent.run_id)).status == "completed"
 
 

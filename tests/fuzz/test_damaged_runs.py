@@ -164,7 +164,7 @@ async def test_a_run_that_is_said_to_wait_for_a_signal_elsewhere_names_it(copy: 
         assert "waits for signal 'nothing'; its node does not" in str((await app.status(run_id)).damaged)
 
 
-@pytest.mark.parametrize("count", ["token", "seq", "crashes", "mail"])
+@pytest.mark.parametrize("count", ["token", "seq", "crashes", "messages"])
 @pytest.mark.parametrize("edited", [-1, 2**30, 2**63 - 1])
 def test_the_tables_refuse_a_count_that_no_run_reaches(copy: Copy, count: str, edited: int) -> None:
     with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
@@ -214,7 +214,7 @@ async def test_an_outline_that_cannot_be_read_is_told_and_the_runs_go_on(copy: C
         await eventually(lambda: copy.rows("half")[-1][1] == "last")
 
 
-async def test_mail_of_a_kind_of_another_version_stays_in_the_box(copy: Copy) -> None:
+async def test_a_message_of_a_kind_of_another_version_stays_in_the_box(copy: Copy) -> None:
     run_id = copy.edit("waiting", "")
     async with Durable(copy.url, workflows()) as app:
         await app.signal(run_id, "go", "no")
@@ -226,9 +226,9 @@ async def test_mail_of_a_kind_of_another_version_stays_in_the_box(copy: Copy) ->
             assert await app.result(run_id, timeout=PATIENCE) == RESULTS
 
 
-async def test_letters_that_the_row_does_not_count_are_in_nobodys_way(copy: Copy) -> None:
+async def test_messages_that_the_row_does_not_count_are_in_nobodys_way(copy: Copy) -> None:
     for name in ("parent", "kid"):
-        copy.edit(name, "UPDATE stepwell_runs SET mail = 0 WHERE id = '{id}'")
+        copy.edit(name, "UPDATE stepwell_runs SET messages = 0 WHERE id = '{id}'")
     async with Durable(copy.url, workflows()) as app, app.worker():
         await app.signal(copy.ids["kid"], "hold", "now")
         assert await app.result(copy.ids["parent"], timeout=PATIENCE) == HELD

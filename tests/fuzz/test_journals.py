@@ -75,7 +75,7 @@ RUNS: dict[str, list[Any]] = {
     "worker": ["ghost", ""],
     "token": NUMBERS,
     "seq": [*range(8), *NUMBERS],
-    "mail": NUMBERS,
+    "messages": NUMBERS,
     "crashes": NUMBERS,
     "due_at": [None, *NUMBERS],
     "wake_at": [None, *NUMBERS],

@@ -21,7 +21,7 @@ async def test_i8_the_end_of_a_child_whose_parent_is_held_is_busy_and_reaches_it
         child = NewRun(child_id, lane, "flow", b"1", parent_id=parent_id, parent_node="child")
         assert await store.commit("ann", [parked(parent, spawned=[child])]) == ["ok"]
         (leased,) = (await store.claim("ann", [lane], 1, 0)).leases
-        end = ended(leased, row(leased), post=end_of_child(parent))
+        end = ended(leased, row(leased), child_end=end_of_child(parent))
         schema = store._location.schema
         async with plain.transaction():
             await plain.execute(f'SELECT 1 FROM "{schema}".runs WHERE id = $1 FOR UPDATE', parent_id)
@@ -40,7 +40,7 @@ async def test_i9_a_batch_waits_for_no_row_that_a_cancel_holds() -> None:
         await store.start([new[0], new[1]._replace(parent_id=new[0].run_id, parent_node="child"), new[2]])
         heartbeat_connection = await store.enlist("ann", "here")
         parent, child, other = (await store.claim("ann", [lane], 3, 0)).leases
-        batch = [ended(child, post=end_of_child(parent)), step(other)]
+        batch = [ended(child, child_end=end_of_child(parent)), step(other)]
         async with plain.transaction():
             locks = f'SELECT 1 FROM "{store._location.schema}".runs WHERE id = ANY($1::uuid[]) FOR NO KEY UPDATE'
             await plain.execute(locks, [parent.run_id, child.run_id])

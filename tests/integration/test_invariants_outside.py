@@ -194,7 +194,7 @@ async def test_i6_a_signal_whose_use_is_not_committed_yet_is_not_used_again_when
         async with app.worker():
             await stop.reached()
             assert (await app.signal(run_id, "go", "b")).accepted
-            assert await stop.released() == ["mail"]
+            assert await stop.released() == ["message"]
             assert await app.result(run_id, timeout=PATIENCE) == {"one": "a", "two": "b"}
 
 
@@ -220,7 +220,7 @@ async def test_i6_a_signal_stays_with_its_suspended_step_through_failed_attempts
 
 
 async def test_i6_a_resume_that_a_dead_worker_had_in_hand_is_used_by_the_next(tmp_path: Path) -> None:
-    """The letter is taken in the commit of the outcome that used it, and that commit was never made."""
+    """The message is taken in the commit of the outcome that used it, and that commit was never made."""
     app, faulty = faulty_app(file_url(tmp_path), [two_waits()])
     other = Durable(file_url(tmp_path), [two_waits()])
     async with app, other, app.worker() as worker:
@@ -271,7 +271,7 @@ async def test_i8_the_end_of_a_child_reaches_a_parent_that_is_claimed_for_nothin
         await stop.reached()
         await app.cancel(await only_child(app, run_id))
         gate.let()
-        assert await stop.released() == ["mail"]
+        assert await stop.released() == ["message"]
         with pytest.raises(RunFailedError) as caught:
             await app.result(run_id, timeout=PATIENCE)
         assert [entry.node for entry in await app.journal(run_id)] == ["child"]
@@ -283,7 +283,7 @@ async def test_i8_a_spawn_and_an_end_whose_answers_are_lost_make_one_child_that_
     gate.let()
     app, faulty = faulty_app("sqlite://", parent_of(gate))
     faulty.lose_answer("commit", lambda worker_id, advances: any(one.spawned for one in advances))
-    faulty.lose_answer("commit", lambda worker_id, advances: any(one.post for one in advances))
+    faulty.lose_answer("commit", lambda worker_id, advances: any(one.child_end for one in advances))
     async with app, app.worker():
         run_id = (await app.start("parent")).run_id
         assert await app.result(run_id, timeout=PATIENCE) == {"child": {"work": "work"}, "last": None}
@@ -299,7 +299,7 @@ async def test_i8_a_cancel_of_a_child_that_has_ended_tells_its_parent_nothing() 
     gate.let()
     app, faulty = faulty_app("sqlite://", parent_of(gate))
     async with app:
-        stop = faulty.stop_after("commit", lambda worker_id, advances: any(one.post for one in advances))
+        stop = faulty.stop_after("commit", lambda worker_id, advances: any(one.child_end for one in advances))
         async with app.worker():
             run_id = (await app.start("parent")).run_id
             await stop.reached()
@@ -308,11 +308,11 @@ async def test_i8_a_cancel_of_a_child_that_has_ended_tells_its_parent_nothing() 
             stop.release()
             assert await app.result(run_id, timeout=PATIENCE) == {"child": {"work": "work"}, "last": None}
         assert (await app.status(child)).status == "completed"
-    assert max(lease.mail for lease in faulty.claims_of(run_id)) == 1
+    assert max(lease.messages for lease in faulty.claims_of(run_id)) == 1
 
 
 def _children_told(faulty: FaultyStore, run_id: str) -> int:
-    """How many letters the run's outcomes used."""
+    """How many messages the run's outcomes used."""
     commits = [(advances, verdicts) for (_, advances), verdicts in faulty.answers_of("commit")]
     pairs = [pair for advances, verdicts in commits for pair in zip(advances, verdicts, strict=True)]
     return sum(len(one.consumed) for one, verdict in pairs if one.run_id == run_id and verdict == "ok")

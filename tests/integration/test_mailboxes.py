@@ -46,7 +46,7 @@ async def test_i6_a_signal_of_another_name_refuses_neither_a_park_nor_a_timeout(
                 assert (await app.signal(run_id, "other", number)).accepted
             assert await stop.released() == ["ok"]
             assert await app.result(run_id, timeout=PATIENCE) == {"wait": "timed out"}
-    assert "mail" not in faulty.verdicts_on(run_id)
+    assert "message" not in faulty.verdicts_on(run_id)
 
 
 async def test_i8_a_signal_refuses_no_park_of_a_parent_that_waits_for_its_child(url: str) -> None:
@@ -62,7 +62,7 @@ async def test_i8_a_signal_refuses_no_park_of_a_parent_that_waits_for_its_child(
         (below,) = (await app.status(run_id)).children or ()
         await app.signal(below.run_id, "go", 7)
         assert await app.result(run_id, timeout=PATIENCE) == {"below": {"wait": 7}}
-    assert "mail" not in faulty.verdicts_on(run_id)
+    assert "message" not in faulty.verdicts_on(run_id)
 
 
 async def test_a_wake_up_among_many_messages_of_other_names_reads_the_one_it_uses_alone(url: str) -> None:
@@ -92,7 +92,7 @@ async def test_i6_messages_that_came_early_are_used_in_order_by_the_waits_for_th
         async with app.worker():
             results = await app.result(run_id, timeout=PATIENCE)
     assert results == {"one": 0, "two": 3, "three": 2, "four": 4}
-    assert "mail" not in faulty.verdicts_on(run_id)
+    assert "message" not in faulty.verdicts_on(run_id)
 
 
 async def test_i6_a_step_that_suspends_itself_again_and_again_uses_what_came_early_in_order(url: str) -> None:

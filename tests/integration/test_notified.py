@@ -36,7 +36,7 @@ async def keeper() -> AsyncIterator[Keeper]:
     ("made", "is_told"),
     [
         (lambda lease, new, parent: ended(lease), True),
-        (lambda lease, new, parent: ended(lease, post=end_of_child(parent)), True),
+        (lambda lease, new, parent: ended(lease, child_end=end_of_child(parent)), True),
         (lambda lease, new, parent: parked(lease, spawned=(new,)), True),
         (lambda lease, new, parent: advance(lease, release=True, due_at=AT_ONCE), True),
         (lambda lease, new, parent: step(lease, lean=True), False),

@@ -49,14 +49,14 @@ FINE_WITHOUT = {
     "next_due": "part of claim",
     "add_rows": "part of extend and change",
     "fences": "part of extend and change",
-    "take_mail": "part of change",
-    "find_addressee": "part of ring",
-    "dismiss_silent": "part of free_crashed",
+    "take_message": "part of change",
+    "find_signaled": "part of deliver_signal",
+    "delete_silent_worker": "part of free_crashed",
 }
 """Queries of SQLite's that PostgreSQL has no need of, and why."""
 OF_ITS_OWN = {
     "claim": "one round trip instead of six",
-    "lock_family": "several may cancel at once",
+    "lock_tree": "several may cancel at once",
     "find_messages": "one round trip for many runs",
     "journal_sizes": "one round trip for many runs",
     "list_runs_by_id": "a page by its ids",
@@ -189,7 +189,7 @@ async def test_a_run_locked_by_somebody_is_busy_and_stops_nobody_else(store: Pos
     connection = await asyncpg.connect(dsn())
     schema = store.url.rpartition("=")[2]
     async with connection.transaction():
-        await connection.execute(f'UPDATE "{schema}".runs SET mail = mail + 1 WHERE id = $1', held.run_id)
+        await connection.execute(f'UPDATE "{schema}".runs SET messages = messages + 1 WHERE id = $1', held.run_id)
         for lean in (True, False):
             assert await store.commit("ann", [step(held, lean=lean)]) == ["busy"]
         assert await store.commit("ann", [step(held, lean=True), step(free, lean=True)]) == ["busy", "ok"]

@@ -48,7 +48,7 @@ async def test_i6_a_run_does_not_park_beside_a_signal_that_is_being_committed() 
             gate.let()
             await eventually(lambda: "busy" in faulty.verdicts_on(run_id))
         assert (await app.result(run_id, timeout=PATIENCE))["wait"] == 7
-    assert [verdict for verdict in faulty.verdicts_on(run_id) if verdict != "busy"] == ["mail", "ok"]
+    assert [verdict for verdict in faulty.verdicts_on(run_id) if verdict != "busy"] == ["message", "ok"]
     assert len(faulty.claims_of(run_id)) == 1
 
 
@@ -56,7 +56,7 @@ async def test_i6_a_run_does_not_park_beside_a_signal_that_is_being_committed() 
 async def test_i6_a_signal_between_the_claim_and_the_park_is_used_once_without_another_claim(
     proxy: Proxy, moment: str
 ) -> None:
-    """It comes before the mail is counted, before the mailbox is read, or before the park is committed."""
+    """It comes before the messages are counted, before the mailbox is read, or before the park is committed."""
     url = fresh_url()
     flow = durable("flow").wait_for_signal("wait", "go").wait_for_signal("again", "go")
     app, faulty = faulty_app(proxy.url(url), [flow])
@@ -180,7 +180,7 @@ async def test_i6_a_resume_that_is_being_committed_at_the_deadline_is_used_or_un
             await (transaction.commit() if resume == "is committed" else transaction.rollback())
             payload = 7 if resume == "is committed" else TIMED_OUT
             assert await app.result(run_id, timeout=PATIENCE) == {"wait": payload}
-    assert ("mail" in faulty.verdicts_on(run_id)) == (resume == "is committed")
+    assert ("message" in faulty.verdicts_on(run_id)) == (resume == "is committed")
 
 
 async def test_i6_of_two_resumes_whose_transactions_overlap_one_is_accepted_and_the_next_wait_stays() -> None:

@@ -18,7 +18,7 @@ from tests.faulty import faulty_app
 from tests.gates import Gate
 from tests.postgres import Server, fresh_url
 from tests.proxy import Proxy
-from tests.rival import Rival, deadlocks_in, keeper_of, own_database, rival_of, statements
+from tests.rival import Rival, deadlocks_in, keeper_of, own_database, queries_of, rival_of, statements
 from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ async def test_i10_a_start_waits_for_another_with_its_key_that_is_not_committed_
         mine, theirs = [await keeper.new(key="key") for _ in range(2)]
         transaction = rival.connection.transaction()
         await transaction.start()
-        await rival.execute(statements(url)["add_runs"], *written(theirs))
+        await rival.execute(*queries_of(url)("add_runs", n=written(theirs)))
         starting = asyncio.create_task(keeper.store.start([mine]))
         await rival.until_waiting()
         await (transaction.commit() if first == "is committed" else transaction.rollback())
@@ -88,7 +88,7 @@ async def test_i10_starts_of_the_same_keys_in_opposite_orders_are_in_no_deadlock
         runs = [[await keeper.new(key=key) for key in keys] for keys in ("amz", "zma")]
         transaction = rival.connection.transaction()
         await transaction.start()
-        await rival.execute(statements(url)["add_runs"], *written(await keeper.new(key="m")))
+        await rival.execute(*queries_of(url)("add_runs", n=written(await keeper.new(key="m"))))
         starting = [asyncio.create_task(keeper.store.start(some)) for some in runs]
         await rival.until_waiting(2)
         await transaction.rollback()
@@ -127,7 +127,7 @@ async def test_i3_a_burial_that_waits_for_a_beat_to_be_committed_buries_nobody(u
         lease = await keeper.leased()
         await rival.execute("UPDATE stepwell.workers SET beat_at = 0")
         async with rival.connection.transaction():
-            await rival.execute(statements(url)["beat"], "ann")
+            await rival.execute(*queries_of(url)("beat", worker="ann"))
             burying = asyncio.create_task(keeper.store.expire("ann", 60_000_000))
             await rival.until_waiting()
         assert await burying is None
@@ -140,7 +140,7 @@ async def test_i3_a_beat_that_waits_for_a_burial_to_be_committed_hears_of_it(url
         lease = await keeper.leased()
         await rival.execute("UPDATE stepwell.workers SET beat_at = 0")
         async with rival.connection.transaction():
-            await rival.fetch(statements(url)["free_crashed"], "ann", 60_000_000)
+            await rival.fetch(*queries_of(url)("free_crashed", worker="ann", silent_for=60_000_000))
             beating = asyncio.create_task(asyncio.to_thread(keeper.heartbeat_connections["ann"].beat))
             claiming = asyncio.create_task(keeper.claim())
             await rival.until_waiting(2)
@@ -205,16 +205,17 @@ async def test_i6_a_message_that_the_snapshot_of_a_park_lacks_refuses_it(url: st
         await rival.execute("INSERT INTO stepwell.names (name) VALUES ('ann')")
         store = keeper.store
         assert isinstance(store, PostgresStore)
-        locking = "= ANY($2::uuid[] || $16::uuid[])"
-        assert store._q["change"].count(locking) == 1
+        change = store._q.statements["change"]
+        locking = "(SELECT id FROM b UNION ALL SELECT parent_id FROM ends))"
+        assert change.sql.count(locking) == 1
         gated = f"{locking} AND (SELECT pg_advisory_xact_lock_shared(7)) IS NOT NULL"
-        store._q["change"] = store._q["change"].replace(locking, gated)
+        store._q.statements["change"] = change._replace(sql=change.sql.replace(locking, gated))
         await rival.execute("SELECT pg_advisory_lock(7)")
         parking = asyncio.create_task(keeper.commit(awaiting(lease, "go", seen=0)))
         await rival.until_waiting()
         await rival.signal(lease.run_id, name, b"7")
         await rival.execute("SELECT pg_advisory_unlock(7)")
-        assert await parking == ["mail"]
+        assert await parking == ["message"]
         found = await store.find_message(lease, MessageName("signal", "go"), 0)
-        assert (found.mail, found.message is not None) == (1, name == "go")
+        assert (found.messages, found.message is not None) == (1, name == "go")
         assert await keeper.commit(awaiting(lease, "go", seen=1)) == ["ok"]

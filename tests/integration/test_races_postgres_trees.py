@@ -16,12 +16,12 @@ import pytest
 
 from stepwell import Context, Durable, RunFailedError, durable
 from stepwell.store.postgres.commit import commit
-from stepwell.store.protocol import Filter, NewRun, Post
+from stepwell.store.protocol import ChildEnd, Filter, NewRun
 from tests.conformance.keeper import awaiting_child, ended, ids, parked
 from tests.gates import Gate
 from tests.postgres import fresh_url
 from tests.proxy import Proxy
-from tests.rival import deadlocks_in, keeper_of, own_database, rival_of, statements
+from tests.rival import deadlocks_in, keeper_of, own_database, queries_of, rival_of, statements
 from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ async def test_i9_a_cancel_that_waits_for_a_spawn_to_be_committed_cancels_the_ne
         spawn = parked(parent, spawned=[await child_of(keeper, parent)])
         transaction = rival.connection.transaction()
         await transaction.start()
-        assert await commit(rival.connection, statements(url), "ann", [spawn]) == ["ok"]
+        assert await commit(rival.connection, queries_of(url), "ann", [spawn]) == ["ok"]
         canceling = asyncio.create_task(keeper.store.cancel(root.run_id))
         await rival.until_waiting()
         await transaction.commit()
@@ -82,7 +82,7 @@ async def test_i9_a_tree_that_grows_while_it_is_being_locked_is_looked_through_a
     async with Proxy(url) as proxy, keeper_of(url) as keeper, keeper_of(proxy.url(url)) as other:
         root = await keeper.leased()
         child = await child_of(keeper, root)
-        locking = proxy.hold(statements(url)["lock_family"])
+        locking = proxy.hold(statements(url)["lock_tree"])
         canceling = asyncio.create_task(other.store.cancel(root.run_id))
         await locking.reached()
         assert await keeper.commit(parked(root, spawned=[child])) == ["ok"]
@@ -109,8 +109,8 @@ async def test_i4_a_parent_that_is_parking_when_its_child_is_canceled_hears_of_i
         assert await keeper.commit(awaiting_child(parent)) == ["busy"]
         ending.release()
         assert await canceling == [child.run_id]
-        assert await keeper.commit(awaiting_child(parent)) == ["mail"]
-        assert [name for _, name, _ in await keeper.letters(parent)] == ["child"]
+        assert await keeper.commit(awaiting_child(parent)) == ["message"]
+        assert [name for _, name, _ in await keeper.messages(parent)] == ["child"]
 
 
 async def test_i4_a_parent_whose_child_is_canceled_by_another_process_fails_and_compensates() -> None:
@@ -161,8 +161,8 @@ async def test_i9_somebodys_transaction_that_locks_a_tree_upwards_leaves_nothing
                 await transaction.rollback()
             assert sorted(await canceling or []) == sorted(ids([root, child]))
             assert await statuses(keeper) == {"canceled"}
-            letters = await rival.value("SELECT count(*) FROM stepwell.mailbox")
-        assert letters == (2 if victim == "the cancel" else 0)
+            messages = await rival.value("SELECT count(*) FROM stepwell.mailbox")
+        assert messages == (2 if victim == "the cancel" else 0)
         assert await deadlocks_in(url) == 1
 
 
@@ -247,7 +247,11 @@ async def planted(keeper: Keeper, dice: random.Random) -> list[NewRun]:
 async def all_ended(store: Store, worker_id: str, leases: Sequence[Lease], dice: random.Random) -> float:
     """Ends runs in one batch, and again those that were busy; the longest that a commit took, in seconds."""
     loop, slowest = asyncio.get_running_loop(), 0.0
-    ends = [ended(one, post=Post(one.parent_id, "child", b"1", None)) for one in leases if one.parent_id is not None]
+    ends = [
+        ended(one, child_end=ChildEnd(one.parent_id, "child", b"1", None))
+        for one in leases
+        if one.parent_id is not None
+    ]
     dice.shuffle(ends)
     while ends:
         begun = loop.time()

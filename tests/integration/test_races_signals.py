@@ -56,7 +56,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 async def used(app: Durable, faulty: FaultyStore, run_id: str) -> Any:
-    """The payload that the run got, after it ended; it used its mail once, and was claimed once."""
+    """The payload that the run got, after it ended; it used its message once, and was claimed once."""
     results = await app.result(run_id, timeout=PATIENCE)
     outcomes = [entry.result for entry in await app.journal(run_id) if entry.node == "wait"]
     assert outcomes == [results["wait"]]
@@ -113,7 +113,7 @@ async def test_i6_a_signal_between_load_and_park_is_used_without_another_claim(u
             await stop.reached()
             assert (await app.signal(started.run_id, "go", 7)).accepted
             assert not (await app.resume(started.run_id, "go", 8)).accepted
-            assert await stop.released() == ["mail"]
+            assert await stop.released() == ["message"]
             assert await used(app, faulty, started.run_id) == 7
     assert len(faulty.claims_of(started.run_id)) == 1
 
@@ -152,7 +152,7 @@ async def test_i6_a_resume_before_the_commit_of_the_timeout_is_accepted_and_used
             await stop.reached()
             assert (await app.resume(started.run_id, "go", 7)).accepted
             assert not (await app.resume(started.run_id, "go", 8)).accepted
-            assert await stop.released() == ["mail"]
+            assert await stop.released() == ["message"]
             assert await used(app, faulty, started.run_id) == 7
 
 
@@ -203,7 +203,7 @@ async def test_i6_a_resume_while_its_run_is_claimed_for_nothing_is_accepted_and_
         assert (await app.status(run_id)).status == "suspended"
         assert (await app.resume(run_id, signal, 7)).accepted
         assert not (await app.resume(run_id, signal, 8)).accepted
-        assert await stop.released() == ["mail"]
+        assert await stop.released() == ["message"]
         if signal == "talk":
             await eventually(lambda: _suspended_with(app, run_id, [7]))
         else:
@@ -231,7 +231,7 @@ async def test_i6_a_worker_that_stops_gives_back_no_wait_that_was_answered_meanw
         assert (await app.resume(run_id, "talk", "a")).accepted
         leaving = asyncio.ensure_future(worker.__aexit__(None, None, None))
         await asyncio.sleep(0)
-        assert await stop.released() == ["mail"]
+        assert await stop.released() == ["message"]
         await leaving
         assert (await app.status(run_id)).awaiting_signal is None
         assert not (await app.resume(run_id, "talk", "b")).accepted

@@ -96,7 +96,7 @@ async def test_i4_a_wait_whose_timeout_cannot_be_stored_is_given_back_with_its_d
 
 
 async def test_i6_a_signal_that_comes_while_its_wait_is_given_back_ends_that_wait(tmp_path: Path) -> None:
-    """Else the run would sleep beside its letter, and a second resume would be accepted."""
+    """Else the run would sleep beside its message, and a second resume would be accepted."""
     app, faulty = faulty_app(file_url(tmp_path), [asking()])
     async with app, app.worker():
         giving_back = faulty.stop_before("commit", gives_back)
@@ -104,8 +104,8 @@ async def test_i6_a_signal_that_comes_while_its_wait_is_given_back_ends_that_wai
         await giving_back.reached()
         assert (await app.resume(run_id, "go", 7)).accepted
         keep_rows_again(tmp_path)
-        assert await giving_back.released() == ["mail"]
-        await eventually(lambda: faulty.verdicts_on(run_id)[-2:] == ["mail", "ok"])
+        assert await giving_back.released() == ["message"]
+        await eventually(lambda: faulty.verdicts_on(run_id)[-2:] == ["message", "ok"])
         assert (await app.status(run_id)).awaiting_signal is None
         assert not (await app.resume(run_id, "go", 8)).accepted
         execute(tmp_path, "UPDATE stepwell_runs SET due_at = 0")
@@ -163,7 +163,7 @@ async def test_i8_results_of_a_child_that_are_too_large_together_fail_the_node_t
 
 
 def waiting_at_once(begun: list[str]) -> Workflow:
-    """A wait that times out at once rests on the absence of mail, and on the step before it being stored."""
+    """A wait that times out at once rests on the absence of a message, and on the step before it being stored."""
     return durable("flow").step("work", lambda ctx: 1).wait_for_signal("wait", "go", timeout=0, default=TIMED_OUT)
 
 

@@ -24,7 +24,8 @@ INDEXES = {"key": "stepwell_runs_key", "parent_id": "stepwell_runs_parent"}
 PAIRS = [(), *((name,) for name in VALUES), *combinations(VALUES, 2), tuple(VALUES)]
 SEED = """
 WITH RECURSIVE g (g) AS (SELECT 1 UNION ALL SELECT g + 1 FROM g WHERE g < 20000)
-INSERT INTO stepwell_runs (ref, id, lane, workflow, status, position, token, seq, mail, crashes, created_at, updated_at)
+INSERT INTO stepwell_runs (ref, id, lane, workflow, status, position, token, seq, messages, crashes, created_at,
+    updated_at)
 SELECT g, printf('%012x', g), 1, 'flow', 'completed', 1, 1, 1, 0, 0, g, g FROM g
 """
 
@@ -63,5 +64,5 @@ async def test_every_filter_and_pair_is_answered_by_its_index_newest_first(opene
 
 
 async def test_what_tells_of_failures_is_read_without_the_rest_of_a_journal(opened: sqlite3.Connection) -> None:
-    plan = opened.execute(f"EXPLAIN QUERY PLAN {Q['telling_rows']}", ("[1, 2]",)).fetchall()
+    plan = opened.execute(f"EXPLAIN QUERY PLAN {Q['failure_rows']}", {"refs": "[1, 2]"}).fetchall()
     assert "USING INDEX stepwell_journal_telling (ref=?)" in plan[0][-1], plan

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from stepwell.core.journal import JournalRow
 from stepwell.core.mailbox import MessageName
-from stepwell.store.protocol import Advance, NewRun, Post
+from stepwell.store.protocol import Advance, ChildEnd, NewRun
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -161,13 +161,13 @@ class Calls:
         rows = draw((1, 2)) if shape == "lean" else draw((0, 1, 2))
         seq = max(0, len(run.nodes) - draw([0, 0, 0, 0, 1]))
         one: Facts = {"run_id": run_id, "token": token, "seq": seq, "rows": rows, "status": "running"}
-        seen = max(0, run.mail - draw([0, 1, 2]))
+        seen = max(0, run.messages - draw([0, 1, 2]))
         came = [name for n, (name, _) in run.unread.items() if n > seen and name in NAMES]
         absent = MessageName("signal", draw(came or NAMES) if draw((False, True, True)) else draw(NAMES))
         parent, later = run.new.parent_id, self.model.now + 3_000_000
         if shape == "end" or (parent is not None and shape in {"await", "stay"}):
-            post = None if parent is None else Post(parent, run.new.parent_node or "", b"1", None)
-            return {**one, "release": True, "ended": True, "status": "completed", "post": post}
+            end = None if parent is None else ChildEnd(parent, run.new.parent_node or "", b"1", None)
+            return {**one, "release": True, "ended": True, "status": "completed", "child_end": end}
         if shape == "await":
             at = draw([None, later])
             waits = {"awaiting": absent.name, "due_at": at, "wake_at": at, "seen": seen, "absent": absent}
@@ -193,7 +193,7 @@ def commit_of(worker: str, batch: list[Facts]) -> Call:
             advance.spawned = [new._replace(lane=kept.lanes[new.lane]) for new in advance.spawned]
         return [str(verdict) for verdict in await kept.store.commit(worker, advances)]
 
-    touched = {one["run_id"] for one in batch} | {post.parent_id for one in batch if (post := one.get("post"))}
+    touched = {one["run_id"] for one in batch} | {end.parent_id for one in batch if (end := one.get("child_end"))}
     model = [advance_of(one, None) for one in batch]
     return Call(commit, lambda told: told.commit(worker, model), touches=frozenset(touched))
 

@@ -56,11 +56,12 @@ class History:
         both: list[Call] = [call for call in drawn if call is not None]
         answers = self.stores.ask(lambda kept: at_once(kept, both))
         told = list(zip(both, answers, strict=True))
-        # *busy* and *mail* leave nothing of a commit, and may only come of the other call's being under way: a message
-        # of whatever name that the statement's snapshot lacks refuses a park. Asked again, it is as the model says.
-        self._explain([(call, answer) for call, answer in told if answer not in (["busy"], ["mail"])])
+        # *busy* and *message* leave nothing of a commit, and may only come of the other call's being under way: a
+        # message of whatever name that the statement's snapshot lacks refuses a park. Asked again, it is as the model
+        # says.
+        self._explain([(call, answer) for call, answer in told if answer not in (["busy"], ["message"])])
         for call, answer in told:
-            if answer in (["busy"], ["mail"]):
+            if answer in (["busy"], ["message"]):
                 self.make(call)
                 self.reached[answer[0]] += 1
         self.reached[f"{one} with {other}"] += 1
@@ -78,10 +79,10 @@ class History:
         runs = self.model.runs
         seen = self.stores.ask(lambda kept: kept.seen(list(runs), WORKERS))
         assert seen["journals"] == {run_id: list(enumerate(run.nodes, 1)) for run_id, run in runs.items()}
-        assert seen["mail"] == {
-            run_id: (run.mail, [(n, *letter) for n, letter in sorted(run.unread.items())])
+        assert seen["message"] == {
+            run_id: (run.messages, [(n, *message) for n, message in sorted(run.unread.items())])
             for run_id, run in runs.items()
-            if run_id in seen["mail"]
+            if run_id in seen["message"]
         }
         assert seen["runs"] == {
             run_id: (run.status, run.position, run.awaiting, None if run.worker else run.wake_at, run.new.key)

@@ -30,7 +30,7 @@ class Run:
     position: int = 0
     worker: str | None = None
     token: int = 0
-    mail: int = 0
+    messages: int = 0
     crashes: int = 0
     awaiting: str | None = None
     parked_at: int | None = None
@@ -42,11 +42,11 @@ class Run:
         """Whoever held it holds it no more."""
         self.worker, self.token, self.due_at, self.crashes = None, self.token + 1, now, self.crashes + crashed
 
-    def post(self, name: str, value: bytes | None, now: int) -> None:
+    def tell(self, name: str, value: bytes | None, now: int) -> None:
         """A child of it has ended."""
         if self.status not in ENDED:
-            self.mail += 1
-            self.unread[self.mail] = (name, value)
+            self.messages += 1
+            self.unread[self.messages] = (name, value)
             if self.worker is None and self.status == "suspended" and self.awaiting is None:
                 self.status, self.due_at = "running", now
 
@@ -106,7 +106,7 @@ class Model:
         return True, {run.new.run_id: facts(run) for run in chosen}, 0 if chosen else min(later, default=None)
 
     def commit(self, worker: str, advances: list[Advance]) -> list[str]:
-        """A verdict on each; those that are ok are applied, own changes before the mail between them."""
+        """A verdict on each; those that are ok are applied, own changes before the messages between them."""
         verdicts = [self._verdict(worker, one) for one in advances]
         self.turns += 1
         sound = [one for one, verdict in zip(advances, verdicts, strict=True) if verdict == "ok"]
@@ -123,8 +123,8 @@ class Model:
             for new in one.spawned:
                 self.runs[new.run_id] = Run(new, self.at_once(), None)
         for one in sound:
-            if one.post is not None:
-                self.runs[one.post.parent_id].post(one.post.parent_node, one.post.value, self.at_once())
+            if one.child_end is not None:
+                self.runs[one.child_end.parent_id].tell(one.child_end.parent_node, one.child_end.value, self.at_once())
         return verdicts
 
     def _verdict(self, worker: str, one: Advance) -> str:
@@ -135,10 +135,10 @@ class Model:
             return "done"
         if len(run.nodes) != one.seq:
             return "lost"
-        if one.absent is None or one.seen == run.mail:
+        if one.absent is None or one.seen == run.messages:
             return "ok"
         came = any(n > one.seen and name == one.absent.name for n, (name, _) in run.unread.items())
-        return "mail" if came or one.seen > run.mail else "ok"
+        return "message" if came or one.seen > run.messages else "ok"
 
     def deliver(self, run_id: str, name: str, value: bytes, key: str | None, *, waiting_only: bool) -> Any:
         """Whether it was accepted, the status after it, and whether the run is due for it."""
@@ -148,8 +148,8 @@ class Model:
             return True, run.status, False
         if run.status in ENDED or (waiting_only and not wakes):
             return False, run.status, False
-        run.mail += 1
-        run.unread[run.mail] = (name, value)
+        run.messages += 1
+        run.unread[run.messages] = (name, value)
         run.keys |= set() if key is None else {key}
         if wakes:
             run.status = "running" if run.status == "suspended" else run.status
@@ -170,7 +170,7 @@ class Model:
         root = self.runs[run_id].new
         if run_id in canceled and root.parent_id is not None:
             self.turns += 1
-            self.runs[root.parent_id].post(root.parent_node or "", None, self.at_once())
+            self.runs[root.parent_id].tell(root.parent_node or "", None, self.at_once())
         return canceled
 
     def leave(self, worker: str, *, silent_for: int | None = None, crashed: bool = False) -> int | None:
@@ -211,4 +211,4 @@ class Model:
 def facts(run: Run) -> tuple[Any, ...]:
     """What a claim tells of a run."""
     length, waits = len(run.nodes), (run.wake_at, run.awaiting, run.parked_at)
-    return run.token, length, run.mail, run.crashes, run.status, waits, run.new.parent_id, run.new.value
+    return run.token, length, run.messages, run.crashes, run.status, waits, run.new.parent_id, run.new.value

@@ -55,7 +55,7 @@ class Kept:
         for lease in claimed.leases:
             self.leases[lease.run_id, lease.token] = lease
             waits = (lease.wake_at, lease.awaiting, lease.parked_at)
-            known = (lease.token, lease.seq, lease.mail, lease.crashes, lease.status, waits, lease.parent_id)
+            known = (lease.token, lease.seq, lease.messages, lease.crashes, lease.status, waits, lease.parent_id)
             told[lease.run_id] = (*known, lease.value)
         return claimed.alive, told if claimed.alive else [], claimed.next_due_in if claimed.alive else None
 
@@ -82,12 +82,14 @@ class Kept:
         runs = (await self.store.reader.page(Filter(None, None, None, None, EVERY, None))).runs
         journals = {run_id: await self.store.reader.journal(run_id) or [] for run_id in run_ids}
         leases = {one.run_id: one for one in self.leases.values() if one.run_id in run_ids}
-        counts = {run_id: (await self.store.load([Wanted(one)]))[run_id].found.mail for run_id, one in leases.items()}
+        counts = {
+            run_id: (await self.store.load([Wanted(one)]))[run_id].found.messages for run_id, one in leases.items()
+        }
         return {
             "runs": {one.run_id: (one.status, one.position, one.awaiting, one.wake_at, one.key) for one in runs},
             "journals": {run_id: [(row.seq, row.node) for row in rows] for run_id, rows in journals.items()},
-            "mail": {
-                run_id: (counts[run_id], [(mail.n, mail.name, mail.value) for mail in await self._unread(lease)])
+            "message": {
+                run_id: (counts[run_id], [(one.n, one.name, one.value) for one in await self._unread(lease)])
                 for run_id, lease in leases.items()
             },
             "leased": {worker: dict(await self.store.reader.leased(worker)) for worker in workers},

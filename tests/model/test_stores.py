@@ -56,7 +56,7 @@ def test_both_stores_answer_as_the_model_does() -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
-    assert {"commit ok", "commit lost", "commit mail", "commit_again done", "commit_again lost"} <= set(reached)
+    assert {"commit ok", "commit lost", "commit message", "commit_again done", "commit_again lost"} <= set(reached)
 
 
 @pytest.mark.parametrize("seed", range(HISTORIES))

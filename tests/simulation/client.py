@@ -276,7 +276,7 @@ class Client:
             if self._chance.random() < 0.2:
                 second = {"letter": "a second one"}
                 again = await self._surely(lambda: self._app.signal(run_id, name, second, key=key))
-                self.done.counts["letters sent twice"] += 1
+                self.done.counts["signals sent twice"] += 1
                 if not again.accepted:
                     self.done.faults.append(f"I6: {key} to {run_id} was accepted once and refused when it came again")
 

@@ -191,7 +191,7 @@ class SimulatedStore(WrappedStore):
         kept = [_kept(one) for one in advances]
         self._perhaps_refuse(kept)
         busy = [
-            fault_plan.happens("busy") or (one.post is not None and fault_plan.happens("busy parent"))
+            fault_plan.happens("busy") or (one.child_end is not None and fault_plan.happens("busy parent"))
             for one in advances
         ]
         free = [one for one, is_busy in zip(kept, busy, strict=True) if not is_busy]

@@ -43,7 +43,7 @@ CREATE TEMP TRIGGER worker_left AFTER DELETE ON stepwell_workers
 BEGIN INSERT OR IGNORE INTO touched VALUES ({_LEFT}); END;
 """
 _RUN = """
-SELECT id, workflow, key, status, position, worker, token, seq, mail, crashes, due_at, awaiting, wake_at, parent_id,
+SELECT id, workflow, key, status, position, worker, token, seq, messages, crashes, due_at, awaiting, wake_at, parent_id,
     parent_node FROM stepwell_runs WHERE ref = ?
 """
 _ROWS = """
@@ -86,7 +86,7 @@ class Standing(NamedTuple):
     worker: str | None
     token: int
     seq: int
-    mail: int
+    messages: int
     crashes: int
     due_at: int | None
     awaiting: str | None
@@ -223,7 +223,7 @@ class Watch:
             self._say("I2", now.run_id, f"its row counts {now.seq} entries, its journal has {watched.track.seq}")
         if now.status not in ENDED and now.position != watched.track.at:
             self._say("I2", now.run_id, f"it is at {now.position}, by its journal at {watched.track.at}")
-        if now.mail != before.mail or rows:
+        if now.messages != before.messages or rows:
             self._check_mail(ref, watched, now, rows)
         if self.on_look is not None:
             self.on_look((now, [(*row[:-3], row.error and _type_of(row), row.worker) for row in rows]))
@@ -250,7 +250,7 @@ class Watch:
             self.transitions[before.status, now.status] += 1
             if not may_follow(before.status, now.status):  # type: ignore[arg-type]  # a status is what the table holds
                 self._say("I9", now.run_id, f"{before.status} became {now.status}")
-        if before.status in ENDED and (rows or now._replace(mail=before.mail) != before):
+        if before.status in ENDED and (rows or now._replace(messages=before.messages) != before):
             self._say("I9", now.run_id, f"it has ended, and changed: {before}, {now}, {rows}")
         taken = now.token - before.token
         if taken not in {0, 1}:
@@ -320,16 +320,16 @@ class Watch:
         mailbox = {
             n: (kind, name, taken) for n, kind, name, taken in self._connection.execute(_MAIL, (ref,)).fetchall()
         }
-        if [*mailbox] != list(range(1, now.mail + 1)):
-            self._say("I6", now.run_id, f"it had {now.mail} letters, its mailbox has {[*mailbox]}")
+        if [*mailbox] != list(range(1, now.messages + 1)):
+            self._say("I6", now.run_id, f"it had {now.messages} messages, its mailbox has {[*mailbox]}")
         used = 0
-        for n, letter in watched.mailbox.items():
-            if letter[2] and not mailbox[n][2]:
-                self._say("I6", now.run_id, f"letter {n} was used, and is unread again")
-            used += mailbox[n][2] - letter[2]
+        for n, message in watched.mailbox.items():
+            if message[2] and not mailbox[n][2]:
+                self._say("I6", now.run_id, f"message {n} was used, and is unread again")
+            used += mailbox[n][2] - message[2]
         outcomes = sum(row.n == 0 or row.status == "suspended" for row in rows if row.phase == "do")
         if used > outcomes:
-            self._say("I6", now.run_id, f"{used} letters were used by {outcomes} outcomes")
+            self._say("I6", now.run_id, f"{used} messages were used by {outcomes} outcomes")
         ends = Counter(name for kind, name, _ in mailbox.values() if kind == "child")
         if any(count > 1 for count in ends.values()):
             self._say("I8", now.run_id, f"the end of a child came twice: {ends}")
@@ -343,7 +343,7 @@ class Watch:
         if now.awaiting is not None:
             unread = [n for n, (_, name, taken) in watched.mailbox.items() if name == now.awaiting and not taken]
             if unread:
-                self._say("I4", now.run_id, f"it waits for {now.awaiting} beside unread letters {unread}")
+                self._say("I4", now.run_id, f"it waits for {now.awaiting} beside unread messages {unread}")
         elif not any(self._by_id[child].now.status not in ENDED for child in watched.children.values()):
             self._say("I4", now.run_id, f"it is {now.status}, and waits for nothing that can come: {now}")
 

@@ -89,7 +89,7 @@ class RunState:
     status: Status = "running"
     seq: int = 0
     crashes: int = 0
-    mail: int = 0
+    messages: int = 0
     max_crashes: int = 5
     position: int = 0
     results: dict[str, bytes] = field(default_factory=dict)
@@ -230,10 +230,10 @@ def apply_decision(state: RunState, decision: Record | Park | Spawn) -> None:
             state.parked = Parked(since)
 
 
-def look(state: RunState, name: MessageName, mail: int, found: Message | None) -> None:
+def look(state: RunState, name: MessageName, messages: int, found: Message | None) -> None:
     """Takes in what the mailbox holds of a name: its next unread message, or none among all that were counted."""
-    state.mail = mail
-    state.known[name] = mail if found is None else found.n
+    state.messages = messages
+    state.known[name] = messages if found is None else found.n
     if found is not None:
         state.mailbox.append(found)
 

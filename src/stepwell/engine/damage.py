@@ -17,7 +17,7 @@ from stepwell.core.state import RunState, replay
 from stepwell.core.statuses import ENDED, LIVE
 from stepwell.errors import Failure, JournalError
 from stepwell.store.codec import VALUES, is_sound
-from stepwell.store.protocol import Advance, History, Lease, Post
+from stepwell.store.protocol import Advance, ChildEnd, History, Lease
 
 if TYPE_CHECKING:
     from stepwell.core.mailbox import Message
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def check(lease: Lease, history: History | None) -> None:
-    """Raises JournalError for what a fold does not look at: the run's own row, its values and its mail."""
+    """Raises JournalError for what a fold does not look at: the run's own row, its values and its messages."""
     if lease.status not in LIVE:
         raise JournalError(lease.run_id, f"its row says {lease.status!a}, and that it is due")
     if not is_sound(lease.value):
@@ -38,12 +38,14 @@ def check(lease: Lease, history: History | None) -> None:
     check_message(lease, history.found.message)
 
 
-def check_message(lease: Lease, mail: Message | None) -> None:
+def check_message(lease: Lease, message: Message | None) -> None:
     """Raises JournalError for a message whose content is no JSON, or missing."""
-    if mail is None:
+    if message is None:
         return
-    if (mail.value is None) is (mail.error is None) or (mail.value is not None and not is_sound(mail.value)):
-        raise JournalError(lease.run_id, f"message {mail.n} of its mailbox cannot be read")
+    if (message.value is None) is (message.error is None) or (
+        message.value is not None and not is_sound(message.value)
+    ):
+        raise JournalError(lease.run_id, f"message {message.n} of its mailbox cannot be read")
 
 
 def check_length(lease: Lease, seq: int) -> None:
@@ -76,5 +78,5 @@ def ending(  # noqa: PLR0917  the facts of a row, by one caller
     advance.release = advance.ended = True
     if lease.parent_id is not None and lease.parent_node is not None:
         told = Failure(lease.parent_node, "ChildFailed", failure.message)
-        advance.post = Post(lease.parent_id, lease.parent_node, None, told)
+        advance.child_end = ChildEnd(lease.parent_id, lease.parent_node, None, told)
     return advance

@@ -20,6 +20,11 @@ class Migration(NamedTuple):
     name: str
     sql: str
 
+    @property
+    def named(self) -> dict[str, object]:
+        """What is recorded of it."""
+        return {"number": self.number, "name": self.name}
+
 
 def migrations_of(folder: Path) -> tuple[Migration, ...]:
     """The migrations in a store's `migrations` folder, by number."""
@@ -32,9 +37,12 @@ def migrations_of(folder: Path) -> tuple[Migration, ...]:
 
 
 def queries_of(folder: Path, fragments: Mapping[str, str]) -> dict[str, str]:
-    """The named queries of a store's `queries.sql`, with the fragments filled in; each begins with `-- name: x`."""
-    text = (folder / "queries.sql").read_text(encoding="utf-8")
-    for name, fragment in fragments.items():
-        text = text.replace(name, fragment)
-    parts = _QUERY.split(text)
-    return {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
+    """The named queries of a store's `queries` folder, with the fragments filled in; each begins with `-- name: x`."""
+    found: dict[str, str] = {}
+    for file in sorted((folder / "queries").glob("*.sql")):
+        text = file.read_text(encoding="utf-8")
+        for name, fragment in fragments.items():
+            text = text.replace(name, fragment)
+        parts = _QUERY.split(text)
+        found |= {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
+    return found

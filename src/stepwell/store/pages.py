@@ -20,9 +20,12 @@ class Lookup(NamedTuple):
 
 
 def lookup_of(wanted: Filter) -> Lookup:
-    """A key finds one run of each workflow, a parent its children; else status and workflow have an index together."""
+    """A key finds one run of each workflow, a parent its children; else status and workflow have an index together.
+
+    Beside a key the workflow is not looked up: where nobody has analysed the tables, its own index may be taken.
+    """
     if wanted.key is not None:
-        return Lookup(frozenset({"key", "workflow"}), ordered=False)
+        return Lookup(frozenset({"key"}), ordered=False)
     if wanted.parent_id is not None:
         return Lookup(frozenset({"parent_id", "before"}), ordered=True)
     return Lookup(frozenset({"status", "workflow", "before"}), ordered=True)

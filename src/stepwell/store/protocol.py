@@ -2,9 +2,9 @@
 
 Rule 1: every method is exactly one transaction, and is retried whole; ids are made by the caller before the first try,
 so a lost answer is safe. Rule 2: a commit names worker, token and journal length as captured at the claim, and is
-answered run by run. Rule 3: what comes from outside a run is mail, and a decision that rests on the absence of a
-message names it, and is refused when one of that name came; other names do not touch it. Rule 4: what is due is judged
-by the store's clock. Instants are microseconds since 1970.
+answered run by run. Rule 3: what comes from outside a run is a message in its mailbox; a decision that rests on the
+absence of a message names it, and is refused when one of that name came; other names do not touch it. Rule 4: what is
+due is judged by the store's clock. Instants are microseconds since 1970.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ LOAD_BYTES = 4 * 2**20
 """A load gives runs until their journals would be more than this together; one run at least."""
 CLAIM_BYTES = 4 * 2**20
 """A claim gives runs until their inputs would be more than this together; one run at least."""
-Verdict: TypeAlias = Literal["ok", "done", "lost", "mail", "busy"]
-"""*ok* applied; *done* had been applied before; *lost* the worker owns it no more; *mail*: the message whose absence it
+Verdict: TypeAlias = Literal["ok", "done", "lost", "message", "busy"]
+"""*ok* applied; *done* had been applied before; *lost* the worker owns it no more; *message*: the one whose absence it
 rests on may be there; *busy* try again."""
 
 
@@ -79,7 +79,7 @@ class Lease(NamedTuple):
     ref: int
     token: int
     seq: int
-    mail: int
+    messages: int
     crashes: int
     lane: int
     position: int
@@ -112,10 +112,10 @@ class Wanted(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A name, how much mail the run ever had (counted first), and its first unread message of that name."""
+    """A name, how many messages the run ever got (counted first), and its first unread one of that name."""
 
     name: MessageName | None
-    mail: int
+    messages: int
     message: Message | None
 
 
@@ -133,7 +133,7 @@ class History(NamedTuple):
         return sum(len(row.value or b"") + len(row.detail or b"") for row in self.rows)
 
 
-class Post(NamedTuple):
+class ChildEnd(NamedTuple):
     """The end of a child, for its parent."""
 
     parent_id: str
@@ -162,7 +162,7 @@ class Advance:
     ended: bool = False
     consumed: Sequence[int] = ()
     spawned: Sequence[NewRun] = ()
-    post: Post | None = None
+    child_end: ChildEnd | None = None
 
     def __init__(  # noqa: PLR0917  the usual facts, on the hot path
         self, run_id: str, ref: int, token: int, seq: int, rows: Sequence[JournalRow], position: int, status: Status
@@ -224,13 +224,15 @@ class RunRow(NamedTuple):
     finished_at: int | None
     outline: bytes | None
     value: bytes | None = None
-    mail: int = 0
+    messages: int = 0
     crashes: int = 0
     worker: str | None = None
     due_at: int | None = None
     lane: int = 0
     queue: str = ""
     fingerprint: str = ""
+    damaged: str | None = None
+    """Why its rows are not understood, as the worker said that parked it for that."""
 
 
 class Page(NamedTuple):
@@ -357,10 +359,10 @@ class Store(Protocol):
         """
 
     async def load(self, wanted: Sequence[Wanted], most_bytes: int = LOAD_BYTES) -> Mapping[str, History]:
-        """The past of the first of these claimed runs, as many as the bytes allow, one at least; mail first."""
+        """The past of the first of these claimed runs, as many as the bytes allow, one at least; messages first."""
 
     async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
-        """The first unread message of a name behind a number; mail is counted before the mailbox is read."""
+        """The first unread message of a name behind a number; messages are counted before the mailbox is read."""
 
     async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
         """Applies each advance whose run is still owned as it says; answers in order."""
@@ -384,6 +386,16 @@ class Store(Protocol):
 
     async def give_back(self, worker_id: str, tokens: Mapping[str, int], delay: int = 0) -> None:
         """Frees runs leased to the worker under these tokens that it does not drive; due after `delay`, no blame."""
+
+    async def park_damaged(self, worker_id: str, lease: Lease, reason: str, judge: str) -> bool:
+        """Gives back a run whose rows cannot be understood, due after a minute, or twice as long as the last time.
+
+        Its status stays; `reason` and `judge`, the release and definition that judged, are kept until a commit finds
+        that the run is understood. The delay grows up to an hour. False: the worker did not own it any more.
+        """
+
+    async def recheck_damaged(self, lanes: Sequence[int], judge: str) -> int:
+        """Makes due at once the damaged runs of these lanes that another judge has parked; how many."""
 
     async def workers(self) -> list[WorkerRow]:
         """Everybody who is registered."""

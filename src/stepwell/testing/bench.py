@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 
 MEMORY = "sqlite://"
 _READS = frozenset({"load", "find_message", "workers", "define", "enlist"})
-_WRITES = frozenset({"start", "commit", "deliver", "cancel", "give_back", "retire", "expire", "sweep"})
+_WRITES = frozenset(
+    {
+        *("start", "commit", "deliver", "cancel", "give_back", "park_damaged", "recheck_damaged"),
+        *("retire", "expire", "sweep"),
+    }
+)
 _VERBS = _READS | _WRITES | {"claim"}
 _OWN = frozenset({"migrate", "open", "close"})
 _CLOCK = '"{schema}".testing_clock'
@@ -177,6 +182,8 @@ class Bench:
         elif verb == "give_back":
             for run_id in given[1]:
                 self.held.pop(run_id, None)
+        elif verb == "park_damaged":
+            self.held.pop(given[1].run_id, None)
         elif verb == "cancel":
             for run_id in answer or ():
                 self.held.pop(run_id, None)

@@ -97,11 +97,11 @@ class CommittedRun:
 
     async def _finds(self, name: MessageName) -> bool:
         """Looks for a message of that name where the mailbox has not been looked through yet; whether there is one."""
-        return self.state.mail > self.state.known.get(name, 0) and await self._look(name)
+        return self.state.messages > self.state.known.get(name, 0) and await self._look(name)
 
     async def _look(self, name: MessageName) -> bool:
         found = await self._owner.find_message(self._lease, name, self.state.known.get(name, 0))
-        look(self.state, name, found.mail, found.message)
+        look(self.state, name, found.messages, found.message)
         return found.message is not None
 
     def _unless_came(self, advance: Advance, absent: MessageName) -> Advance:

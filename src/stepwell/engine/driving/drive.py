@@ -34,7 +34,7 @@ from stepwell.engine.driving.script_tools import ScriptTools
 from stepwell.errors import JournalError
 from stepwell.runtime.threads import ClosedError
 from stepwell.store.logs import logger
-from stepwell.store.protocol import AT_ONCE, History, Lease, NewRun, Post, Wanted
+from stepwell.store.protocol import AT_ONCE, History, Lease, NewRun, ChildEnd, Wanted
 
 if TYPE_CHECKING:
     import asyncio
@@ -244,7 +244,7 @@ class Drive(CommittedRun):
         verdict = await self._commit(self._unless_came(advance, absent))
         if verdict in APPLIED:
             apply_decision(self.state, record)
-        elif verdict == "mail":
+        elif verdict == "message":
             self._pending.clear()
             await self._look(absent)
         else:
@@ -264,7 +264,7 @@ class Drive(CommittedRun):
             advance.status = "suspended"
             self._unless_came(advance, absent)
         verdict = await self._commit(advance)
-        if verdict == "mail" and absent is not None:
+        if verdict == "message" and absent is not None:
             await self._look(absent)
             return True
         if verdict in {"ok", "done"}:
@@ -286,18 +286,18 @@ class Drive(CommittedRun):
             apply_decision(self.state, spawn)
         return False
 
-    async def _end(self, post: Post | None) -> bool:
+    async def _end(self, end: ChildEnd | None) -> bool:
         advance = self._advance()
         advance.release = advance.ended = True
-        advance.post = post
+        advance.child_end = end
         if await self._commit(advance) in APPLIED:
             self._telling.ended(self.state, self._now())
         return False
 
     async def _release(self, delay: int = 0) -> bool:
         """Gives the run back, due at once or after the delay, with all that it still waits for."""
-        state, verdict = self.state, "mail"
-        while verdict == "mail":
+        state, verdict = self.state, "message"
+        while verdict == "message":
             advance = self._advance()
             advance.release = True
             advance.due_at = self._now() + delay if delay else AT_ONCE
@@ -314,7 +314,7 @@ class Drive(CommittedRun):
                     if name is not None:
                         self._unless_came(advance, name)
             verdict = await self._commit(advance)
-            if verdict == "mail" and name is not None:
+            if verdict == "message" and name is not None:
                 await self._look(name)
         return False
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from stepwell.errors import Failure
 from stepwell.store.codec import TOO_DEEP, is_too_deep
-from stepwell.store.protocol import Post
+from stepwell.store.protocol import ChildEnd
 
 if TYPE_CHECKING:
     from stepwell.store.protocol import Lease
 
 
-def end_of_child(lease: Lease, results: bytes | None, failure: Failure | None, max_value_bytes: int) -> Post | None:
+def end_of_child(lease: Lease, results: bytes | None, failure: Failure | None, max_value_bytes: int) -> ChildEnd | None:
     """The message for the parent of this run, or None when it has none.
 
     The results become one value of the parent, one level deeper than they are in the child, so both limits of a value
@@ -25,7 +25,7 @@ def end_of_child(lease: Lease, results: bytes | None, failure: Failure | None, m
     reason = None if results is None else _fault_of(results, max_value_bytes)
     if reason is not None:
         results, error = None, Failure(parent_node, "PayloadError", f"results.{parent_node}: {reason}")
-    return Post(parent_id, parent_node, results, error)
+    return ChildEnd(parent_id, parent_node, results, error)
 
 
 def _fault_of(results: bytes, max_value_bytes: int) -> str | None:

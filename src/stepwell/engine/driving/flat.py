@@ -213,7 +213,7 @@ class FlatRuns:
         if state.status == "completed":
             advance.release = advance.ended = True
             if lease.parent_id is not None:
-                advance.post = end_of_child(lease, state.values.join(state.results), None, self._owner.max_value_bytes)
+                advance.child_end = end_of_child(lease, state.values.join(state.results), None, self._owner.max_value_bytes)
         else:
             advance.lean = run.stored_status == "running"
         run.advance = advance

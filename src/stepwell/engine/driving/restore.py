@@ -28,7 +28,7 @@ def restored(
         VALUES,
         "compensating" if status == "compensating" else "running",
         crashes=lease.crashes if is_new else 0,
-        mail=lease.mail if history is None else history.found.mail,
+        messages=lease.messages if history is None else history.found.messages,
         max_crashes=owner.max_crashes,
         parked=parked,
         admitted=parked is not None,
@@ -36,7 +36,7 @@ def restored(
     )
     if history is not None:
         replay(state, history.rows, history.last_of)
-        name, mail, message = history.found
+        name, messages, message = history.found
         if name is not None:
-            look(state, name, mail, message)
+            look(state, name, messages, message)
     return state

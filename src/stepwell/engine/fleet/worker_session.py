@@ -141,7 +141,7 @@ class WorkerSession:
         old: list[Lease] = []
         new: list[Lease] = []
         for lease in leases:
-            (old if lease.seq or lease.mail or lease.token > 1 else new).append(lease)
+            (old if lease.seq or lease.messages or lease.token > 1 else new).append(lease)
         arriving = {lease.run_id: lease.token for lease in leases}
         self._arriving |= arriving
         try:
@@ -255,7 +255,7 @@ class WorkerSession:
         if lane not in self._needed:
             self._needed[lane] = needed(plan, compensating=compensating)
         message = None
-        if lease.mail and 0 <= place < len(plan.nodes):
+        if lease.messages and 0 <= place < len(plan.nodes):
             message = plan.kinds[place].awaits(plan.nodes[place])
         return Wanted(lease, message, self._needed[lane])
 
@@ -280,7 +280,7 @@ class WorkerSession:
         """Passes on what a commit means to others in this process."""
         if advance.ended:
             self._events.ended(advance.run_id)
-        if advance.spawned or advance.post is not None or advance.due_at is not None:
+        if advance.spawned or advance.child_end is not None or advance.due_at is not None:
             self._events.due()
 
     def on_suspect_cleared(self) -> None:

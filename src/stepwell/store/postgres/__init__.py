@@ -1,1 +1,1 @@
-"""The PostgreSQL store: runs, journals and mail in tables of one schema; needs asyncpg."""
+"""The PostgreSQL store: runs, journals and mailboxes in tables of one schema; needs asyncpg."""

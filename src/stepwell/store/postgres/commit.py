@@ -6,39 +6,24 @@ round trip. The lean ones go first: when the other statement is refused they ans
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 from stepwell.store.codec import encode_failure
+from stepwell.store.columns import JOURNAL, stored
 from stepwell.store.postgres.sql import columns, is_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from stepwell.store.postgres.opening import Connection
+    from stepwell.store.postgres.sql import Queries
     from stepwell.store.protocol import Advance, Verdict
 
-_ROW_COLUMNS = 17
-_NODE, _KIND, _ATTEMPT, _STATUS, _ERROR, _WORKER, _NAME = 2, 6, 7, 8, 11, 15, 16
-_USUAL: dict[int, object] = {
-    3: "",
-    4: "do",
-    5: 0,
-    _KIND: "step",
-    _ATTEMPT: 1,
-    _STATUS: "completed",
-    10: None,
-    _ERROR: None,
-    12: None,
-    _WORKER: 1,
-    _NAME: "",
-}
-"""The columns of journal rows that mostly hold one value, which the statements know."""
-_STORED_AS_NULL = frozenset({_KIND, _ATTEMPT, _STATUS})
 _NOTHING = (None, None)
 
 
 async def commit(
-    connection: Connection, queries: Mapping[str, str], worker_id: str, advances: Sequence[Advance]
+    connection: Connection, queries: Queries, worker_id: str, advances: Sequence[Advance]
 ) -> list[Verdict]:
     """Applies each advance whose run is still owned as it says; the verdicts in order."""
     verdicts: list[Verdict] = ["lost"] * len(advances)
@@ -47,27 +32,24 @@ async def commit(
     for name, places in (("extend", lean), ("change", other)):
         if places:
             some = [advances[at] for at in places]
-            arrays, names = _lean(worker_id, some) if name == "extend" else _full(worker_id, some)
-            found = await connection.fetch(queries[name], worker_id, *arrays, names)
-            if found[0][0] == "unnamed":  # nothing was written: some name has no number yet, which lasts for ever
-                await connection.execute(queries["add_names"], names)
-                found = await connection.fetch(queries[name], worker_id, *arrays, names)
+            given = _lean(some) if name == "extend" else _full(some)
+            rows, names = _rows(worker_id, some)
+            asked = queries(name, worker=worker_id, x=rows, names=names, **given)
+            found = await connection.fetch(*asked)
+            if found[0][0] == "unnamed":  # nothing was written: some name has no number yet; it keeps the one it gets
+                await connection.execute(*queries("add_names", names=names))
+                found = await connection.fetch(*asked)
             for at, (verdict,) in zip(places, found, strict=True):
                 verdicts[at] = verdict
     return verdicts
 
 
-_Given: TypeAlias = "tuple[list[Sequence[object]], Sequence[str]]"
-"""The arrays of a statement, and the names that its rows name by their places, from 1: the worker's, and others."""
-
-
-def _lean(worker_id: str, advances: Sequence[Advance]) -> _Given:
+def _lean(advances: Sequence[Advance]) -> dict[str, object]:
     facts = [(one.run_id, one.token, one.seq, len(one.rows), one.position) for one in advances]
-    rows, names = _rows(worker_id, advances)
-    return [*columns(facts, 5), *rows], names
+    return {"b": columns(facts, 5)}
 
 
-def _full(worker_id: str, advances: Sequence[Advance]) -> _Given:
+def _full(advances: Sequence[Advance]) -> dict[str, object]:
     facts = [
         (
             one.run_id,
@@ -83,53 +65,47 @@ def _full(worker_id: str, advances: Sequence[Advance]) -> _Given:
             one.awaiting,
             one.parked_at,
             one.ended,
+            *(one.absent or _NOTHING),
         )
         for one in advances
     ]
     numbered = list(enumerate(advances, 1))
-    letters = [
-        (at, post.parent_id, post.parent_node, post.value, None if post.error is None else encode_failure(post.error))
+    ends = [
+        (at, end.parent_id, end.parent_node, end.value, None if end.error is None else encode_failure(end.error))
         for at, one in numbered
-        if (post := one.post) is not None
+        if (end := one.child_end) is not None
     ]
     consumed = [(at, n) for at, one in numbered for n in one.consumed]
     spawned = [
-        (at, new.run_id, new.lane, new.workflow, new.delay, new.parent_id, new.parent_node, new.value)
+        (at, new.run_id, new.lane, new.workflow, new.key, new.delay, new.parent_id, new.parent_node, new.value)
         for at, one in numbered
         for new in one.spawned
     ]
-    rows, names = _rows(worker_id, advances)
-    arrays = [
-        *columns(facts, 13),
-        *columns(letters, 5),
-        *rows[:-1],
-        *columns(consumed, 2),
-        *columns(spawned, 8),
-        *columns([one.absent or _NOTHING for one in advances], 2),
-        rows[-1],
-    ]
-    return arrays, names
+    return {
+        "b": columns(facts, 15),
+        "m": columns(ends, 5),
+        "c": columns(consumed, 2),
+        "s": columns(spawned, 9),
+    }
 
 
-def _rows(worker_id: str, advances: Sequence[Advance]) -> _Given:
-    """The journal's columns, and in the place of the store's own name of the run, the place of its advance."""
-    places: list[int] = []
-    rows: list[tuple[Any, ...]] = []
-    for at, one in enumerate(advances, 1):
-        for row in one.rows:
-            places.append(at)
-            rows.append(row)
-    arrays = columns(rows, _ROW_COLUMNS)
+def _rows(worker_id: str, advances: Sequence[Advance]) -> tuple[list[Sequence[object]], list[str]]:
+    """The columns of the journal's rows behind the places of their advances; and the names that they name by places.
+
+    A column in which every row has what is usual is empty: each element that is not sent saves the driver 0.3 µs.
+    """
+    rows = [row for one in advances for row in one.rows]
     numbers = {worker_id: 1}
-    for column in (_NODE, _WORKER):
-        named: Sequence[Any] = arrays[column]
-        arrays[column] = [numbers.setdefault(name, len(numbers) + 1) for name in named]
-    arrays[0] = places
-    for column, usual in _USUAL.items():
-        if arrays[column].count(usual) == len(rows):  # each element that is not sent saves the driver 0.3 µs
-            arrays[column] = ()
-        elif column in _STORED_AS_NULL:
-            arrays[column] = [None if value == usual else value for value in arrays[column]]
-    failures: Sequence[Any] = arrays[_ERROR]
-    arrays[_ERROR] = [None if error is None else encode_failure(error) for error in failures]
+    for row in rows:
+        numbers.setdefault(row.node, len(numbers) + 1)
+        numbers.setdefault(row.worker, len(numbers) + 1)
+    arrays: list[Sequence[object]] = [[at for at, one in enumerate(advances, 1) for _ in one.rows]]
+    for column, values in zip(JOURNAL, columns([row[1:] for row in rows], len(JOURNAL)), strict=True):
+        usual = worker_id if column.name == "worker" else column.usual
+        if values.count(usual) == len(rows):
+            arrays.append(())
+        elif column.is_plain:
+            arrays.append(values)
+        else:
+            arrays.append([stored(column, value, numbers) for value in values])
     return arrays, list(numbers)

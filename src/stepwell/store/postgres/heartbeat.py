@@ -19,10 +19,10 @@ from stepwell.store.postgres.opening import (
     disconnect,
     unavailable,
 )
-from stepwell.store.postgres.sql import pairs
+from stepwell.store.postgres.sql import Queries, pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from stepwell.store.postgres.location import Location
 
@@ -32,9 +32,7 @@ _CROWDED_PAUSE = 0.2
 class PostgresHeartbeat:
     """Beats on request of one other thread."""
 
-    def __init__(
-        self, opener: Opener, queries: Mapping[str, str], worker_id: str, make_room: Callable[[], None]
-    ) -> None:
+    def __init__(self, opener: Opener, queries: Queries, worker_id: str, make_room: Callable[[], None]) -> None:
         self._opener = Opener(opener.location, opener.runtime)  # one for its own event loop
         self._location: Location = opener.location
         self._answer_seconds = opener.runtime.tuning.heartbeat_answer_seconds
@@ -103,9 +101,9 @@ class PostgresHeartbeat:
 
     async def _beat_on(self, connection: Connection) -> dict[str, int] | None:
         async with turn(self._opener, connection, self._answer_seconds):
-            if await connection.fetchval(self._queries["beat"], self._worker_id) is None:
+            if await connection.fetchval(*self._queries("beat", worker=self._worker_id)) is None:
                 return None
-            return pairs(await connection.fetch(self._queries["held"], self._worker_id))
+            return pairs(await connection.fetch(*self._queries("held", worker=self._worker_id)))
 
     async def _close(self) -> None:
         if self._connection is not None:

@@ -9,7 +9,7 @@ from stepwell.core.mailbox import Message, MessageName
 from stepwell.core.statuses import LIVE, Status
 from stepwell.store.codec import decode_failure
 from stepwell.store.pages import lookup_of
-from stepwell.store.postgres.sql import columns, is_id, is_text, pairs
+from stepwell.store.postgres.sql import Queries, columns, compiled, is_id, is_text, pairs
 from stepwell.store.protocol import (
     Child,
     Definition,
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 _ID_OUT_OF_ORDER = 'r.id::text COLLATE "C"'
 _CONDITIONS = {
-    "status": ("r.status = ${}", "r.status || '' = ${}"),
-    "workflow": ("r.workflow = ${}", "r.workflow || '' = ${}"),
-    "key": ("r.key = ${}", "r.key = ${}"),
-    "parent_id": ("r.parent_id = ${}", "r.parent_id::text = ${}"),
-    "before": ("r.id < ${}", f"{_ID_OUT_OF_ORDER} < ${{}}"),
+    "status": ("r.status = $status", "r.status || '' = $status"),
+    "workflow": ("r.workflow = $workflow", "r.workflow || '' = $workflow"),
+    "key": ("r.key = $key", "r.key = $key"),
+    "parent_id": ("r.parent_id = $parent_id", "r.parent_id::text = $parent_id"),
+    "before": ("r.id < $before", f"{_ID_OUT_OF_ORDER} < $before"),
 }
 """Each as an index answers it, and written so that no index fits it."""
-_TELLING = {"failed", "compensating", "canceled"}
+_FAILING = {"failed", "compensating", "canceled"}
 """Only such runs have rows that tell of a failure or of an undoing."""
 _TRYING = {"running", "compensating"}
 """Only such runs try anything again."""
@@ -51,7 +51,7 @@ _ALL = 2**62
 class PostgresReader:
     """Reads runs, journals and pages."""
 
-    def __init__(self, connections: Connections, notifier: Notifier, queries: Mapping[str, str]) -> None:
+    def __init__(self, connections: Connections, notifier: Notifier, queries: Queries) -> None:
         self._connections = connections
         self._notifier = notifier
         self._queries = queries
@@ -62,13 +62,13 @@ class PostgresReader:
             return None
 
         async def read(connection: Connection) -> Snapshot | None:
-            found = await connection.fetchrow(self._queries["find_run"], run_id)
+            found = await connection.fetchrow(*self._queries("find_run", run_id=run_id))
             if found is None:
                 return None
-            rows = await self._rows(connection, "journal_of", [run_id])
+            rows = await self._rows(connection, "journal_of", ids=[run_id])
             children = await self._page(connection, Filter(None, None, None, run_id, _ALL, None))
             run = RunRow(*found)
-            unread = (await self._unread(connection, [run_id])).get(run_id, {}) if run.mail else {}
+            unread = (await self._unread(connection, [run_id])).get(run_id, {}) if run.messages else {}
             return Snapshot(run, rows.get(run_id, []), children, unread)
 
         return await self._connections.look(read)
@@ -79,8 +79,8 @@ class PostgresReader:
             return None
 
         async def read(connection: Connection) -> list[JournalRow] | None:
-            stored = await connection.fetchval(self._queries["find_ref"], run_id) is not None
-            rows = await self._rows(connection, "journal_of", [run_id])
+            stored = await connection.fetchval(*self._queries("find_ref", run_id=run_id)) is not None
+            rows = await self._rows(connection, "journal_of", ids=[run_id])
             return rows.get(run_id, []) if stored else None
 
         return await self._connections.look(read)
@@ -99,14 +99,14 @@ class PostgresReader:
 
         async def read(connection: Connection) -> Situation:
             query = self._queries
-            page = await self._with_facts(connection, await connection.fetch(query["list_runs_by_id"], ids))
-            children = [Child(*found) for found in await connection.fetch(query["living_children"], ids)]
-            held: dict[str, int] = pairs(await connection.fetch(query["held_by_worker"]))
+            page = await self._with_facts(connection, await connection.fetch(*query("list_runs_by_id", ids=ids)))
+            children = [Child(*found) for found in await connection.fetch(*query("living_children", ids=ids))]
+            held: dict[str, int] = pairs(await connection.fetch(*query("held_by_worker")))
             served = {
                 lane: Definition(Lane(*named), outline)
-                for lane, *named, outline in await connection.fetch(query["served"])
+                for lane, *named, outline in await connection.fetch(*query("served"))
             }
-            return Situation(await connection.fetchval(query["now"]), page, children, held, served)
+            return Situation(await connection.fetchval(*query("now")), page, children, held, served)
 
         return await self._connections.look(read)
 
@@ -115,18 +115,20 @@ class PostgresReader:
         known = [run_id for run_id in run_ids if is_id(run_id)]
         found: dict[str, Status] = {}
         if known:
-            found = pairs(await self._connections.fetch(self._queries["find_ended"], known))
+            found = pairs(await self._connections.fetch(*self._queries("find_ended", ids=known)))
         return {run_id: found.get(run_id) for run_id in run_ids if found.get(run_id) not in LIVE}
 
     async def outline(self, lane: int) -> bytes | None:
         """The outline of the workflow whose runs wait in this lane."""
-        for (outline,) in await self._connections.fetch(self._queries["find_outline"], lane):
+        for (outline,) in await self._connections.fetch(*self._queries("find_outline", lane=lane)):
             return bytes(outline)
         return None
 
     async def lane(self, run_id: str) -> int | None:
         """The lane of a run; None when there is no such run."""
-        for (lane,) in await self._connections.fetch(self._queries["lane_of"], run_id) if is_id(run_id) else ():
+        if not is_id(run_id):
+            return None
+        for (lane,) in await self._connections.fetch(*self._queries("lane_of", run_id=run_id)):
             return int(lane)
         return None
 
@@ -146,9 +148,9 @@ class PostgresReader:
 
         async def read(connection: Connection) -> dict[str, History]:
             found = await self._found(connection, names, 0)
-            rows = await self._rows(connection, "journal_of", whole) if whole else {}
+            rows = await self._rows(connection, "journal_of", ids=whole) if whole else {}
             if parts:
-                rows |= await self._rows(connection, "journal_parts", *columns(parts, 3))
+                rows |= await self._rows(connection, "journal_parts", wanted=columns(parts, 3))
             return {run_id: History(rows.get(run_id, []), found[run_id], last) for run_id, last in last_of.items()}
 
         return await self._connections.run(read)
@@ -156,7 +158,8 @@ class PostgresReader:
     async def _first_of(self, wanted: Sequence[Wanted], most_bytes: int) -> Sequence[Wanted]:
         if len(wanted) == 1:
             return wanted
-        sizes = await self._connections.fetch(self._queries["journal_sizes"], [one.lease.run_id for one in wanted])
+        ids = [one.lease.run_id for one in wanted]
+        sizes = await self._connections.fetch(*self._queries("journal_sizes", ids=ids))
         total = 0
         for at, (size,) in enumerate(sizes):
             total += int(size)
@@ -165,18 +168,18 @@ class PostgresReader:
         return wanted
 
     async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
-        """The first unread message of a name behind a number; mail is counted before the mailbox is read."""
+        """The first unread message of a name behind a number; messages are counted before the mailbox is read."""
         run_id = lease.run_id
         return (await self._connections.run(lambda connection: self._found(connection, {run_id: name}, after)))[run_id]
 
     async def _found(
         self, connection: Connection, names: Mapping[str, MessageName | None], after: int
     ) -> dict[str, Found]:
-        counts: dict[str, int] = pairs(await connection.fetch(self._queries["mail_count"], list(names)))
+        counts: dict[str, int] = pairs(await connection.fetch(*self._queries("message_counts", ids=list(names))))
         wanted = [(run_id, *name, after) for run_id, name in names.items() if name is not None and counts.get(run_id)]
         messages: dict[str, Message] = {}
         if wanted:
-            found = await connection.fetch(self._queries["find_messages"], *columns(wanted, 4))
+            found = await connection.fetch(*self._queries("find_messages", wanted=columns(wanted, 4)))
             for run_id, n, kind, word, value, error in found:
                 failure = None if error is None else decode_failure(error, word)
                 messages[run_id] = Message(n, kind, word, value, failure)
@@ -184,15 +187,15 @@ class PostgresReader:
 
     async def leased(self, worker_id: str) -> Mapping[str, int]:
         """The runs leased to a worker, with their tokens."""
-        return pairs(await self._connections.fetch(self._queries["held"], worker_id))
+        return pairs(await self._connections.fetch(*self._queries("held", worker=worker_id)))
 
     async def changed(self) -> bool:
         """Waits a little for another process to say that it wrote; true now and then without that."""
         return await self._notifier.changed()
 
-    async def _rows(self, connection: Connection, query: str, *given: Sequence[object]) -> dict[str, list[JournalRow]]:
+    async def _rows(self, connection: Connection, query: str, **given: Sequence[object]) -> dict[str, list[JournalRow]]:
         rows: dict[str, list[JournalRow]] = {}
-        for run_id, *rest in await connection.fetch(self._queries[query], *given):
+        for run_id, *rest in await connection.fetch(*self._queries(query, **given)):
             row = JournalRow(0, *rest)
             if row.error is not None:
                 encoded: Any = row.error
@@ -203,26 +206,26 @@ class PostgresReader:
     async def _page(self, connection: Connection, wanted: Filter) -> Page:
         lookup = lookup_of(wanted)
         given = {name: value for name, value in wanted._asdict().items() if name in _CONDITIONS and value is not None}
-        wheres = [_CONDITIONS[name][name not in lookup.by].format(at) for at, name in enumerate(given, 2)]
-        sql = self._queries["list_runs"].replace("{conditions}", " AND ".join(wheres) or "true")
+        wheres = [_CONDITIONS[name][name not in lookup.by] for name in given]
+        sql = self._queries.texts["list_runs"].replace("{conditions}", " AND ".join(wheres) or "true")
         sql = sql.replace("{order}", "r.id" if lookup.ordered else _ID_OUT_OF_ORDER)
-        found = await connection.fetch(sql, min(wanted.limit, _ALL), *given.values())
+        found = await connection.fetch(*compiled(sql)({**given, "limit": min(wanted.limit, _ALL)}))
         return await self._with_facts(connection, found)
 
     async def _with_facts(self, connection: Connection, found: Sequence[Iterable[Any]]) -> Page:
         """A page of these rows, with what else is shown of their runs; one query for each sort of fact, none a run."""
         runs = [RunRow(*each) for each in found]
-        telling = [run.run_id for run in runs if run.status in _TELLING]
+        failing = [run.run_id for run in runs if run.status in _FAILING]
         trying = [run.run_id for run in runs if run.status in _TRYING]
-        rows = await self._rows(connection, "telling_rows", telling) if telling else {}
-        tried = await self._rows(connection, "open_retries", trying) if trying else {}
-        unread = await self._unread(connection, [run.run_id for run in runs if run.mail])
+        rows = await self._rows(connection, "failure_rows", ids=failing) if failing else {}
+        tried = await self._rows(connection, "open_retries", ids=trying) if trying else {}
+        unread = await self._unread(connection, [run.run_id for run in runs if run.messages])
         return Page(runs, rows, {run_id: newest for run_id, (newest,) in tried.items()}, unread)
 
     async def _unread(self, connection: Connection, run_ids: Sequence[str]) -> dict[str, dict[str, int]]:
         """How many signals these runs have not used, by name."""
         unread: dict[str, dict[str, int]] = {}
-        found = await connection.fetch(self._queries["unread_signals"], run_ids) if run_ids else ()
+        found = await connection.fetch(*self._queries("unread_signals", ids=run_ids)) if run_ids else ()
         for run_id, name, count in found:
             unread.setdefault(run_id, {})[name] = count
         return unread

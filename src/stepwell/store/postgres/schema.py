@@ -13,16 +13,15 @@ from stepwell.store.postgres.opening import DRIVER_ERRORS, Connection, Opener, d
 from stepwell.store.postgres.sql import in_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stepwell.store.postgres.location import Location
+    from stepwell.store.postgres.sql import Queries
 
 _MIGRATIONS = migrations_of(Path(__file__).parent)
 _LOCKS = 0x73746570
 """The first half of the lock's key, the same for every schema of stepwell's."""
 
 
-async def describe(opener: Opener, queries: Mapping[str, str]) -> tuple[int, tuple[str, ...]]:
+async def describe(opener: Opener, queries: Queries) -> tuple[int, tuple[str, ...]]:
     """The stored schema version, and the names of the migrations it lacks."""
     location = opener.location
     connection = await opener.open()
@@ -35,7 +34,7 @@ async def describe(opener: Opener, queries: Mapping[str, str]) -> tuple[int, tup
         await disconnect(connection)
 
 
-async def migrate(opener: Opener, queries: Mapping[str, str]) -> None:
+async def migrate(opener: Opener, queries: Queries) -> None:
     """Creates or upgrades the tables, in one transaction; others that do it at once wait, and find it done."""
     location = opener.location
     connection = await opener.open(statement_timeout="0")
@@ -55,11 +54,12 @@ async def migrate(opener: Opener, queries: Mapping[str, str]) -> None:
         await disconnect(connection)
 
 
-def statements(location: Location, queries: Mapping[str, str], after: int) -> list[str]:
+def statements(location: Location, queries: Queries, after: int) -> list[str]:
     """What `migrate` runs on tables of that version, for someone else to run in one transaction."""
     scripts = [f'CREATE SCHEMA IF NOT EXISTS "{location.schema}";\n'] if after == 0 else []
     for migration in _MIGRATIONS[after:]:
-        recorded = queries["record_migration"].replace("$1", str(migration.number)).replace("$2", f"'{migration.name}'")
+        recorded = queries.texts["record_migration"].replace("$number", str(migration.number))
+        recorded = recorded.replace("$name", f"'{migration.name}'")
         scripts += [in_schema(migration.sql, location.schema), f"{recorded};\n"]
     return scripts
 
@@ -71,19 +71,17 @@ def wrong_version(location: Location, version: int) -> SchemaError:
     return SchemaError(location.safe_url, version, latest, f"{advice}.")
 
 
-async def _upgrade(connection: Connection, location: Location, queries: Mapping[str, str]) -> None:
+async def _upgrade(connection: Connection, location: Location, queries: Queries) -> None:
     version, _ = await _describe(connection, location, queries)
     exists = "SELECT 1 FROM pg_namespace WHERE nspname = $1"
     if await connection.fetchval(exists, location.schema) is None:
         await connection.execute(f'CREATE SCHEMA "{location.schema}"')
     for migration in _MIGRATIONS[version:]:
         await connection.execute(in_schema(migration.sql, location.schema))
-        await connection.execute(queries["record_migration"], migration.number, migration.name)
+        await connection.execute(*queries("record_migration", number=migration.number, name=migration.name))
 
 
-async def _describe(
-    connection: Connection, location: Location, queries: Mapping[str, str]
-) -> tuple[int, tuple[str, ...]]:
-    known = await connection.fetchval(queries["has_schema"], location.schema)
-    version: int = await connection.fetchval(queries["schema_version"]) if known else 0
+async def _describe(connection: Connection, location: Location, queries: Queries) -> tuple[int, tuple[str, ...]]:
+    known = await connection.fetchval(*queries("has_schema", schema=location.schema))
+    version: int = await connection.fetchval(*queries("schema_version")) if known else 0
     return version, tuple(migration.name for migration in _MIGRATIONS[version:])

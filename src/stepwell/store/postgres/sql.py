@@ -1,37 +1,114 @@
-"""The named queries of `queries.sql`, for one schema and one clock; and the form of what they are given."""
+"""The named queries of `queries/`, for one schema and one clock; and the form of what they are given.
+
+A parameter has a name, `$worker`. `{b(id uuid, token integer)}` stands for rows that are given as arrays, one for each
+column; with `+at` a last column numbers them from 1.
+"""
 
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stepwell.store.columns import JOURNAL, JOURNAL_NAMES, NEW_RUN, Column, entry, lease_of, shown
 from stepwell.store.migrate import queries_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 """The store's instant, in microseconds since 1970; `now()` would stand still while a statement waits for a lock."""
 TURN = "(SELECT nextval('stepwell.turns') - 4611686018427387904)"
 """The instant of what is due at once: a number below zero, in the order of statements, so that no clock decides."""
-_ENTRY = """j.seq, coalesce((SELECT name FROM stepwell.names WHERE number = j.node), '') AS node, j.item, j.phase, j.n,
-    coalesce(j.kind, 'step'), coalesce(j.attempt, 1), coalesce(j.status, 'completed'), {payload}, j.error, j.retry_at,
-    j.started_at, j.finished_at, coalesce((SELECT name FROM stepwell.names WHERE number = j.worker), ''), j.name"""
-"""A journal row `j` in words, in the order of `JournalRow` behind its `ref`."""
+_NUMBER = "(SELECT numbers FROM named)[{}]"
+
+
+def _stored(column: Column) -> str:
+    """What is inserted of a column of the rows `x`, where one that is empty has what is usual."""
+    if column.name == "worker":
+        return _NUMBER.format("coalesce(x.worker, 1)")
+    if column.is_name:
+        return _NUMBER.format(f"x.{column.name}")
+    if column.in_key and not isinstance(column.usual, EllipsisType):
+        return f"coalesce(x.{column.name}, {column.usual!r})"
+    return f"x.{column.name}"
+
+
 _FRAGMENTS = {
-    "{journal.entry}": _ENTRY.replace("{payload}", "j.value, j.detail"),
-    "{journal.told}": _ENTRY.replace("{payload}", "NULL, NULL"),
+    "{journal.columns}": JOURNAL_NAMES,
+    "{journal.given}": ", ".join(["at integer", *(f"{one.name} {one.type}" for one in JOURNAL)]),
+    "{journal.values}": ", ".join(map(_stored, JOURNAL)),
+    "{journal.entry}": entry("stepwell.", with_payload=True),
+    "{journal.told}": entry("stepwell.", with_payload=False),
+    "{named}": """named AS MATERIALIZED (
+    SELECT array_agg((SELECT n.number FROM stepwell.names AS n WHERE n.name = given.name) ORDER BY given.at) AS numbers
+    FROM unnest($names::text[]) WITH ORDINALITY AS given (name, at)
+)""",
+    "{r.lease}": lease_of("r"),
+    "{l.lease}": lease_of("l", "::text"),
+    "{new_run.given}": (
+        "id uuid, lane integer, workflow text, key text, delay bigint, parent_id uuid, parent_node text, value bytea"
+    ),
+    "{new_run.columns}": NEW_RUN,
+    "{new_run.values}": (
+        "n.id, n.lane, n.workflow, n.key, 'pending', 0, 0, 0, 0, 0,"
+        " CASE WHEN n.delay > 0 THEN clock.now + n.delay ELSE {turn} END,"
+        " CASE WHEN n.delay > 0 THEN clock.now + n.delay END, n.parent_id, n.parent_node, clock.now, clock.now"
+    ),
+    "{run.whole}": shown("::text", "i.value"),
+    "{run.listed}": shown("::text", "NULL::bytea"),
+    "{turn}": TURN,
 }
 _QUERIES = queries_of(Path(__file__).parent, _FRAGMENTS)
+_ROWS = re.compile(r"\{(\w+)\(([^{}]*?)\)(?:\+(\w+))?\}")
+_PARAMETER = re.compile(r"\$([a-z]\w*)(?:\.([0-9]+))?")
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
-def queries(schema: str, now: str) -> dict[str, str]:
+class Statement(NamedTuple):
+    """A query as the server takes it, and what its parameters are: a name, or a column of rows of that name."""
+
+    sql: str
+    parameters: tuple[tuple[str, int | None], ...]
+
+    def __call__(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The statement and its arguments, in the order in which the driver takes them."""
+        return (self.sql, *(given[name] if at is None else given[name][at] for name, at in self.parameters))
+
+
+class Queries:
     """The queries over the tables of a schema, with that expression for the instant."""
-    return {
-        name: in_schema(sql.replace("{now}", now).replace("{turn}", TURN), schema) for name, sql in _QUERIES.items()
-    }
+
+    def __init__(self, schema: str, now: str) -> None:
+        self.texts = {name: in_schema(sql.replace("{now}", now), schema) for name, sql in _QUERIES.items()}
+        """As they are written."""
+        self.statements = {name: compiled(text) for name, text in self.texts.items()}
+        """As they are sent."""
+
+    def __call__(self, name: str, /, **given: Any) -> tuple[Any, ...]:
+        """A statement and its arguments, in the order in which the driver takes them."""
+        return self.statements[name](given)
+
+
+@cache
+def compiled(text: str) -> Statement:
+    """A query with numbers in the place of names."""
+    numbers: dict[tuple[str, int | None], int] = {}
+
+    def rows(found: re.Match[str]) -> str:
+        name, columns, place = found[1], [one.split() for one in found[2].split(",")], found[3]
+        arrays = ", ".join(f"${name}.{at}::{type_}[]" for at, (_, type_) in enumerate(columns))
+        named = ", ".join([*(column for column, _ in columns), *([place] if place else [])])
+        return f"unnest({arrays}){' WITH ORDINALITY' if place else ''} AS {name} ({named})"
+
+    def number(found: re.Match[str]) -> str:
+        parameter = (found[1], None if found[2] is None else int(found[2]))
+        return f"${numbers.setdefault(parameter, len(numbers) + 1)}"
+
+    sql = _PARAMETER.sub(number, _ROWS.sub(rows, text))
+    return Statement(sql, tuple(numbers))
 
 
 def in_schema(sql: str, schema: str) -> str:

@@ -19,7 +19,7 @@ from stepwell.store.postgres.location import location_of
 from stepwell.store.postgres.notifier import Notifier
 from stepwell.store.postgres.opening import Connection, Opener
 from stepwell.store.postgres.reader import PostgresReader
-from stepwell.store.postgres.sql import NOW, columns, is_id, queries
+from stepwell.store.postgres.sql import NOW, Queries, columns, is_id
 from stepwell.store.protocol import (
     CLAIM_BYTES,
     LOAD_BYTES,
@@ -59,7 +59,7 @@ class PostgresStore:
     def __init__(self, url: str, runtime: Runtime) -> None:
         self.url = url
         self._location = location_of(url)
-        self._q = queries(self._location.schema, runtime.sql_now or NOW)
+        self._q = Queries(self._location.schema, runtime.sql_now or NOW)
         self._opener = Opener(self._location, runtime)
         self._loop: asyncio.AbstractEventLoop
         self._connections: Connections
@@ -108,11 +108,11 @@ class PostgresStore:
         wanted = columns([tuple(one.lane) for one in definitions], 3)
 
         async def work(connection: Connection) -> list[int]:
-            found = [lane for (lane,) in await connection.fetch(self._q["find_lane"], *wanted)]
+            found = [lane for (lane,) in await connection.fetch(*self._q("find_lane", wanted=wanted))]
             if None in found:
-                outlines = [one.outline for one in definitions]
-                await connection.execute(self._q["add_lane"], *wanted, outlines)
-                found = [lane for (lane,) in await connection.fetch(self._q["find_lane"], *wanted)]
+                new = [*wanted, [one.outline for one in definitions]]
+                await connection.execute(*self._q("add_lane", new=new))
+                found = [lane for (lane,) in await connection.fetch(*self._q("find_lane", wanted=wanted))]
             return found
 
         return await self._connections.run(work)
@@ -127,11 +127,11 @@ class PostgresStore:
         keys = [(run.workflow, run.key, run.run_id) for run in ordered if run.key is not None]
 
         async def work(connection: Connection) -> list[Started]:
-            if await connection.fetchval(self._q["add_runs"], *columns(new, 8)):
+            if await connection.fetchval(*self._q("add_runs", n=columns(new, 8))):
                 raise UnknownLaneError
             if not keys:
                 return [Started(run.run_id, "pending") for run in runs]
-            stored = await connection.fetch(self._q["find_key"], *columns(keys, 3))
+            stored = await connection.fetch(*self._q("find_key", wanted=columns(keys, 3)))
             known = {run_id: Started(*first) for run_id, *first in stored}
             return [Started(run.run_id, "pending") if run.key is None else known[run.run_id] for run in runs]
 
@@ -151,8 +151,9 @@ class PostgresStore:
         most_bytes: int = CLAIM_BYTES,
     ) -> Claimed:
         """Leases up to `limit` due runs of these lanes, as many as their inputs' bytes allow."""
-        asked = (worker_id, lanes, limit, min(suspects, limit), worst, timers_first, most_bytes)
-        found = await self._connections.fetch(self._q["claim"], *asked)
+        room = {"limit": limit, "suspects": min(suspects, limit), "worst": worst, "timers_first": timers_first}
+        asked = self._q("claim", worker=worker_id, lanes=lanes, most_bytes=most_bytes, **room)
+        found = await self._connections.fetch(*asked)
         alive, now, next_due = found[0]["alive"], found[0]["now"], found[0]["next_due"]
         leases = [_lease(*facts) for _, _, _, _, *facts in found if facts[0] is not None]
         if leases:
@@ -173,7 +174,7 @@ class PostgresStore:
             lambda connection: commit(connection, self._q, worker_id, advances), blames_rows=True
         )
         for one in advances:
-            if one.ended or one.spawned or one.post is not None or (one.release and one.due_at is not None):
+            if one.ended or one.spawned or one.child_end is not None or (one.release and one.due_at is not None):
                 self._notifier.ring()
                 break
         return verdicts
@@ -185,14 +186,18 @@ class PostgresStore:
         if not is_id(run_id):
             return None
 
+        asked = self._q("deliver_signal", run_id=run_id, name=name, value=value, key=key, waiting_only=waiting_only)
+
         async def work(connection: Connection) -> Delivered | None:
-            found = await connection.fetchrow(self._q["ring"], run_id, name, value, key, waiting_only)
+            found = await connection.fetchrow(*asked)
             if found is None:
                 return None
             stored, wakes, parked, written, lane = found
             status: Status = stored
             if not written:
-                known = key is not None and await connection.fetchval(self._q["has_mail_key"], run_id, key)
+                known = key is not None and await connection.fetchval(
+                    *self._q("has_message_key", run_id=run_id, key=key)
+                )
                 return Delivered(accepted=bool(known), status=status, woken=False, lane=lane)
             status = "running" if wakes and status == "suspended" else status
             return Delivered(accepted=True, status=status, woken=wakes and parked, lane=lane)
@@ -219,13 +224,13 @@ class PostgresStore:
 
     async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> HeartbeatConnection:
         """Registers a worker, alive from now on, with what it serves."""
-        row = (worker_id, host, os.getpid(), list(offer.lanes), offer.concurrency, offer.lease)
-        await self._connections.fetch(self._q["enlist"], *row)
+        row = {"worker": worker_id, "host": host, "pid": os.getpid(), **offer._asdict(), "lanes": list(offer.lanes)}
+        await self._connections.fetch(*self._q("enlist", **row))
         return PostgresHeartbeat(self._opener, self._q, worker_id, self._make_room)
 
     async def serve(self, worker_id: str, lanes: Sequence[int]) -> None:
         """Notes that a registered worker serves these lanes now."""
-        await self._connections.fetch(self._q["serve"], worker_id, list(lanes))
+        await self._connections.fetch(*self._q("serve", worker=worker_id, lanes=list(lanes)))
 
     async def retire(self, worker_id: str) -> None:
         """Removes a worker and frees what it still holds, without blame.
@@ -233,35 +238,49 @@ class PostgresStore:
         Two statements: the second sees what a claim has leased that the first one waited for. Whoever dies between them
         leaves runs of a worker that is not registered, which the next expire_dead frees.
         """
-        await self._connections.fetch(self._q["dismiss"], worker_id)
-        await self._connections.fetch(self._q["free"], worker_id)
+        await self._connections.fetch(*self._q("delete_worker", worker=worker_id))
+        await self._connections.fetch(*self._q("free_runs", worker=worker_id))
         self._notifier.ring()
 
     async def give_back(self, worker_id: str, tokens: Mapping[str, int], delay: int = 0) -> None:
         """Frees runs leased to the worker under these tokens that it does not drive; due after `delay`, no blame."""
         named = columns([(run_id, token) for run_id, token in tokens.items() if is_id(run_id)], 2)
-        await self._connections.fetch(self._q["give_back"], worker_id, *named, delay)
+        await self._connections.fetch(*self._q("give_back", worker=worker_id, named=named, delay=delay))
         self._notifier.ring()
+
+    async def park_damaged(self, worker_id: str, lease: Lease, reason: str, judge: str) -> bool:
+        """Gives back a run whose rows cannot be understood, due after a minute, or twice as long as the last time."""
+        named = {"worker": worker_id, "run_id": lease.run_id, "token": lease.token, "reason": reason, "judge": judge}
+        return bool(await self._connections.fetch(*self._q("park_damaged", **named)))
+
+    async def recheck_damaged(self, lanes: Sequence[int], judge: str) -> int:
+        """Makes due at once the damaged runs of these lanes that another judge has parked; how many."""
+        woken = len(await self._connections.fetch(*self._q("recheck_damaged", lanes=list(lanes), judge=judge)))
+        if woken:
+            self._notifier.ring()
+        return woken
 
     async def workers(self) -> list[WorkerRow]:
         """Everybody who is registered, and as dead, whoever holds runs without being registered."""
-        found = await self._connections.fetch(self._q["list_workers"])
+        found = await self._connections.fetch(*self._q("list_workers"))
         return [WorkerRow._make((*each[:6], Offer._make(each[6:]))) for each in map(tuple, found)]
 
     async def expire(self, worker_id: str, silent_for: int | None) -> int | None:
         """Removes a dead worker and frees its runs, counting the crash; None when it lives, or was buried already."""
-        ((gone, freed),) = await self._connections.fetch(self._q["free_crashed"], worker_id, silent_for)
+        ((gone, freed),) = await self._connections.fetch(
+            *self._q("free_crashed", worker=worker_id, silent_for=silent_for)
+        )
         if not gone and silent_for is None:
             # who is not registered has left or was buried: what was locked at that moment, and stayed, is not to blame
-            freed = len(await self._connections.fetch(self._q["free"], worker_id))
+            freed = len(await self._connections.fetch(*self._q("free_runs", worker=worker_id)))
         if freed:
             self._notifier.ring()
         return freed if gone or freed else None
 
     async def sweep(self) -> int:
         """Makes due every run that should move but that nothing would move; how many."""
-        orphans = await self._connections.fetch(self._q["sweep_orphans"])
-        stranded = await self._connections.fetch(self._q["sweep_stranded"])
+        orphans = await self._connections.fetch(*self._q("sweep_orphans"))
+        stranded = await self._connections.fetch(*self._q("sweep_stranded"))
         woken = len(orphans) + len(stranded)
         if woken:
             self._notifier.ring()
@@ -273,23 +292,25 @@ class PostgresStore:
             self._loop.call_soon_threadsafe(lambda: self._notifier.give_up() or self._connections.give_one_up())
 
     async def _cancel(self, connection: Connection, run_id: str) -> list[str] | None:
-        family = await connection.fetchrow(self._q["find_family"], run_id)
-        if family is None:
+        parent = await connection.fetchrow(*self._q("parent_of", run_id=run_id))
+        if parent is None:
             return None
-        parent_id, parent_node = family
-        before = {found for (found,) in await connection.fetch(self._q["find_tree"], run_id)}
+        parent_id, parent_node = parent
+        find_tree = self._q("find_tree", run_id=run_id)
+        before = {found for (found,) in await connection.fetch(*find_tree)}
         if not before:
             return []
-        await connection.fetch(self._q["lock_family"], [*before, *([parent_id] if parent_id else [])])
-        ids = [found for (found,) in await connection.fetch(self._q["find_tree"], run_id)]
+        await connection.fetch(*self._q("lock_tree", ids=[*before, *([parent_id] if parent_id else [])]))
+        ids = [found for (found,) in await connection.fetch(*find_tree)]
         if not before.issuperset(ids):
             raise _GrownError
-        await connection.execute(self._q["cancel"], ids)
+        await connection.execute(*self._q("cancel", ids=ids))
         if run_id in ids and parent_id is not None:
-            mail = await connection.fetchval(self._q["post"], parent_id)
-            if mail is not None:
+            n = await connection.fetchval(*self._q("tell_parent", run_id=parent_id))
+            if n is not None:
                 error = encode_failure(Failure(parent_node, "ChildCanceled", f"run {run_id} was canceled"))
-                await connection.execute(self._q["add_mail"], parent_id, mail, "child", parent_node, None, error, None)
+                message = {"run_id": parent_id, "n": n, "kind": "child", "name": parent_node}
+                await connection.execute(*self._q("add_message", **message, value=None, error=error, key=None))
         return ids
 
 
@@ -298,7 +319,7 @@ class _GrownError(Exception):
 
 
 def _lease(  # noqa: PLR0917  the columns of the claim
-    run_id: str, token: int, seq: int, mail: int, crashes: int, lane: int, position: int, status: Status, *rest: Any
+    run_id: str, token: int, seq: int, messages: int, crashes: int, lane: int, position: int, status: Status, *rest: Any
 ) -> Lease:
-    lease = Lease(run_id, 0, token, seq, mail, crashes, lane, position, status, *rest)
+    lease = Lease(run_id, 0, token, seq, messages, crashes, lane, position, status, *rest)
     return lease._replace(value=b"") if rest[-1] is None else lease  # gone: whoever claimed the run is to tell

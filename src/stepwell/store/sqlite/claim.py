@@ -41,14 +41,14 @@ class Room(NamedTuple):
 
 def claim_due(connection: sqlite3.Connection, now: int, worker_id: str, lanes: Sequence[int], room: Room) -> Claimed:
     """Leases due runs of these lanes, as many as there is room for."""
-    if connection.execute(Q["is_enlisted"], (worker_id,)).fetchone() is None:
+    if connection.execute(Q["is_enlisted"], {"worker": worker_id}).fetchone() is None:
         return Claimed([], now, None, alive=False)
     found = _suspects(connection, now, lanes, room)
     found += _others(connection, now, lanes, room, room.limit - len(found))
     if not found:
         due = connection.execute(Q["next_due"], {"lanes": as_json(list(lanes)), "now": now}).fetchone()[0]
         return Claimed([], now, None if due is None else due - now)
-    sizes: dict[str, int] = from_json(connection.execute(Q["input_sizes"], (as_json(found),)).fetchone()[0])
+    sizes: dict[str, int] = from_json(connection.execute(Q["input_sizes"], {"refs": as_json(found)}).fetchone()[0])
     refs: list[int] = []
     total = 0
     for ref in found:
@@ -106,5 +106,5 @@ def _leased(connection: sqlite3.Connection, named: dict[str, object], refs: Sequ
 
 
 def _one_by_one(connection: sqlite3.Connection, refs: Sequence[int]) -> list[Lease]:
-    found = (connection.execute(Q["leased_run"], (ref,)).fetchone() for ref in refs)
+    found = (connection.execute(Q["leased_run"], {"ref": ref}).fetchone() for ref in refs)
     return [Lease._make((*lease[:-1], lease[-1] or b"")) for lease in found]

@@ -1,4 +1,4 @@
-"""The commit of many advances in one transaction: the fences, the rows, the mail and the children.
+"""The commit of many advances in one transaction: the fences, the rows, the messages and the children.
 
 The usual batch is applied by two bulk statements whose fences are in their WHERE; only when a count does not match is
 every run judged by itself, and the batch applied again without those that are refused.
@@ -10,6 +10,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from stepwell.store.codec import encode_failure
+from stepwell.store.columns import all_values, is_usual, own_values
 from stepwell.store.protocol import AT_ONCE
 from stepwell.store.sqlite.sql import Q, as_json, bulk, from_json, next_turn
 
@@ -17,12 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stepwell.core.journal import JournalRow
-    from stepwell.store.protocol import Advance, NewRun, Post, Verdict
+    from stepwell.store.protocol import Advance, ChildEnd, NewRun, Verdict
 
 
 _NOTHING = (None, None)
-_USUAL = ("", "do", 0, "step", 1, "completed")
-_NO_DETAILS = (None, None, None)
 
 
 _LARGEST_REF = 2**62
@@ -52,46 +51,45 @@ def commit_judging(
 
 
 def _verdict(connection: sqlite3.Connection, worker_id: str, advance: Advance) -> Verdict:
-    stored = connection.execute(Q["fences"], (advance.ref,)).fetchone()
+    stored = connection.execute(Q["fences"], {"ref": advance.ref}).fetchone()
     if stored is None or stored[0] != worker_id or stored[1] != advance.token:
         return "lost"
-    _, _, seq, mail = stored
+    _, _, seq, messages = stored
     if advance.rows and seq == advance.seq + len(advance.rows):
         return "done"
     if seq != advance.seq:
         return "lost"
-    return "mail" if _may_have_come(connection, advance, mail) else "ok"
+    return "message" if _may_have_come(connection, advance, messages) else "ok"
 
 
-def _may_have_come(connection: sqlite3.Connection, advance: Advance, mail: int) -> bool:
+def _may_have_come(connection: sqlite3.Connection, advance: Advance, messages: int) -> bool:
     """Whether the message whose absence the advance rests on is there; messages that were lost say nothing."""
     absent, seen = advance.absent, advance.seen
-    if absent is None or seen == mail:
+    if absent is None or seen == messages:
         return False
     named = {"ref": advance.ref, **absent._asdict(), "after": seen}
-    return seen > mail or connection.execute(Q["find_message"], named).fetchone() is not None
+    return seen > messages or connection.execute(Q["find_message"], named).fetchone() is not None
 
 
 def _apply(connection: sqlite3.Connection, now: int, worker_id: str, advances: Sequence[Advance]) -> None:
     lean = [advance for advance in advances if advance.lean]
     other = [advance for advance in advances if not advance.lean]
-    changed = bulk(connection, "extend", [_lean(one) for one in lean], before=(now,), after=(worker_id,))
+    changed = bulk(connection, "extend", [_lean(one) for one in lean], given=(now, worker_id))
     turn = next_turn(connection) if other else AT_ONCE
-    changed += bulk(
-        connection, "change", [_full(one, worker_id, now, turn) for one in other], before=(now,), after=(worker_id,)
-    )
+    full = [_full(one, worker_id, now, turn) for one in other]
+    changed += bulk(connection, "change", full, given=(now, worker_id))
     if changed != len(advances):
         raise MismatchError
     _add_rows(connection, worker_id, [row for advance in advances for row in advance.rows])
     for advance in other:
         for n in advance.consumed:
-            connection.execute(Q["take_mail"], (advance.ref, n))
+            connection.execute(Q["take_message"], {"ref": advance.ref, "n": n})
     children = [child for advance in other for child in advance.spawned]
     if children:
         add_runs(connection, now, children, turn)
     for advance in other:
-        if advance.post is not None:
-            post(connection, now, advance.post, turn)
+        if advance.child_end is not None:
+            tell_parent(connection, now, advance.child_end, turn)
 
 
 def _lean(advance: Advance) -> tuple[object, ...]:
@@ -99,36 +97,26 @@ def _lean(advance: Advance) -> tuple[object, ...]:
 
 
 def _add_rows(connection: sqlite3.Connection, worker_id: str, rows: Sequence[JournalRow]) -> None:
-    """Writes journal rows; binding is what a row costs, so that the usual ones bind 6 values instead of 17."""
+    """Writes journal rows; binding is what a row costs, so that a usual one binds the values that it alone has."""
     numbers = _numbers(connection, {worker_id, *(row.node for row in rows), *(row.worker for row in rows)})
-    usual: list[tuple[object, ...]] = []
-    other: list[tuple[object, ...]] = []
+    usual: list[Sequence[object]] = []
+    other: list[Sequence[object]] = []
     for row in rows:
-        ref, seq, node, item, phase, n, kind, attempt, status, value, detail, error, *rest, worker, name = row
-        if row[3:9] == _USUAL and row[10:13] == _NO_DETAILS and worker == worker_id and not name:
-            usual.append((ref, seq, numbers[node], value, row.started_at, row.finished_at))
-            continue
-        other.append(
-            (
-                *(ref, seq, numbers[node], item, phase, n),
-                None if kind == "step" else kind,
-                None if attempt == 1 else attempt,
-                None if status == "completed" else status,
-                *(value, detail, None if error is None else encode_failure(error)),
-                *(*rest, numbers[worker], name),
-            )
-        )
-    bulk(connection, "add_usual_rows", usual, before=(numbers[worker_id],))
+        if is_usual(row) and row.worker == worker_id:
+            usual.append(own_values(row, numbers))
+        else:
+            other.append(all_values(row, numbers))
+    bulk(connection, "add_usual_rows", usual, given=(numbers[worker_id],))
     bulk(connection, "add_rows", other)
 
 
 def _numbers(connection: sqlite3.Connection, names: set[str]) -> dict[str, int]:
     """The numbers of names, given to those that have none; asked in each commit, since a cache outlives a rollback."""
-    wanted = as_json(list(names))
-    numbers: dict[str, int] = from_json(connection.execute(Q["numbers"], (wanted,)).fetchone()[0])
+    wanted = {"names": as_json(list(names))}
+    numbers: dict[str, int] = from_json(connection.execute(Q["numbers"], wanted).fetchone()[0])
     if len(numbers) < len(names):
-        connection.execute(Q["add_names"], (as_json(sorted(names - numbers.keys())),))
-        numbers = from_json(connection.execute(Q["numbers"], (wanted,)).fetchone()[0])
+        connection.execute(Q["add_names"], {"names": as_json(sorted(names - numbers.keys()))})
+        numbers = from_json(connection.execute(Q["numbers"], wanted).fetchone()[0])
     return numbers
 
 
@@ -168,7 +156,6 @@ def add_runs(connection: sqlite3.Connection, now: int, runs: Sequence[NewRun], t
             run.parent_id,
             run.parent_node,
             now,
-            now,
         )
         for at, run in enumerate(runs)
     ]
@@ -176,14 +163,14 @@ def add_runs(connection: sqlite3.Connection, now: int, runs: Sequence[NewRun], t
         bulk(connection, "add_inputs", [(ref + at, run.value) for at, run in enumerate(runs)])
         return
     for at, run in enumerate(runs):
-        if connection.execute(Q["find_ref"], (run.run_id,)).fetchone() == (ref + at,):
+        if connection.execute(Q["find_ref"], {"run_id": run.run_id}).fetchone() == (ref + at,):
             bulk(connection, "add_inputs", [(ref + at, run.value)])
 
 
-def post(connection: sqlite3.Connection, now: int, letter: Post, turn: int) -> None:
+def tell_parent(connection: sqlite3.Connection, now: int, end: ChildEnd, turn: int) -> None:
     """Puts the end of a child into its parent's mailbox."""
-    found = connection.execute(Q["post"], {"now": now, "turn": turn, "parent_id": letter.parent_id}).fetchone()
+    found = connection.execute(Q["tell_parent"], {"now": now, "turn": turn, "parent_id": end.parent_id}).fetchone()
     if found is not None:
-        error = None if letter.error is None else encode_failure(letter.error)
-        row = {"ref": found[0], "n": found[1], "kind": "child", "name": letter.parent_node, "key": None}
-        connection.execute(Q["add_mail"], {**row, "value": letter.value, "error": error})
+        error = None if end.error is None else encode_failure(end.error)
+        message = {"ref": found[0], "n": found[1], "kind": "child", "name": end.parent_node, "key": None}
+        connection.execute(Q["add_message"], {**message, "value": end.value, "error": error})

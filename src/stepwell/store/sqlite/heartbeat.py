@@ -52,7 +52,7 @@ class MemoryHeartbeat:
 
     def beat(self) -> dict[str, int] | None:
         """Gives the runs leased to the worker with their tokens."""
-        held: dict[str, int] = from_json(self._connection.execute(Q["held"], (self._worker_id,)).fetchone()[0])
+        held: dict[str, int] = from_json(self._connection.execute(Q["held"], {"worker": self._worker_id}).fetchone()[0])
         return held
 
     def close(self) -> None:
@@ -62,5 +62,5 @@ class MemoryHeartbeat:
 def _beat(connection: sqlite3.Connection, beat: dict[str, object]) -> dict[str, int] | None:
     if connection.execute(Q["beat"], beat).rowcount == 0:
         return None
-    held: dict[str, int] = from_json(connection.execute(Q["held"], (beat["id"],)).fetchone()[0])
+    held: dict[str, int] = from_json(connection.execute(Q["held"], {"worker": beat["id"]}).fetchone()[0])
     return held

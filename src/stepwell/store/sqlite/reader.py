@@ -38,7 +38,7 @@ _CONDITIONS = {
     "parent_id": "r.parent_id = :parent_id",
     "before": "r.id < :before",
 }
-_TELLING = {"failed", "compensating", "canceled"}
+_FAILING = {"failed", "compensating", "canceled"}
 """Only such runs have rows that tell of a failure or of an undoing."""
 _TRYING = {"running", "compensating"}
 """Only such runs try anything again."""
@@ -60,12 +60,12 @@ class SqliteReader:
         """The run with its journal and children."""
 
         def read(connection: sqlite3.Connection) -> Snapshot | None:
-            found = connection.execute(Q["find_run"], (run_id,)).fetchone()
+            found = connection.execute(Q["find_run"], {"run_id": run_id}).fetchone()
             if found is None:
                 return None
             children = _page(connection, Filter(None, None, None, run_id, -1, None))
             ref, run = found[-1], RunRow(*found[:-1])
-            unread = _unread(connection, {ref: run_id}).get(run_id, {}) if run.mail else {}
+            unread = _unread(connection, {ref: run_id}).get(run_id, {}) if run.messages else {}
             return Snapshot(run, rows_of(connection, ref), children, unread)
 
         return await self._looking.run(read)
@@ -74,7 +74,7 @@ class SqliteReader:
         """The run's journal in order; None when there is no such run."""
 
         def read(connection: sqlite3.Connection) -> list[JournalRow] | None:
-            found = connection.execute(Q["find_ref"], (run_id,)).fetchone()
+            found = connection.execute(Q["find_ref"], {"run_id": run_id}).fetchone()
             return None if found is None else rows_of(connection, found[0])
 
         return await self._looking.run(read)
@@ -90,7 +90,7 @@ class SqliteReader:
         def read(connection: sqlite3.Connection) -> Situation:
             sql = Q["list_runs"].format(conditions="r.id IN (SELECT value FROM json_each(:ids))", order="r.id")
             page = _with_facts(connection, connection.execute(sql, {"ids": ids, "limit": -1}).fetchall())
-            children = [Child(*found) for found in connection.execute(Q["living_children"], (ids,)).fetchall()]
+            children = [Child(*found) for found in connection.execute(Q["living_children"], {"ids": ids}).fetchall()]
             held = dict(connection.execute(Q["held_by_worker"]).fetchall())
             served = {
                 lane: Definition(Lane(*named), outline)
@@ -104,19 +104,21 @@ class SqliteReader:
         """Those of the runs that are not alive, with their status; None for one that is not stored."""
 
         def read(connection: sqlite3.Connection) -> dict[str, Status | None]:
-            found = dict(connection.execute(Q["find_ended"], (as_json(list(run_ids)),)).fetchall())
+            found = dict(connection.execute(Q["find_ended"], {"ids": as_json(list(run_ids))}).fetchall())
             return {run_id: found.get(run_id) for run_id in run_ids if found.get(run_id) not in LIVE}
 
         return await self._looking.run(read)
 
     async def outline(self, lane: int) -> bytes | None:
         """The outline of the workflow whose runs wait in this lane."""
-        found = await self._looking.run(lambda connection: connection.execute(Q["find_outline"], (lane,)).fetchone())
+        asked = {"lane": lane}
+        found = await self._looking.run(lambda connection: connection.execute(Q["find_outline"], asked).fetchone())
         return None if found is None else bytes(found[0])
 
     async def lane(self, run_id: str) -> int | None:
         """The lane of a run; None when there is no such run."""
-        found = await self._looking.run(lambda connection: connection.execute(Q["lane_of"], (run_id,)).fetchone())
+        asked = {"run_id": run_id}
+        found = await self._looking.run(lambda connection: connection.execute(Q["lane_of"], asked).fetchone())
         return None if found is None else int(found[0])
 
     async def load(self, wanted: Sequence[Wanted], most_bytes: int) -> Mapping[str, History]:
@@ -127,7 +129,7 @@ class SqliteReader:
             total = 0
             for one in wanted:
                 if found:
-                    total += connection.execute(Q["journal_size"], (one.lease.ref,)).fetchone()[0]
+                    total += connection.execute(Q["journal_size"], {"ref": one.lease.ref}).fetchone()[0]
                     if total > most_bytes:
                         break
                 history = found[one.lease.run_id] = _history(connection, one)
@@ -145,7 +147,7 @@ class SqliteReader:
         """The runs leased to a worker, with their tokens."""
 
         def read(connection: sqlite3.Connection) -> dict[str, int]:
-            held: dict[str, int] = from_json(connection.execute(Q["held"], (worker_id,)).fetchone()[0])
+            held: dict[str, int] = from_json(connection.execute(Q["held"], {"worker": worker_id}).fetchone()[0])
             return held
 
         return await self._turns.run(read)
@@ -162,7 +164,7 @@ class SqliteReader:
 
 def rows_of(connection: sqlite3.Connection, ref: int) -> list[JournalRow]:
     """A run's journal, in order."""
-    return [_row(found) for found in connection.execute(Q["journal_of"], (ref,)).fetchall()]
+    return [_row(found) for found in connection.execute(Q["journal_of"], {"ref": ref}).fetchall()]
 
 
 def _history(connection: sqlite3.Connection, wanted: Wanted) -> History:
@@ -177,14 +179,14 @@ def _history(connection: sqlite3.Connection, wanted: Wanted) -> History:
 
 def _found(connection: sqlite3.Connection, ref: int, name: MessageName | None, after: int) -> Found:
     # a run that was deleted since it was claimed has no row: the commit that names it is answered "lost"
-    (mail,) = connection.execute(Q["mail_count"], (ref,)).fetchone() or (0,)
+    (messages,) = connection.execute(Q["message_counts"], {"ref": ref}).fetchone() or (0,)
     if name is None:
-        return Found(None, mail, None)
+        return Found(None, messages, None)
     stored = connection.execute(Q["find_message"], {"ref": ref, **name._asdict(), "after": after}).fetchone()
     if stored is None:
-        return Found(name, mail, None)
+        return Found(name, messages, None)
     n, kind, word, value, error = stored
-    return Found(name, mail, Message(n, kind, word, value, None if error is None else decode_failure(error, word)))
+    return Found(name, messages, Message(n, kind, word, value, None if error is None else decode_failure(error, word)))
 
 
 def _row(found: tuple[Any, ...]) -> JournalRow:
@@ -210,21 +212,29 @@ def _page(connection: sqlite3.Connection, wanted: Filter) -> Page:
 def _with_facts(connection: sqlite3.Connection, found: Sequence[tuple[Any, ...]]) -> Page:
     """A page of these rows, with what else is shown of their runs; one query for each sort of fact, none a run."""
     runs = {line[-1]: RunRow(*line[:-1]) for line in found}
-    telling = {ref: run.run_id for ref, run in runs.items() if run.status in _TELLING}
+    failing = {ref: run.run_id for ref, run in runs.items() if run.status in _FAILING}
     trying = {ref: run.run_id for ref, run in runs.items() if run.status in _TRYING}
     rows: dict[str, list[JournalRow]] = {}
-    for row in connection.execute(Q["telling_rows"], (as_json(list(telling)),)).fetchall() if telling else ():
-        rows.setdefault(telling[row[0]], []).append(_row(row))
-    tried = connection.execute(Q["open_retries"], (as_json(list(trying)),)).fetchall() if trying else ()
+    for row in _of_all(connection, "failure_rows", failing):
+        rows.setdefault(failing[row[0]], []).append(_row(row))
+    tried = _of_all(connection, "open_retries", trying)
     retries = {trying[row[0]]: _row(row) for row in tried}
     return Page(
-        list(runs.values()), rows, retries, _unread(connection, {r: one.run_id for r, one in runs.items() if one.mail})
+        list(runs.values()),
+        rows,
+        retries,
+        _unread(connection, {r: one.run_id for r, one in runs.items() if one.messages}),
     )
+
+
+def _of_all(connection: sqlite3.Connection, query: str, runs: Mapping[int, str]) -> Sequence[tuple[Any, ...]]:
+    """What a query gives for all these runs; nothing is asked for none."""
+    return connection.execute(Q[query], {"refs": as_json(list(runs))}).fetchall() if runs else ()
 
 
 def _unread(connection: sqlite3.Connection, runs: Mapping[int, str]) -> dict[str, dict[str, int]]:
     """How many signals these runs have not used, by name."""
     unread: dict[str, dict[str, int]] = {}
-    for ref, name, count in connection.execute(Q["unread_signals"], (as_json(list(runs)),)).fetchall() if runs else ():
+    for ref, name, count in _of_all(connection, "unread_signals", runs):
         unread.setdefault(runs[ref], {})[name] = count
     return unread

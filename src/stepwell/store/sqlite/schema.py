@@ -57,7 +57,7 @@ def migrate(
         for migration in _MIGRATIONS[version:]:
             for statement in _split(migration.sql):
                 connection.execute(statement)
-            connection.execute(Q["record_migration"], (migration.number, migration.name, runtime.wall()))
+            connection.execute(Q["record_migration"], {**migration.named, "now": runtime.wall()})
 
     try:
         version, missing = describe(connection)
@@ -86,7 +86,7 @@ def statements(after: int) -> list[str]:
     scripts = []
     for migration in _MIGRATIONS[after:]:
         values = (str(migration.number), f"'{migration.name}'", "CAST(strftime('%s', 'now') AS INTEGER) * 1000000")
-        recorded = Q["record_migration"].replace("?, ?, ?", ", ".join(values))
+        recorded = Q["record_migration"].replace(":number, :name, :now", ", ".join(values))
         scripts += [migration.sql, f"{recorded};\n"]
     return scripts
 

@@ -14,6 +14,7 @@ from stepwell.store.protocol import (
     LOAD_BYTES,
     NO_OFFER,
     Advance,
+    ChildEnd,
     Claimed,
     Definition,
     Delivered,
@@ -23,7 +24,6 @@ from stepwell.store.protocol import (
     Lease,
     NewRun,
     Offer,
-    Post,
     Started,
     Verdict,
     Wanted,
@@ -31,7 +31,7 @@ from stepwell.store.protocol import (
 )
 from stepwell.store.refusals import UnknownLaneError
 from stepwell.store.sqlite.claim import Room, claim_due
-from stepwell.store.sqlite.commit import MismatchError, add_runs, commit_judging, commit_trusting, post
+from stepwell.store.sqlite.commit import MismatchError, add_runs, commit_judging, commit_trusting, tell_parent
 from stepwell.store.sqlite.connection import PRIVATE, connect, location_of
 from stepwell.store.sqlite.heartbeat import FileHeartbeat, MemoryHeartbeat
 from stepwell.store.sqlite.locks import LockFile
@@ -161,7 +161,7 @@ class SqliteStore:
 
         def write(connection: sqlite3.Connection) -> list[Started]:
             for lane, workflow in {(run.lane, run.workflow) for run in runs}:
-                if connection.execute(Q["has_lane"], (lane, workflow)).fetchone() is None:
+                if connection.execute(Q["has_lane"], {"lane": lane, "workflow": workflow}).fetchone() is None:
                     raise UnknownLaneError
             known: dict[tuple[str, str], Started] = {}
             new: list[NewRun] = []
@@ -170,7 +170,8 @@ class SqliteStore:
                 answer = None
                 if run.key is not None:
                     name = (run.workflow, run.key)
-                    found = known.get(name) or connection.execute(Q["find_key"], name).fetchone()
+                    asked = {"workflow": run.workflow, "key": run.key}
+                    found = known.get(name) or connection.execute(Q["find_key"], asked).fetchone()
                     answer = Started(*found) if found else Started(run.run_id, "pending", run.value)
                     known[name] = answer
                 if answer is None or answer.run_id == run.run_id:
@@ -229,27 +230,29 @@ class SqliteStore:
         """Puts a signal into the run's mailbox; None when there is no such run."""
 
         def write(connection: sqlite3.Connection) -> Delivered | None:
-            found = connection.execute(Q["find_addressee"], (run_id,)).fetchone()
+            found = connection.execute(Q["find_signaled"], {"run_id": run_id}).fetchone()
             if found is None:
                 return None
-            ref, stored, awaiting, worker, mail, lane = found
+            ref, stored, awaiting, worker, messages, lane = found
             status: Status = stored
-            if key is not None and connection.execute(Q["has_mail_key"], (ref, key)).fetchone():
+            if key is not None and connection.execute(Q["has_message_key"], {"ref": ref, "key": key}).fetchone():
                 return Delivered(accepted=True, status=status, woken=False, lane=lane)
             wakes = awaiting == name
             if status in ENDED or (waiting_only and not wakes):
                 return Delivered(accepted=False, status=status, woken=False, lane=lane)
-            letter = {
+            message = {
                 "ref": ref,
-                "n": min(mail, 1 << 62) + 1,
+                "n": messages + 1,
                 "kind": "signal",
                 "name": name,
                 "value": value,
                 "error": None,
             }
-            connection.execute(Q["add_mail"], {**letter, "key": key})
+            connection.execute(Q["add_message"], {**message, "key": key})
             turn = next_turn(connection) if wakes else None
-            connection.execute(Q["ring"], {"ref": ref, "now": self._runtime.wall(), "turn": turn, "wakes": wakes})
+            connection.execute(
+                Q["deliver_signal"], {"ref": ref, "now": self._runtime.wall(), "turn": turn, "wakes": wakes}
+            )
             status = "running" if wakes and status == "suspended" else status
             return Delivered(accepted=True, status=status, woken=wakes and worker is None, lane=lane)
 
@@ -259,16 +262,16 @@ class SqliteStore:
         """Cancels the run and its descendants that have not ended; their ids, or None when there is no such run."""
 
         def write(connection: sqlite3.Connection) -> list[str] | None:
-            family = connection.execute(Q["find_family"], (run_id,)).fetchone()
-            if family is None:
+            parent = connection.execute(Q["parent_of"], {"run_id": run_id}).fetchone()
+            if parent is None:
                 return None
             now = self._runtime.wall()
             ids = [found for (found,) in connection.execute(Q["find_tree"], {"run_id": run_id}).fetchall()]
             connection.execute(Q["cancel"], {"now": now, "ids": as_json(ids)})
-            parent_id, parent_node = family
+            parent_id, parent_node = parent
             if run_id in ids and parent_id is not None:
                 error = Failure(parent_node, "ChildCanceled", f"run {run_id} was canceled")
-                post(connection, now, Post(parent_id, parent_node, None, error), next_turn(connection))
+                tell_parent(connection, now, ChildEnd(parent_id, parent_node, None, error), next_turn(connection))
             return ids
 
         return await self._writer.run(write)
@@ -298,8 +301,8 @@ class SqliteStore:
         """Removes a worker and frees what it still holds, without blame."""
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.execute(Q["dismiss"], (worker_id,))
-            connection.execute(Q["free"], {"worker": worker_id, **self._now_and_turn(connection)})
+            connection.execute(Q["delete_worker"], {"worker": worker_id})
+            connection.execute(Q["free_runs"], {"worker": worker_id, **self._now_and_turn(connection)})
 
         await self._writer.run(write)
         lock = self._locks.pop(worker_id, None)
@@ -312,6 +315,24 @@ class SqliteStore:
         await self._writer.run(
             lambda connection: connection.execute(Q["give_back"], {**named, **self._now_and_turn(connection)})
         )
+
+    async def park_damaged(self, worker_id: str, lease: Lease, reason: str, judge: str) -> bool:
+        """Gives back a run whose rows cannot be understood, due after a minute, or twice as long as the last time."""
+        named = {"worker": worker_id, "ref": lease.ref, "token": lease.token, "reason": reason, "judge": judge}
+
+        def write(connection: sqlite3.Connection) -> bool:
+            return connection.execute(Q["park_damaged"], {**named, "now": self._runtime.wall()}).rowcount > 0
+
+        return await self._writer.run(write)
+
+    async def recheck_damaged(self, lanes: Sequence[int], judge: str) -> int:
+        """Makes due at once the damaged runs of these lanes that another judge has parked; how many."""
+        named = {"lanes": as_json(list(lanes)), "judge": judge}
+
+        def write(connection: sqlite3.Connection) -> int:
+            return connection.execute(Q["recheck_damaged"], {**named, **self._now_and_turn(connection)}).rowcount
+
+        return await self._writer.run(write)
 
     async def workers(self) -> list[WorkerRow]:
         """Everybody who is registered; one whose process's lock is free is certainly dead."""
@@ -336,10 +357,10 @@ class SqliteStore:
         def write(connection: sqlite3.Connection) -> int | None:
             now = self._runtime.wall()
             if silent_for is None:
-                gone = connection.execute(Q["dismiss"], (worker_id,)).rowcount
+                gone = connection.execute(Q["delete_worker"], {"worker": worker_id}).rowcount
             else:
                 since = {"id": worker_id, "silent_since": now - silent_for}
-                gone = connection.execute(Q["dismiss_silent"], since).rowcount
+                gone = connection.execute(Q["delete_silent_worker"], since).rowcount
             if not gone:
                 return None
             return connection.execute(

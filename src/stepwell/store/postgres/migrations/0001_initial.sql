@@ -30,7 +30,7 @@ CREATE TABLE stepwell.runs (
     position integer NOT NULL,
     token integer NOT NULL CHECK (token BETWEEN 0 AND 1073741823),
     seq integer NOT NULL CHECK (seq BETWEEN 0 AND 1073741823),
-    mail integer NOT NULL CHECK (mail BETWEEN 0 AND 1073741823),
+    messages integer NOT NULL CHECK (messages BETWEEN 0 AND 1073741823),
     crashes integer NOT NULL CHECK (crashes BETWEEN 0 AND 1073741823),
     workflow text NOT NULL,
     status text NOT NULL,
@@ -51,7 +51,7 @@ CREATE TABLE stepwell.runs (
     queued_at bigint,
     deadline bigint,
     -- How many ends of children wake a fan-out; the rows a fork took over, and from which run; the lane it began in.
-    wake_mail integer,
+    wake_messages integer,
     inherited integer,
     forked_from uuid,
     began integer,

@@ -29,7 +29,7 @@ CREATE TABLE stepwell_runs (
     worker TEXT,
     token INTEGER NOT NULL CHECK (token BETWEEN 0 AND 1073741823),
     seq INTEGER NOT NULL CHECK (seq BETWEEN 0 AND 1073741823),
-    mail INTEGER NOT NULL CHECK (mail BETWEEN 0 AND 1073741823),
+    messages INTEGER NOT NULL CHECK (messages BETWEEN 0 AND 1073741823),
     crashes INTEGER NOT NULL CHECK (crashes BETWEEN 0 AND 1073741823),
     due_at INTEGER,
     wake_at INTEGER,
@@ -52,7 +52,7 @@ CREATE TABLE stepwell_runs (
     queued_at INTEGER,
     deadline INTEGER,
     -- How many ends of children wake a fan-out; the rows a fork took over, and from which run; the lane it began in.
-    wake_mail INTEGER,
+    wake_messages INTEGER,
     inherited INTEGER,
     forked_from TEXT,
     began INTEGER,

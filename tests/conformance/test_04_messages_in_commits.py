@@ -1,4 +1,4 @@
-"""Mail and commits: what rests on the absence of mail is refused when some came; ends of children arrive once."""
+"""Messages and commits: what rests on the absence of one is refused when some came; ends of children arrive once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FAILED = Failure("child", "ChildFailed", "why")
 async def test_i6_a_park_is_refused_when_a_signal_came_and_not_when_it_was_seen(keeper: Keeper) -> None:
     lease = await keeper.leased()
     await keeper.signal(lease.run_id, "other")
-    assert await keeper.commit(awaiting(lease, "other")) == ["mail"]
+    assert await keeper.commit(awaiting(lease, "other")) == ["message"]
     stored = await keeper.stored(lease.run_id)
     assert (stored.status, stored.awaiting) == ("running", None)
     assert await keeper.commit(awaiting(lease, "other", seen=1)) == ["ok"]
@@ -54,7 +54,7 @@ async def test_i6_a_message_of_the_name_among_many_others_refuses_the_park(keepe
     used = advance(lease, row(lease), consumed=(1,))
     assert await keeper.commit(used) == ["ok"]
     park = awaiting(grown(lease), "go", seen=2)
-    assert await keeper.commit(park) == ["mail"]
+    assert await keeper.commit(park) == ["message"]
     park.seen = 3
     assert await keeper.commit(park) == ["ok"]
 
@@ -63,8 +63,8 @@ async def test_i6_who_saw_more_messages_than_are_counted_has_to_look_again(keepe
     """As after a failover to a standby that lacks the last ones: the next that come would be taken for seen."""
     lease = await keeper.leased()
     await keeper.signal(lease.run_id, "other")
-    assert await keeper.commit(awaiting(lease, "go", seen=7)) == ["mail"]
-    assert await keeper.commit(timed_out(lease, "go", seen=7)) == ["mail"]
+    assert await keeper.commit(awaiting(lease, "go", seen=7)) == ["message"]
+    assert await keeper.commit(timed_out(lease, "go", seen=7)) == ["message"]
     assert await keeper.commit(awaiting(lease, "go", seen=1)) == ["ok"]
 
 
@@ -73,10 +73,10 @@ async def test_i6_a_refused_advance_leaves_nothing_of_itself(keeper: Keeper) -> 
     await keeper.signal(lease.run_id, "go", b"7")
     child = await keeper.new(parent_id=lease.run_id, parent_node="child")
     refused = parked(lease, row(lease), absent=GO, seen=0, spawned=(child,), consumed=(1,))
-    assert await keeper.commit(refused) == ["mail"]
+    assert await keeper.commit(refused) == ["message"]
     assert await keeper.nodes(lease.run_id) == []
     assert await keeper.store.reader.snapshot(child.run_id) is None
-    assert await keeper.letters(lease) == [(1, "go", b"7")]
+    assert await keeper.messages(lease) == [(1, "go", b"7")]
     assert await keeper.commit(step(lease)) == ["ok"]
 
 
@@ -86,9 +86,9 @@ async def test_i6_a_timeout_is_refused_when_a_signal_was_accepted_before_it(keep
     keeper.clock.go_on(1)
     (again,) = await keeper.claim()
     assert await keeper.resume(lease.run_id, "go", b"7")
-    assert await keeper.commit(timed_out(again, "go")) == ["mail"]
+    assert await keeper.commit(timed_out(again, "go")) == ["message"]
     assert await keeper.nodes(lease.run_id) == []
-    assert await keeper.letters(again) == [(1, "go", b"7")]
+    assert await keeper.messages(again) == [(1, "go", b"7")]
 
 
 async def test_i6_a_resume_is_refused_when_the_timeout_was_committed_before_it(keeper: Keeper) -> None:
@@ -98,7 +98,7 @@ async def test_i6_a_resume_is_refused_when_the_timeout_was_committed_before_it(k
     (again,) = await keeper.claim()
     assert await keeper.commit(timed_out(again, "go")) == ["ok"]
     assert not await keeper.resume(lease.run_id, "go", b"7")
-    assert await keeper.letters(again) == []
+    assert await keeper.messages(again) == []
 
 
 async def test_an_outcome_that_rests_on_no_mail_is_taken_whatever_came(keeper: Keeper) -> None:
@@ -107,7 +107,7 @@ async def test_an_outcome_that_rests_on_no_mail_is_taken_whatever_came(keeper: K
         await keeper.signal(lease.run_id, "go", b"7")
     assert await keeper.commit(step(lean, lean=True), step(full)) == ["ok", "ok"]
     for lease in (lean, full):
-        assert await keeper.letters(lease) == [(1, "go", b"7")]
+        assert await keeper.messages(lease) == [(1, "go", b"7")]
 
 
 async def test_i6_mail_that_an_outcome_used_is_never_given_again(keeper: Keeper) -> None:
@@ -115,11 +115,11 @@ async def test_i6_mail_that_an_outcome_used_is_never_given_again(keeper: Keeper)
     for number in range(3):
         await keeper.signal(lease.run_id, "go", b"%d" % number)
     assert await keeper.commit(advance(lease, row(lease, value=b"0"), consumed=(1, 2))) == ["ok"]
-    assert await keeper.letters(lease) == [(3, "go", b"2")]
+    assert await keeper.messages(lease) == [(3, "go", b"2")]
     await keeper.crash("ann")
     (again,) = await keeper.claim("bob")
-    assert again.mail == 3
-    assert await keeper.letters(again) == [(3, "go", b"2")]
+    assert again.messages == 3
+    assert await keeper.messages(again) == [(3, "go", b"2")]
 
 
 async def test_i6_mail_that_a_lost_commit_would_have_used_stays(keeper: Keeper) -> None:
@@ -128,7 +128,7 @@ async def test_i6_mail_that_a_lost_commit_would_have_used_stays(keeper: Keeper) 
     await keeper.crash("ann")
     (again,) = await keeper.claim("bob")
     assert await keeper.commit(advance(lease, row(lease), consumed=(1,))) == ["lost"]
-    assert await keeper.letters(again) == [(1, "go", b"7")]
+    assert await keeper.messages(again) == [(1, "go", b"7")]
 
 
 async def test_i8_a_spawned_child_is_a_run_of_its_own_that_knows_its_parent(keeper: Keeper) -> None:
@@ -156,11 +156,11 @@ async def test_i8_a_lost_advance_spawns_and_tells_nothing(keeper: Keeper) -> Non
     parent, stale = await keeper.leased(), await keeper.leased("bob", parent_node="child")
     await keeper.crash("bob")
     child = await keeper.new(parent_id=stale.run_id, parent_node="child")
-    lost = [parked(stale, spawned=(child,)), ended(stale, post=end_of_child(parent))]
+    lost = [parked(stale, spawned=(child,)), ended(stale, child_end=end_of_child(parent))]
     for one in lost:
         assert await keeper.commit(one, worker_id="bob") == ["lost"]
     assert await keeper.store.reader.snapshot(child.run_id) is None
-    assert await keeper.letters(parent) == []
+    assert await keeper.messages(parent) == []
 
 
 async def test_i8_the_end_of_a_child_wakes_its_waiting_parent_with_its_results(keeper: Keeper) -> None:
@@ -168,40 +168,40 @@ async def test_i8_the_end_of_a_child_wakes_its_waiting_parent_with_its_results(k
     child = await keeper.new(workflow="invoice", parent_id=parent.run_id, parent_node="bill")
     await keeper.commit(parked(parent, spawned=(child,)))
     (lease,) = await keeper.claim("bob", workflow="invoice")
-    end = ended(lease, row(lease), post=end_of_child(parent, "bill"))
+    end = ended(lease, row(lease), child_end=end_of_child(parent, "bill"))
     assert await keeper.commit(end, worker_id="bob") == ["ok"]
     assert (await keeper.stored(parent.run_id)).status == "running"
     (again,) = await keeper.claim("bob")
-    assert (again.run_id, again.mail, again.parked_at) == (parent.run_id, 1, 1)
-    assert await keeper.letters(again) == [(1, "bill", b'{"made":1}')]
+    assert (again.run_id, again.messages, again.parked_at) == (parent.run_id, 1, 1)
+    assert await keeper.messages(again) == [(1, "bill", b'{"made":1}')]
     assert await keeper.commit(end, worker_id="bob") == ["lost"]
-    assert await keeper.letters(again) == [(1, "bill", b'{"made":1}')]
+    assert await keeper.messages(again) == [(1, "bill", b'{"made":1}')]
 
 
 async def test_i8_the_failure_of_a_child_reaches_its_parent(keeper: Keeper) -> None:
     parent = await keeper.leased()
     await keeper.commit(parked(parent))
     child = await keeper.leased("bob", parent_id=parent.run_id, parent_node="child")
-    await keeper.commit(ended(child, status="failed", post=end_of_child(parent, error=FAILED)), worker_id="bob")
+    await keeper.commit(ended(child, status="failed", child_end=end_of_child(parent, error=FAILED)), worker_id="bob")
     (again,) = await keeper.claim("bob")
-    (mail,) = await unread_of(keeper.store, again)
-    assert (mail.kind, mail.name, mail.value, mail.error) == ("child", "child", None, FAILED)
+    (message,) = await unread_of(keeper.store, again)
+    assert (message.kind, message.name, message.value, message.error) == ("child", "child", None, FAILED)
 
 
 async def test_i8_the_end_of_a_child_refuses_the_park_of_a_parent_that_had_not_heard_of_it(keeper: Keeper) -> None:
     parent = await keeper.leased()
     child = await keeper.leased("bob", parent_id=parent.run_id, parent_node="child")
-    await keeper.commit(ended(child, post=end_of_child(parent)), worker_id="bob")
+    await keeper.commit(ended(child, child_end=end_of_child(parent)), worker_id="bob")
     assert (await keeper.stored(parent.run_id)).status == "running"
-    assert await keeper.commit(awaiting_child(parent)) == ["mail"]
-    assert await keeper.letters(parent) == [(1, "child", b'{"made":1}')]
+    assert await keeper.commit(awaiting_child(parent)) == ["message"]
+    assert await keeper.messages(parent) == [(1, "child", b'{"made":1}')]
 
 
 async def test_i8_the_end_of_a_child_does_not_wake_a_parent_that_waits_for_a_signal(keeper: Keeper) -> None:
     parent = await keeper.leased()
     child = await keeper.leased("bob", parent_id=parent.run_id, parent_node="child")
     await keeper.commit(awaiting(parent, "go"))
-    await keeper.commit(ended(child, post=end_of_child(parent)), worker_id="bob")
+    await keeper.commit(ended(child, child_end=end_of_child(parent)), worker_id="bob")
     assert await keeper.claim("cid") == []
     assert (await keeper.stored(parent.run_id)).awaiting == "go"
 
@@ -211,30 +211,30 @@ async def test_i8_a_parent_that_has_ended_gets_no_mail(keeper: Keeper) -> None:
     child = await keeper.leased("bob", parent_id=parent.run_id, parent_node="child")
     await keeper.commit(ended(parent))
     before = await keeper.stored(parent.run_id)
-    assert await keeper.commit(ended(child, post=end_of_child(parent)), worker_id="bob") == ["ok"]
+    assert await keeper.commit(ended(child, child_end=end_of_child(parent)), worker_id="bob") == ["ok"]
     assert await keeper.stored(parent.run_id) == before
-    assert await keeper.letters(parent) == []
+    assert await keeper.messages(parent) == []
 
 
 async def test_i8_a_batch_with_a_parents_park_and_the_ends_of_its_children_counts_each_once(keeper: Keeper) -> None:
-    """The parent's own change and two letters to it merge into one row; a lost child delivers nothing."""
+    """The parent's own change and two messages to it merge into one row; a lost child delivers nothing."""
     parent = await keeper.leased()
     lost = await keeper.leased("ann", parent_id=parent.run_id, parent_node="lost")
     first, second = [await keeper.leased("ann", parent_id=parent.run_id, parent_node=node) for node in ("a", "b")]
     await keeper.store.cancel(lost.run_id)
-    (mail,) = await unread_of(keeper.store, parent)
+    (message,) = await unread_of(keeper.store, parent)
     batch = [
-        ended(lost, post=end_of_child(parent, "lost")),
-        ended(first, row(first), post=end_of_child(parent, "a")),
-        awaiting_child(parent, row(parent), seen=mail.n),
-        ended(second, row(second), post=end_of_child(parent, "b")),
+        ended(lost, child_end=end_of_child(parent, "lost")),
+        ended(first, row(first), child_end=end_of_child(parent, "a")),
+        awaiting_child(parent, row(parent), seen=message.n),
+        ended(second, row(second), child_end=end_of_child(parent, "b")),
     ]
     assert await keeper.commit(*batch) == ["lost", "ok", "ok", "ok"]
     (again,) = await keeper.claim("bob")
-    assert (again.run_id, again.seq, again.mail) == (parent.run_id, 1, 3)
-    assert [name for _, name, _ in await keeper.letters(again)] == ["lost", "a", "b"]
+    assert (again.run_id, again.seq, again.messages) == (parent.run_id, 1, 3)
+    assert [name for _, name, _ in await keeper.messages(again)] == ["lost", "a", "b"]
     assert await keeper.commit(*batch) == ["lost"] * 4
-    assert [name for _, name, _ in await keeper.letters(again)] == ["lost", "a", "b"]
+    assert [name for _, name, _ in await keeper.messages(again)] == ["lost", "a", "b"]
 
 
 async def test_i8_children_that_end_under_two_workers_at_once_are_both_heard(keeper: Keeper) -> None:
@@ -245,10 +245,10 @@ async def test_i8_children_that_end_under_two_workers_at_once_are_both_heard(kee
     }
     await keeper.commit(parked(parent))
     for worker_id, child in children.items():
-        end = ended(child, post=end_of_child(parent, worker_id))
+        end = ended(child, child_end=end_of_child(parent, worker_id))
         assert await keeper.commit(end, worker_id=worker_id) == ["ok"]
     (again,) = await keeper.claim("dan")
-    assert [name for _, name, _ in await keeper.letters(again)] == ["bob", "cid"]
+    assert [name for _, name, _ in await keeper.messages(again)] == ["bob", "cid"]
 
 
 async def test_i9_a_child_is_not_spawned_by_a_parent_that_was_canceled_first(keeper: Keeper) -> None:

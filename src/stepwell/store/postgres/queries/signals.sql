@@ -1,0 +1,56 @@
+-- name: has_message_key
+-- Whether the run ever accepted this key.
+SELECT 1 FROM stepwell.mailbox WHERE run_id = $run_id AND key = $key
+
+-- name: deliver_signal
+-- A signal, in one statement: locks the run, so that of those who wait for the lock each sees what the one
+-- before it did, writes the message unless the run ever accepted its key, and counts it; a run that waits for it is due,
+-- and waits no more. No row: there is no such run.
+WITH clock AS MATERIALIZED (SELECT {now} AS now),
+target AS MATERIALIZED (
+    SELECT id, status, worker, messages, lane, awaiting IS NOT DISTINCT FROM $name AS wakes
+    FROM stepwell.runs WHERE id = $run_id FOR NO KEY UPDATE
+),
+written AS (
+    INSERT INTO stepwell.mailbox (run_id, n, kind, name, value, key)
+    SELECT id, messages + 1, 'signal', $name, $value, $key FROM target
+    WHERE status NOT IN ('completed', 'failed', 'canceled') AND (wakes OR NOT $waiting_only::boolean)
+    ON CONFLICT (run_id, key) WHERE key IS NOT NULL DO NOTHING
+    RETURNING run_id
+),
+counted AS (
+    UPDATE stepwell.runs AS r
+    SET messages = r.messages + 1, updated_at = clock.now,
+        due_at = CASE WHEN a.wakes AND r.worker IS NULL THEN {turn} ELSE r.due_at END,
+        status = CASE WHEN a.wakes AND r.status = 'suspended' THEN 'running' ELSE r.status END,
+        awaiting = CASE WHEN a.wakes THEN NULL ELSE r.awaiting END,
+        wake_at = CASE WHEN a.wakes THEN NULL ELSE r.wake_at END
+    FROM target AS a, written AS w, clock WHERE r.id = a.id
+)
+SELECT status, wakes, worker IS NULL, EXISTS (SELECT 1 FROM written), lane FROM target
+
+-- name: find_tree
+-- The run and its descendants that have not ended, the root first; each once, even if rows name each other as parents.
+WITH RECURSIVE tree (id, status) AS (
+    SELECT id, status FROM stepwell.runs WHERE id = $run_id
+    UNION
+    SELECT child.id, child.status
+    FROM tree, LATERAL (SELECT r.id, r.status FROM stepwell.runs AS r WHERE r.parent_id = tree.id OFFSET 0) AS child
+)
+SELECT id::text FROM tree WHERE status NOT IN ('completed', 'failed', 'canceled')
+
+-- name: parent_of
+-- Whether a run is stored, and whose child it is.
+SELECT parent_id::text, parent_node FROM stepwell.runs WHERE id = $run_id
+
+-- name: lock_tree
+-- Locks runs in the order of their ids, which every cancel keeps, so that two of them never wait for each other.
+SELECT id FROM stepwell.runs WHERE id = ANY($ids::uuid[]) ORDER BY id FOR NO KEY UPDATE
+
+-- name: cancel
+-- Ends runs; whoever holds one can write no more.
+UPDATE stepwell.runs
+SET status = 'canceled', worker = NULL, token = token + 1, due_at = NULL, wake_at = NULL,
+    awaiting = NULL, parked_at = NULL, finished_at = clock.now, updated_at = clock.now
+FROM (SELECT {now} AS now) AS clock
+WHERE id = ANY($ids::uuid[])

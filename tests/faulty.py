@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from stepwell import Workflow
     from stepwell.runtime.protocol import Runtime
-    from stepwell.store.protocol import Advance, HeartbeatConnection, Lease, Offer, Store, Verdict
+    from stepwell.store.protocol import HeartbeatConnection, Store
+    from stepwell.store.records import Advance, Lease, Offer, Verdict
 
     Commit = Callable[[str, Sequence[Advance]], Awaitable[list[Verdict]]]
 

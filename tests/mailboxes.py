@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from stepwell.core.mailbox import Message
-    from stepwell.store.protocol import Lease, Store
+    from stepwell.store.protocol import Store
+    from stepwell.store.records import Lease
 
 SIGNALS = ("go", "stop", "other", "another")
 NODES = ("a", "b", "bill", "bob", "child", "cid", "lost")

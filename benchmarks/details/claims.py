@@ -18,7 +18,7 @@ from benchmarks.database import database, fresh_schema
 from benchmarks.figures import Figure, Line, ratios
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres.store import PostgresStore
-from stepwell.store.protocol import Definition, Lane, NewRun
+from stepwell.store.records import Definition, Lane, NewRun
 from tests.postgres import with_schema
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from stepwell.reading.results import results_of, start_result
 from stepwell.reading.snapshots import listed, snapshot_of, status_of
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.codec import encode
-from stepwell.store.protocol import Filter, NewRun, Store
+from stepwell.store.records import Filter, NewRun
 from stepwell.store.urls import without_password
 from stepwell.store_choice import chosen_store, existing_store, store_for
 from stepwell.workflow.builder import Workflow, checked_name
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from stepwell.reading.explanations import Explanation
     from stepwell.runtime.protocol import Runtime
+    from stepwell.store.protocol import Store
     from stepwell.workflow.durations import Duration
 
 _Started: TypeAlias = list[StartResult]

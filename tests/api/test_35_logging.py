@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stepwell import Context
-    from stepwell.store.protocol import Advance, Verdict
+    from stepwell.store.records import Advance, Verdict
     from tests.faulty import Commit
 
 url = running_fixtures.url

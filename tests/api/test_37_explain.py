@@ -338,7 +338,7 @@ def _again(flow: Workflow) -> Workflow:
 
 
 def _offer(lanes: list[int]) -> Any:
-    from stepwell.store.protocol import Offer  # noqa: PLC0415  only here
+    from stepwell.store.records import Offer  # noqa: PLC0415  only here
 
     return Offer(lanes, 10, 60_000_000)
 

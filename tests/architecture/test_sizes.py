@@ -16,8 +16,6 @@ FUNCTION_LINES = 70
 
 EXCEPTIONS: dict[str, str] = {
     "src/stepwell/app.py": "half of it are the docstrings of the public calls, which say parameters, units and errors",
-    "src/stepwell/store/postgres/queries.sql": "one statement judges and applies a whole batch: a hundred lines of it",
-    "src/stepwell/store/sqlite/queries.sql": "the queries stand beside those of PostgreSQL, in the same order",
 }
 """What may be longer, as `path` or `path:function`, each with the reason."""
 

@@ -13,7 +13,7 @@ from stepwell.core.journal import JournalRow
 from stepwell.core.mailbox import MessageName
 from stepwell.errors import Failure
 from stepwell.store.postgres.store import PostgresStore
-from stepwell.store.protocol import Advance, ChildEnd, Definition, Filter, Lane, NewRun
+from stepwell.store.records import Advance, ChildEnd, Definition, Filter, Lane, NewRun
 from stepwell.store.sqlite.store import SqliteStore
 from tests.mailboxes import unread_of
 from tests.postgres import moved_store
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
-    from stepwell.store.protocol import HeartbeatConnection, Lease, Page, RunRow, Snapshot, Store, Verdict
+    from stepwell.store.protocol import HeartbeatConnection, Store
+    from stepwell.store.records import Lease, Page, RunRow, Snapshot, Verdict
     from tests.moving_clock import MovingClock
 
 EVERY = 1_000

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from stepwell.errors import DefinitionError
-from stepwell.store.protocol import Definition, Lane, Started
+from stepwell.store.records import Definition, Lane, Started
 from tests.conformance.keeper import OUTLINE, Keeper, ended, ids
 from tests.moving_clock import NOON, SECOND
 

@@ -11,7 +11,7 @@ from stepwell.core.journal import item_of
 from stepwell.core.mailbox import Message, MessageName
 from stepwell.core.needed import Needed
 from stepwell.errors import Failure
-from stepwell.store.protocol import AT_ONCE, CLAIM_BYTES, Found, History, Wanted
+from stepwell.store.records import AT_ONCE, CLAIM_BYTES, Found, History, Wanted
 from tests.conformance.keeper import (
     EVERY,
     Keeper,

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stepwell.store.protocol import Delivered
+from stepwell.store.records import Delivered
 from tests.conformance.keeper import Keeper, advance, awaiting, ended, ids, row
 from tests.moving_clock import NOON, SECOND
 
 if TYPE_CHECKING:
-    from stepwell.store.protocol import Lease, Store
+    from stepwell.store.protocol import Store
+    from stepwell.store.records import Lease
 
 either = pytest.mark.parametrize("waiting_only", [False, True])
 

@@ -24,7 +24,8 @@ from tests.mailboxes import unread_of
 from tests.moving_clock import NOON, SECOND
 
 if TYPE_CHECKING:
-    from stepwell.store.protocol import Lease, Store
+    from stepwell.store.protocol import Store
+    from stepwell.store.records import Lease
 
 
 async def child_of(keeper: Keeper, parent: Lease, node: str = "child", workflow: str = "order") -> Lease:

@@ -10,7 +10,8 @@ from tests.conformance.keeper import EVERY, Keeper, advance, awaiting, ended, id
 from tests.moving_clock import NOON, SECOND
 
 if TYPE_CHECKING:
-    from stepwell.store.protocol import Store, WorkerRow
+    from stepwell.store.protocol import Store
+    from stepwell.store.records import WorkerRow
 
 LEASE = 10 * SECOND
 

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepwell.errors import Failure
-from stepwell.store.protocol import Filter
+from stepwell.store.records import Filter
 from tests.conformance.keeper import EVERY, OUTLINE, Keeper, advance, awaiting, ended, grown, parked, row, step
 from tests.moving_clock import NOON, SECOND, MovingClock
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from stepwell.store.protocol import Lease, Store
+    from stepwell.store.protocol import Store
     from stepwell.store.reading import Reader
+    from stepwell.store.records import Lease
 
 EVERYTHING = Filter(None, None, None, None, EVERY, None)
 BROKEN = Failure("step1", "ValueError", "no", "traceback")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stepwell.store.protocol import Offer
+from stepwell.store.records import Offer
 from tests.conformance.keeper import (
     EVERY,
     Keeper,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tests.conformance.keeper import grown, ids, step
 
 if TYPE_CHECKING:
-    from stepwell.store.protocol import Lease
+    from stepwell.store.records import Lease
     from tests.conformance.keeper import Keeper
 
 MINUTE = 60

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, cast
 from stepwell import StoreUnavailableError
 from stepwell.engine.driving.committer import Committer
 from stepwell.runtime.system import SystemRuntime
-from stepwell.store.protocol import Advance
+from stepwell.store.records import Advance
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stepwell.store.protocol import Store, Verdict
+    from stepwell.store.protocol import Store
+    from stepwell.store.records import Verdict
 
 
 class Away:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from stepwell.runtime.system import SystemRuntime
-from stepwell.store.protocol import Definition, Lane, NewRun
+from stepwell.store.records import Definition, Lane, NewRun
 from tests.conformance.keeper import end_of_child, ended, parked, row, step
 from tests.plans import telling
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from stepwell.store.protocol import History, Wanted
+    from stepwell.store.records import History, Wanted
 
 COPYING_RUNS = 25
 UNUSED = 132

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pytest
 
     from stepwell import Workflow
-    from stepwell.store.protocol import Advance, Verdict
+    from stepwell.store.records import Advance, Verdict
     from tests.faulty import Commit
 
 SLOW_DISK_SECONDS = 0.05

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from stepwell.store.protocol import Advance
+    from stepwell.store.records import Advance
 
 
 async def fail(ctx: Context) -> None:

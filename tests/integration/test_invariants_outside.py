@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from stepwell import RunSnapshot, Workflow
     from stepwell.engine.fleet.worker import Worker
-    from stepwell.store.protocol import Advance
+    from stepwell.store.records import Advance
 
 SHORT = 0.01
 GRACE = 1

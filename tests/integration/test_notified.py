@@ -8,7 +8,7 @@ import pytest
 
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres.store import PostgresStore
-from stepwell.store.protocol import AT_ONCE
+from stepwell.store.records import AT_ONCE
 from tests.conformance.keeper import KINDS, Keeper, advance, awaiting, end_of_child, ended, parked, step
 from tests.moving_clock import MovingClock
 from tests.postgres import fresh_url
@@ -16,7 +16,7 @@ from tests.postgres import fresh_url
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from stepwell.store.protocol import Advance, Lease, NewRun
+    from stepwell.store.records import Advance, Lease, NewRun
 
 
 @pytest.fixture

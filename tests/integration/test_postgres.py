@@ -18,7 +18,7 @@ from stepwell import DefinitionError, Durable, StoreUnavailableError, durable
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.migrate import queries_of
 from stepwell.store.postgres.store import PostgresStore
-from stepwell.store.protocol import Definition, Lane, NewRun
+from stepwell.store.records import Definition, Lane, NewRun
 from tests.conformance.keeper import step
 from tests.gates import Gate
 from tests.postgres import Server, dsn, fresh_url

@@ -17,7 +17,7 @@ from stepwell.core.mailbox import MessageName
 from stepwell.core.needed import Needed
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres.sql import Queries
-from stepwell.store.protocol import Definition, Filter, Lane, NewRun, Wanted
+from stepwell.store.records import Definition, Filter, Lane, NewRun, Wanted
 from tests.conformance.keeper import awaiting, end_of_child, ended, grown, parked, row, step
 from tests.plans import Plan, Told, telling
 from tests.postgres import apart

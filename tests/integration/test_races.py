@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stepwell import Workflow
-    from stepwell.store.protocol import Advance
+    from stepwell.store.records import Advance
 
 LEASE_SECONDS = 1.0
 MANY = 256

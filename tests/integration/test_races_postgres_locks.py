@@ -24,7 +24,7 @@ from tests.waiting import PATIENCE, eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepwell.store.protocol import NewRun
+    from stepwell.store.records import NewRun
 
 MANY = 256
 FULL_AT = 64

@@ -16,7 +16,7 @@ import pytest
 
 from stepwell import Context, Durable, RunFailedError, durable
 from stepwell.store.postgres.commit import commit
-from stepwell.store.protocol import ChildEnd, Filter, NewRun
+from stepwell.store.records import ChildEnd, Filter, NewRun
 from tests.conformance.keeper import awaiting_child, ended, ids, parked
 from tests.gates import Gate
 from tests.postgres import fresh_url
@@ -27,7 +27,8 @@ from tests.waiting import PATIENCE, eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from stepwell.store.protocol import Lease, Store
+    from stepwell.store.protocol import Store
+    from stepwell.store.records import Lease
     from tests.conformance.keeper import Keeper
 
 _log = logging.getLogger(__name__)

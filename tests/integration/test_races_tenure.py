@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from stepwell.store.protocol import Advance
+    from stepwell.store.records import Advance
 
 LEASE_SECONDS = 1.0
 

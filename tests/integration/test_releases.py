@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stepwell import Workflow
-    from stepwell.store.protocol import Advance
+    from stepwell.store.records import Advance
     from tests.faulty import FaultyStore
 
 LEASE_SECONDS = 1.0

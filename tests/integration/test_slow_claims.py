@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import AsyncIterator
 
-    from stepwell.store.protocol import Claimed
+    from stepwell.store.records import Claimed
 
 MINUTE = timedelta(minutes=1)
 SLOW = 40

@@ -11,7 +11,7 @@ import pytest
 
 from stepwell import Durable
 from stepwell.store.pages import lookup_of
-from stepwell.store.protocol import Filter
+from stepwell.store.records import Filter
 from stepwell.store.sqlite.reader import page_sql
 from stepwell.store.sqlite.sql import Q
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from stepwell.core.journal import JournalRow
 from stepwell.core.mailbox import MessageName
-from stepwell.store.protocol import Advance, ChildEnd, NewRun
+from stepwell.store.records import Advance, ChildEnd, NewRun
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from stepwell.store.protocol import Lease
+    from stepwell.store.records import Lease
     from tests.model.model import Model
     from tests.model.stores import Kept
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from stepwell.store.protocol import AT_ONCE
+from stepwell.store.records import AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from stepwell.store.protocol import Advance, NewRun
+    from stepwell.store.records import Advance, NewRun
 
 LOOK_AGAIN = 50_000
 FIRST_TURN = 1 << 62

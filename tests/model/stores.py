@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell.core.mailbox import MessageName
 from stepwell.store.postgres.sql import pairs
 from stepwell.store.postgres.store import PostgresStore
-from stepwell.store.protocol import Definition, Filter, Lane, Wanted
+from stepwell.store.records import Definition, Filter, Lane, Wanted
 from stepwell.store.sqlite.store import SqliteStore
 from tests.mailboxes import unread_of
 from tests.model.calls import LANES, NAMES
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
     from stepwell.core.mailbox import Message
-    from stepwell.store.protocol import HeartbeatConnection, Lease, NewRun, Store
+    from stepwell.store.protocol import HeartbeatConnection, Store
+    from stepwell.store.records import Lease, NewRun
 
 EVERY = 1_000
 MESSAGES = [*(MessageName("signal", name) for name in NAMES), MessageName("child", "child")]

@@ -21,7 +21,8 @@ from tests.simulation.virtual import Host, VirtualRuntime
 
 if TYPE_CHECKING:
     from stepwell import Context, Workflow
-    from stepwell.store.protocol import Delivered, Store
+    from stepwell.store.protocol import Store
+    from stepwell.store.records import Delivered
 
 TIMEOUT = 5.0
 AROUND = 0.012

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwell import StoreUnavailableError
-from stepwell.store.protocol import LOAD_BYTES
+from stepwell.store.records import LOAD_BYTES
 from stepwell.store.sqlite.connection import in_transaction
 from stepwell.store.sqlite.sql import Q
 from tests.faulty import WrappedReader, WrappedStore
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from stepwell.store.protocol import Advance, Claimed, HeartbeatConnection, History, Verdict, Wanted, WorkerRow
+    from stepwell.store.protocol import HeartbeatConnection
+    from stepwell.store.records import Advance, Claimed, History, Verdict, Wanted, WorkerRow
     from stepwell.store.sqlite.store import SqliteStore
     from tests.simulation.loop import Process
 

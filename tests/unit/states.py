@@ -54,8 +54,8 @@ def heard(
     state: RunState, name: str, value: bytes = b"7", *, kind: Any = "signal", error: Failure | None = None
 ) -> None:
     """Brings the run a message."""
-    found = Message(state.mail + 1, kind, name, None if error else value, error)
-    look(state, MessageName(kind, name), state.mail + 1, found)
+    found = Message(state.messages + 1, kind, name, None if error else value, error)
+    look(state, MessageName(kind, name), state.messages + 1, found)
 
 
 def said(state: RunState, now: int = 0) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from dataclasses import replace
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from benchmarks.capacity.fleet import Fleet, Simulation, saturation
 from benchmarks.capacity.model import Cost, Load, Model, fitted
 from benchmarks.capacity.server import _kind
+from stepwell.store.postgres.sql import NOW, Queries
 
 MODEL = Model(
     {"worker_micros": Cost(300, 10, 60), "backend_micros": Cost(250, 9, 80), "wal_bytes": Cost(200, 430, 900)},
@@ -90,8 +90,6 @@ def test_a_fleet_that_hears_no_hints_saturates_later() -> None:
 
 
 def test_every_kind_of_statement_is_told_from_its_text() -> None:
-    text = (importlib.resources.files("stepwell.store.postgres") / "queries.sql").read_text(encoding="utf-8")
-
-    kinds = {_kind(query) for query in text.split("-- name: ")[1:]}
+    kinds = {_kind(statement.sql) for statement in Queries("stepwell", NOW).statements.values()}
 
     assert kinds >= {"commit", "start", "claim", "beat", "watch", "other"}

@@ -10,12 +10,13 @@ import pytest
 from stepwell.engine.driving.committer import Committer, RefusedError
 from stepwell.engine.observer import LeaseLost, Observer, Observers
 from stepwell.runtime.system import SystemRuntime
-from stepwell.store.protocol import Advance
+from stepwell.store.records import Advance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stepwell.store.protocol import Store, Verdict
+    from stepwell.store.protocol import Store
+    from stepwell.store.records import Verdict
 
 
 class Strict:

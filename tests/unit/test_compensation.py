@@ -26,7 +26,7 @@ def order() -> Workflow:
         durable("order")
         .step("look", print)
         .step("reserve", print, compensate=print)
-        .parallel("tell", {"mail": Branch(print, compensate=print), "text": Branch(print, compensate=print)})
+        .parallel("tell", {"message": Branch(print, compensate=print), "text": Branch(print, compensate=print)})
         .loop("pack", print, max_iterations=2, compensate=print)
         .step("ship", print)
     )
@@ -36,12 +36,12 @@ FORWARD = [
     row(1, "look"),
     row(2, "reserve", value=b'"seat 7"'),
     row(3, "tell", item="text"),
-    row(4, "tell", item="mail"),
+    row(4, "tell", item="message"),
     row(5, "pack", item=item_of(1), value=b"11", detail=b"next 0 -"),
     row(6, "pack", item=item_of(2), value=b"12", detail=b"end"),
     failed(7, "ship"),
 ]
-NEWEST_FIRST = [("pack", item_of(2)), ("pack", item_of(1)), ("tell", "mail"), ("tell", "text"), ("reserve", "")]
+NEWEST_FIRST = [("pack", item_of(2)), ("pack", item_of(1)), ("tell", "message"), ("tell", "text"), ("reserve", "")]
 
 
 def compensating(*rows: JournalRow) -> RunState:
@@ -73,7 +73,7 @@ def test_i5_the_newest_that_is_not_undone_is_next(count: int) -> None:
 def test_when_everything_is_undone_the_run_fails_with_what_failed_first() -> None:
     state = compensating(*undone_up_to(len(NEWEST_FIRST)))
     assert said(state) == ["fail ValueError"]
-    assert names_undone(state, "completed") == ("pack", "pack", "mail", "text", "reserve")
+    assert names_undone(state, "completed") == ("pack", "pack", "message", "text", "reserve")
 
 
 @pytest.mark.parametrize(("now", "decided"), [(49, "park until 50"), (50, "undo pack, attempt 2")])
@@ -101,12 +101,12 @@ def test_a_compensator_is_given_what_its_work_gave_and_the_results_as_they_were_
     state = compensating(*undone_up_to(count))
     (call,) = decide(state, 0)
     assert isinstance(call, Call)
-    left = {"look": b"1", "reserve": b'"seat 7"', "text": b"1", "mail": b"1"}
+    left = {"look": b"1", "reserve": b'"seat 7"', "text": b"1", "message": b"1"}
     assert dict(call.results) == {**left, "pack": packed}
 
 
 def test_the_entries_that_completed_before_another_one_failed_are_undone_and_their_results_are_there() -> None:
-    rows = [*FORWARD[:3], failed(4, "tell", item="mail")]
+    rows = [*FORWARD[:3], failed(4, "tell", item="message")]
     state = run_of(order(), *rows, status="compensating")
     assert said(state) == ["undo text"]
     assert results_left(state)[0] == {"text": b"1"}

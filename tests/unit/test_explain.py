@@ -11,7 +11,7 @@ from stepwell import Action, Reason
 from stepwell.core.journal import JournalRow
 from stepwell.errors import Failure
 from stepwell.reading.explain import explanations
-from stepwell.store.protocol import Child, Definition, Lane, Offer, Page, RunRow, Situation, WorkerRow
+from stepwell.store.records import Child, Definition, Lane, Offer, Page, RunRow, Situation, WorkerRow
 from stepwell.workflow.durations import moment
 
 NOW = 1_700_000_000_000_000

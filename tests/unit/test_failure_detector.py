@@ -10,10 +10,12 @@ import pytest
 from stepwell.engine.fleet.failure_detector import FailureDetector
 from stepwell.engine.observer import Observer, Observers, WorkerDead
 from stepwell.runtime.system import SystemRuntime
-from stepwell.store.protocol import Store, WorkerRow
+from stepwell.store.records import WorkerRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from stepwell.store.protocol import Store
 
 LEASE_SECONDS = 10
 SECOND = 1_000_000

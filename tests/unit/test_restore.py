@@ -9,7 +9,7 @@ import pytest
 
 from stepwell import durable
 from stepwell.engine.driving.restore import restored
-from stepwell.store.protocol import Lease
+from stepwell.store.records import Lease
 
 
 @pytest.mark.parametrize(("is_new", "crashes"), [(True, 3), (False, 0)])

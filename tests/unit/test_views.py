@@ -11,7 +11,7 @@ from stepwell.core.journal import JournalRow
 from stepwell.errors import Failure
 from stepwell.reading.entries import entries_of
 from stepwell.reading.snapshots import listed, open_retry
-from stepwell.store.protocol import Page, RunRow
+from stepwell.store.records import Page, RunRow
 
 OUTLINE = b'[{"name": "count", "kind": "loop"}]'
 

@@ -17,7 +17,7 @@ from stepwell.core.state import RunState, replay
 from stepwell.core.statuses import ENDED, LIVE
 from stepwell.errors import Failure, JournalError
 from stepwell.store.codec import VALUES, is_sound
-from stepwell.store.protocol import Advance, ChildEnd, History, Lease
+from stepwell.store.records import Advance, ChildEnd, History, Lease
 
 if TYPE_CHECKING:
     from stepwell.core.mailbox import Message

@@ -16,7 +16,7 @@ from stepwell.core.statuses import ENDED
 from stepwell.reading.explanations import Action, Explanation, Part, Reason
 from stepwell.reading.snapshots import listed
 from stepwell.store.outlines import read_outline
-from stepwell.store.protocol import AT_ONCE
+from stepwell.store.records import AT_ONCE
 from stepwell.workflow.durations import moment
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from stepwell.core.journal import JournalRow
     from stepwell.errors import Failure
     from stepwell.reading.records import RunSnapshot
-    from stepwell.store.protocol import Child, Definition, RunRow, Situation, Store, WorkerRow
+    from stepwell.store.protocol import Store
+    from stepwell.store.records import Child, Definition, RunRow, Situation, WorkerRow
 
 _LONGEST_ERROR = 200
 _MOST_NAMED = 5

@@ -10,7 +10,7 @@ from stepwell.reading.snapshots import status_of
 from stepwell.store.codec import is_same
 
 if TYPE_CHECKING:
-    from stepwell.store.protocol import NewRun, Started
+    from stepwell.store.records import NewRun, Started
 
 
 def results_of(ended: RunSnapshot) -> dict[str, Any]:

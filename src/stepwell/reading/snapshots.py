@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from stepwell.core.plan import Plan
     from stepwell.core.statuses import Status
-    from stepwell.store.protocol import Page, RunRow, Snapshot
+    from stepwell.store.records import Page, RunRow, Snapshot
 
 _FAILING = frozenset({"failed", "compensating"})
 _TRYING = frozenset({"running", "compensating"})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from stepwell.store.protocol import Filter
+    from stepwell.store.records import Filter
 
 
 class Lookup(NamedTuple):

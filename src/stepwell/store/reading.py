@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from stepwell.core.journal import JournalRow
     from stepwell.core.statuses import Status
-    from stepwell.store.protocol import Filter, Page, Situation, Snapshot
+    from stepwell.store.records import Filter, Page, Situation, Snapshot
 
 
 class Reader(Protocol):

@@ -24,7 +24,8 @@ from stepwell.testing.clock import VirtualRuntime
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from stepwell.store.protocol import Advance, Claimed, Store, Verdict
+    from stepwell.store.protocol import Store
+    from stepwell.store.records import Advance, Claimed, Verdict
     from stepwell.workflow.builder import Workflow
 
 MEMORY = "sqlite://"

@@ -12,7 +12,7 @@ from stepwell.core.journal import iteration_of
 
 if TYPE_CHECKING:
     from stepwell.core.journal import JournalRow
-    from stepwell.store.protocol import Advance
+    from stepwell.store.records import Advance
     from stepwell.testing.calls import Call
 
 FIRST_LINE = "before the first line of {}"

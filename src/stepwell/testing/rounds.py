@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from stepwell.app import Durable
     from stepwell.reading.records import RunSnapshot
-    from stepwell.store.protocol import Advance
+    from stepwell.store.records import Advance
     from stepwell.testing.bench import Bench
     from stepwell.testing.calls import Call
     from stepwell.testing.ends import End

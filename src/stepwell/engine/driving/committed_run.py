@@ -9,7 +9,7 @@ from stepwell.engine.driving.restore import restored
 from stepwell.engine.driving.stay import Stay
 from stepwell.engine.driving.telling import Telling
 from stepwell.engine.fleet.suspects import SUSPECT_FROM
-from stepwell.store.protocol import Advance
+from stepwell.store.records import Advance
 
 if TYPE_CHECKING:
     from stepwell.core.journal import JournalRow
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stepwell.engine.clock import StoreClock
     from stepwell.engine.driving.flat_run import FlatRun
     from stepwell.engine.driving.run_owner import RunOwner
-    from stepwell.store.protocol import History, Lease, Verdict
+    from stepwell.store.records import History, Lease, Verdict
 
 APPLIED = frozenset({"ok", "done"})
 """The verdicts on an advance that is in the store."""

@@ -19,7 +19,8 @@ from stepwell.store.background import begin
 
 if TYPE_CHECKING:
     from stepwell.runtime.protocol import Runtime
-    from stepwell.store.protocol import Advance, Store, Verdict
+    from stepwell.store.protocol import WorkerStore
+    from stepwell.store.records import Advance, Verdict
 
 _RUNS = 256
 _BYTES = 1_000_000
@@ -82,7 +83,9 @@ class _Answer:
 class Committer:
     """Takes one advance at a time from each run, and commits many together."""
 
-    def __init__(self, store: Store, runtime: Runtime, worker_id: str, observers: Observers | None = None) -> None:
+    def __init__(
+        self, store: WorkerStore, runtime: Runtime, worker_id: str, observers: Observers | None = None
+    ) -> None:
         self._observers = Observers() if observers is None else observers
         self._store = store
         self._runtime = runtime

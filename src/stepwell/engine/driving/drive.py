@@ -34,7 +34,7 @@ from stepwell.engine.driving.script_tools import ScriptTools
 from stepwell.errors import JournalError
 from stepwell.runtime.threads import ClosedError
 from stepwell.store.logs import logger
-from stepwell.store.protocol import AT_ONCE, History, Lease, NewRun, ChildEnd, Wanted
+from stepwell.store.records import AT_ONCE, ChildEnd, History, Lease, NewRun, Wanted
 
 if TYPE_CHECKING:
     import asyncio

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from stepwell.errors import Failure
 from stepwell.store.codec import TOO_DEEP, is_too_deep
-from stepwell.store.protocol import ChildEnd
+from stepwell.store.records import ChildEnd
 
 if TYPE_CHECKING:
-    from stepwell.store.protocol import Lease
+    from stepwell.store.records import Lease
 
 
 def end_of_child(lease: Lease, results: bytes | None, failure: Failure | None, max_value_bytes: int) -> ChildEnd | None:

@@ -28,14 +28,14 @@ from stepwell.errors import PayloadError
 from stepwell.runtime.threads import ClosedError, Returned
 from stepwell.store.background import begin
 from stepwell.store.codec import decode, encode
-from stepwell.store.protocol import Advance
+from stepwell.store.records import Advance
 from stepwell.workflow.context import Context
 
 if TYPE_CHECKING:
     from stepwell.core.flat import PlainStep
     from stepwell.engine.driving.committer import RefusedError
     from stepwell.engine.driving.held_runs import HeldRuns, Holder
-    from stepwell.store.protocol import Verdict
+    from stepwell.store.records import Verdict
 
 _NEVER_SUSPEND = frozenset({str, int, float, bool, list, type(None)})
 _APPLIED = frozenset({"ok", "done"})
@@ -213,7 +213,9 @@ class FlatRuns:
         if state.status == "completed":
             advance.release = advance.ended = True
             if lease.parent_id is not None:
-                advance.child_end = end_of_child(lease, state.values.join(state.results), None, self._owner.max_value_bytes)
+                advance.child_end = end_of_child(
+                    lease, state.values.join(state.results), None, self._owner.max_value_bytes
+                )
         else:
             advance.lean = run.stored_status == "running"
         run.advance = advance

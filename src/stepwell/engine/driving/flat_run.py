@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stepwell.engine.driving.committer import RefusedError
     from stepwell.engine.driving.flat import FlatRuns
     from stepwell.engine.driving.stay import Stay
-    from stepwell.store.protocol import Advance, Lease, Verdict
+    from stepwell.store.records import Advance, Lease, Verdict
 
 NOTHING = object()
 """As `given`: no handler was called."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stepwell.engine.clock import StoreClock
     from stepwell.engine.driving.attempts import Begun
     from stepwell.engine.driving.committer import Receiver, RefusedError
-    from stepwell.store.protocol import Advance, Lease
+    from stepwell.store.records import Advance, Lease
 
 _log = logger("stepwell.run")
 _STUMBLED_MICROS = 5_000_000

@@ -17,7 +17,7 @@ from stepwell.engine.observer import Observers
 from stepwell.errors import DefinitionError, RunFailedError
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.codec import decode, encode
-from stepwell.store.protocol import Advance, Found, History, Lease, Verdict, Wanted
+from stepwell.store.records import Advance, Found, History, Lease, Verdict, Wanted
 from stepwell.workflow.builder import RunResult
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from stepwell.core.plan import Plan
     from stepwell.core.statuses import Status
     from stepwell.engine.driving.run_owner import RunOwner
-    from stepwell.store.protocol import History, Lease
+    from stepwell.store.records import History, Lease
 
 
 def restored(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stepwell.engine.driving.perform import Performer
     from stepwell.engine.observer import Observers
     from stepwell.runtime.protocol import Runtime
-    from stepwell.store.protocol import Advance, Found, History, Lease, Verdict, Wanted
+    from stepwell.store.records import Advance, Found, History, Lease, Verdict, Wanted
 
 
 class RunOwner(Protocol):

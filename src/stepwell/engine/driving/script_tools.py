@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from stepwell.core.plan import Plan
     from stepwell.engine.clock import StoreClock
     from stepwell.engine.driving.run_owner import RunOwner
-    from stepwell.store.protocol import Lease
+    from stepwell.store.records import Lease
 
 
 class ScriptTools:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from stepwell.engine.fleet.worker_session import WorkerSession
     from stepwell.runtime.protocol import Runtime
     from stepwell.runtime.threads import Threads
-    from stepwell.store.protocol import Claimed, Store
+    from stepwell.store.protocol import Store
+    from stepwell.store.records import Claimed
 
 _MOST_A_CLAIM = 256
 

@@ -15,13 +15,16 @@ from stepwell.engine.observer import Observers, WorkerDead
 
 if TYPE_CHECKING:
     from stepwell.runtime.protocol import Runtime
-    from stepwell.store.protocol import Store, WorkerRow
+    from stepwell.store.protocol import JudgeStore
+    from stepwell.store.records import WorkerRow
 
 
 class FailureDetector:
     """Watches the other workers and declares those dead that are."""
 
-    def __init__(self, runtime: Runtime, store: Store, lease_micros: int, observers: Observers | None = None) -> None:
+    def __init__(
+        self, runtime: Runtime, store: JudgeStore, lease_micros: int, observers: Observers | None = None
+    ) -> None:
         self._observers = Observers() if observers is None else observers
         self._runtime = runtime
         self._store = store

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stepwell.core.plan import expected_signals
 from stepwell.errors import JournalError, RunNotFoundError, StoreUnavailableError
 from stepwell.store.outlines import encode_outline, read_outline
-from stepwell.store.protocol import Definition, Lane, NewRun, Started, Store
+from stepwell.store.records import Definition, Lane, NewRun, Started
 from stepwell.store.refusals import UnknownLaneError
 from stepwell.store.urls import without_password
 
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
     from stepwell.core.plan import Plan
     from stepwell.core.registry import Registry
+    from stepwell.store.protocol import ClientStore
 
 
 class Lanes:
     """Lane numbers by queue and workflow, and back."""
 
-    def __init__(self, store: Store, registry: Registry) -> None:
+    def __init__(self, store: ClientStore, registry: Registry) -> None:
         self._store = store
         self._registry = registry
         self._numbers: dict[Lane, int] = {}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stepwell.store.protocol import Store
+    from stepwell.store.protocol import JudgeStore
 
 
-async def free_stranded(store: Store) -> int:
+async def free_stranded(store: JudgeStore) -> int:
     """Frees the runs of workers that are certainly dead, and makes due what nothing else would; how many."""
     freed = 0
     for row in await store.workers():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from stepwell.store.protocol import Lease
+    from stepwell.store.records import Lease
 
 _log = logging.getLogger("stepwell.run")
 SUSPECT_FROM = 2

@@ -21,7 +21,7 @@ from stepwell.engine.outage import retry_while_unavailable
 from stepwell.errors import JournalError, StoreUnavailableError
 from stepwell.store.background import begin
 from stepwell.store.logs import logger
-from stepwell.store.protocol import Offer, Wanted
+from stepwell.store.records import Advance, Claimed, Found, History, Lease, Offer, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from stepwell.engine.fleet.lanes import Lanes
     from stepwell.engine.settings import Settings
     from stepwell.runtime.protocol import Runtime
-    from stepwell.store.protocol import Advance, Claimed, Found, History, Lease, Store
+    from stepwell.store.protocol import Store
 
 _log = logger("stepwell.worker")
 _run_log = logger("stepwell.run")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from stepwell.store.postgres.opening import Connection
     from stepwell.store.postgres.sql import Queries
-    from stepwell.store.protocol import Advance, Verdict
+    from stepwell.store.records import Advance, Verdict
 
 _NOTHING = (None, None)
 

@@ -19,7 +19,7 @@ from stepwell.store.postgres.opening import (
     tell_crowded,
     unavailable,
 )
-from stepwell.store.protocol import LEFT
+from stepwell.store.records import LEFT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

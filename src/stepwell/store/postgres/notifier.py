@@ -17,7 +17,7 @@ from stepwell.store.background import begin
 from stepwell.store.logs import logger
 from stepwell.store.postgres.connection import turn
 from stepwell.store.postgres.opening import DRIVER_ERRORS, Connection, CrowdedError, Opener, disconnect, unavailable
-from stepwell.store.protocol import LEFT
+from stepwell.store.records import LEFT
 
 _log = logger("stepwell.store")
 _GAP_SECONDS = 0.01

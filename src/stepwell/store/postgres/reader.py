@@ -10,7 +10,7 @@ from stepwell.core.statuses import LIVE, Status
 from stepwell.store.codec import decode_failure
 from stepwell.store.pages import lookup_of
 from stepwell.store.postgres.sql import Queries, columns, compiled, is_id, is_text, pairs
-from stepwell.store.protocol import (
+from stepwell.store.records import (
     Child,
     Definition,
     Filter,

@@ -20,7 +20,7 @@ from stepwell.store.postgres.notifier import Notifier
 from stepwell.store.postgres.opening import Connection, Opener
 from stepwell.store.postgres.reader import PostgresReader
 from stepwell.store.postgres.sql import NOW, Queries, columns, is_id
-from stepwell.store.protocol import (
+from stepwell.store.records import (
     CLAIM_BYTES,
     LOAD_BYTES,
     NO_OFFER,
@@ -29,7 +29,6 @@ from stepwell.store.protocol import (
     Definition,
     Delivered,
     Found,
-    HeartbeatConnection,
     History,
     Lease,
     NewRun,
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from stepwell.core.mailbox import MessageName
     from stepwell.core.statuses import Status
     from stepwell.runtime.protocol import Runtime
+    from stepwell.store.protocol import HeartbeatConnection
 
 
 class PostgresStore:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from stepwell.store.protocol import AT_ONCE, Claimed, Lease
+from stepwell.store.records import AT_ONCE, Claimed, Lease
 from stepwell.store.sqlite.sql import Q, as_json, from_json
 
 if TYPE_CHECKING:

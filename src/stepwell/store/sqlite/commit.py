@@ -9,16 +9,16 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
-from stepwell.store.codec import encode_failure
 from stepwell.store.columns import all_values, is_usual, own_values
-from stepwell.store.protocol import AT_ONCE
+from stepwell.store.records import AT_ONCE
+from stepwell.store.sqlite.messages import tell_parent
 from stepwell.store.sqlite.sql import Q, as_json, bulk, from_json, next_turn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stepwell.core.journal import JournalRow
-    from stepwell.store.protocol import Advance, ChildEnd, NewRun, Verdict
+    from stepwell.store.records import Advance, NewRun, Verdict
 
 
 _NOTHING = (None, None)
@@ -165,12 +165,3 @@ def add_runs(connection: sqlite3.Connection, now: int, runs: Sequence[NewRun], t
     for at, run in enumerate(runs):
         if connection.execute(Q["find_ref"], {"run_id": run.run_id}).fetchone() == (ref + at,):
             bulk(connection, "add_inputs", [(ref + at, run.value)])
-
-
-def tell_parent(connection: sqlite3.Connection, now: int, end: ChildEnd, turn: int) -> None:
-    """Puts the end of a child into its parent's mailbox."""
-    found = connection.execute(Q["tell_parent"], {"now": now, "turn": turn, "parent_id": end.parent_id}).fetchone()
-    if found is not None:
-        error = None if end.error is None else encode_failure(end.error)
-        message = {"ref": found[0], "n": found[1], "kind": "child", "name": end.parent_node, "key": None}
-        connection.execute(Q["add_message"], {**message, "value": end.value, "error": error})

@@ -9,7 +9,7 @@ from stepwell.core.mailbox import Message, MessageName
 from stepwell.core.statuses import LIVE, Status
 from stepwell.store.codec import decode_failure
 from stepwell.store.pages import lookup_of
-from stepwell.store.protocol import (
+from stepwell.store.records import (
     Child,
     Definition,
     Filter,

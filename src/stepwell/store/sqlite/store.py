@@ -7,19 +7,16 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from stepwell.core.statuses import ENDED, Status
-from stepwell.errors import Failure, StoreUnavailableError
-from stepwell.store.protocol import (
+from stepwell.errors import StoreUnavailableError
+from stepwell.store.records import (
     CLAIM_BYTES,
     LOAD_BYTES,
     NO_OFFER,
     Advance,
-    ChildEnd,
     Claimed,
     Definition,
     Delivered,
     Found,
-    HeartbeatConnection,
     History,
     Lease,
     NewRun,
@@ -31,10 +28,11 @@ from stepwell.store.protocol import (
 )
 from stepwell.store.refusals import UnknownLaneError
 from stepwell.store.sqlite.claim import Room, claim_due
-from stepwell.store.sqlite.commit import MismatchError, add_runs, commit_judging, commit_trusting, tell_parent
+from stepwell.store.sqlite.commit import MismatchError, add_runs, commit_judging, commit_trusting
 from stepwell.store.sqlite.connection import PRIVATE, connect, location_of
 from stepwell.store.sqlite.heartbeat import FileHeartbeat, MemoryHeartbeat
 from stepwell.store.sqlite.locks import LockFile
+from stepwell.store.sqlite.messages import Signal, cancel, deliver
 from stepwell.store.sqlite.reader import SqliteReader
 from stepwell.store.sqlite.schema import (
     LATEST,
@@ -54,6 +52,7 @@ if TYPE_CHECKING:
 
     from stepwell.core.mailbox import MessageName
     from stepwell.runtime.protocol import Runtime
+    from stepwell.store.protocol import HeartbeatConnection
     from stepwell.store.sqlite.connection import Location
     from stepwell.store.sqlite.guard import Identity
 
@@ -228,53 +227,12 @@ class SqliteStore:
         self, run_id: str, name: str, value: bytes, *, key: str | None, waiting_only: bool
     ) -> Delivered | None:
         """Puts a signal into the run's mailbox; None when there is no such run."""
-
-        def write(connection: sqlite3.Connection) -> Delivered | None:
-            found = connection.execute(Q["find_signaled"], {"run_id": run_id}).fetchone()
-            if found is None:
-                return None
-            ref, stored, awaiting, worker, messages, lane = found
-            status: Status = stored
-            if key is not None and connection.execute(Q["has_message_key"], {"ref": ref, "key": key}).fetchone():
-                return Delivered(accepted=True, status=status, woken=False, lane=lane)
-            wakes = awaiting == name
-            if status in ENDED or (waiting_only and not wakes):
-                return Delivered(accepted=False, status=status, woken=False, lane=lane)
-            message = {
-                "ref": ref,
-                "n": messages + 1,
-                "kind": "signal",
-                "name": name,
-                "value": value,
-                "error": None,
-            }
-            connection.execute(Q["add_message"], {**message, "key": key})
-            turn = next_turn(connection) if wakes else None
-            connection.execute(
-                Q["deliver_signal"], {"ref": ref, "now": self._runtime.wall(), "turn": turn, "wakes": wakes}
-            )
-            status = "running" if wakes and status == "suspended" else status
-            return Delivered(accepted=True, status=status, woken=wakes and worker is None, lane=lane)
-
-        return await self._writer.run(write)
+        signal = Signal(run_id, name, value, key, waiting_only=waiting_only)
+        return await self._writer.run(lambda connection: deliver(connection, self._runtime.wall(), signal))
 
     async def cancel(self, run_id: str) -> list[str] | None:
         """Cancels the run and its descendants that have not ended; their ids, or None when there is no such run."""
-
-        def write(connection: sqlite3.Connection) -> list[str] | None:
-            parent = connection.execute(Q["parent_of"], {"run_id": run_id}).fetchone()
-            if parent is None:
-                return None
-            now = self._runtime.wall()
-            ids = [found for (found,) in connection.execute(Q["find_tree"], {"run_id": run_id}).fetchall()]
-            connection.execute(Q["cancel"], {"now": now, "ids": as_json(ids)})
-            parent_id, parent_node = parent
-            if run_id in ids and parent_id is not None:
-                error = Failure(parent_node, "ChildCanceled", f"run {run_id} was canceled")
-                tell_parent(connection, now, ChildEnd(parent_id, parent_node, None, error), next_turn(connection))
-            return ids
-
-        return await self._writer.run(write)
+        return await self._writer.run(lambda connection: cancel(connection, self._runtime.wall(), run_id))
 
     async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> HeartbeatConnection:
         """Registers a worker, alive from now on, with what it serves."""

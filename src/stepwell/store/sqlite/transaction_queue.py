@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from stepwell.errors import DefinitionError, StoreUnavailableError
-from stepwell.store.protocol import LEFT
+from stepwell.store.records import LEFT
 from stepwell.store.sqlite.connection import Location, in_transaction, is_data_error, unavailable
 from stepwell.store.sqlite.file import FileConnection
 

@@ -1,0 +1,68 @@
+"""What comes to runs from outside their workers: signals, the ends of children, and the cancel of a tree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from stepwell.core.statuses import ENDED, Status
+from stepwell.errors import Failure
+from stepwell.store.codec import encode_failure
+from stepwell.store.records import ChildEnd, Delivered
+from stepwell.store.sqlite.sql import Q, as_json, next_turn
+
+if TYPE_CHECKING:
+    import sqlite3
+
+
+class Signal(NamedTuple):
+    """A signal for a run; one that is `waiting_only` is for a run that waits for it."""
+
+    run_id: str
+    name: str
+    value: bytes
+    key: str | None
+    waiting_only: bool
+
+
+def deliver(connection: sqlite3.Connection, now: int, signal: Signal) -> Delivered | None:
+    """Puts a signal into the run's mailbox; None when there is no such run."""
+    found = connection.execute(Q["find_signaled"], {"run_id": signal.run_id}).fetchone()
+    if found is None:
+        return None
+    ref, stored, awaiting, worker, messages, lane = found
+    status: Status = stored
+    key = {"ref": ref, "key": signal.key}
+    if signal.key is not None and connection.execute(Q["has_message_key"], key).fetchone():
+        return Delivered(accepted=True, status=status, woken=False, lane=lane)
+    wakes = awaiting == signal.name
+    if status in ENDED or (signal.waiting_only and not wakes):
+        return Delivered(accepted=False, status=status, woken=False, lane=lane)
+    message = {"n": messages + 1, "kind": "signal", "name": signal.name, "value": signal.value, "error": None}
+    connection.execute(Q["add_message"], {**key, **message})
+    turn = next_turn(connection) if wakes else None
+    connection.execute(Q["deliver_signal"], {"ref": ref, "now": now, "turn": turn, "wakes": wakes})
+    status = "running" if wakes and status == "suspended" else status
+    return Delivered(accepted=True, status=status, woken=wakes and worker is None, lane=lane)
+
+
+def cancel(connection: sqlite3.Connection, now: int, run_id: str) -> list[str] | None:
+    """Cancels the run and its descendants that have not ended; their ids, or None when there is no such run."""
+    parent = connection.execute(Q["parent_of"], {"run_id": run_id}).fetchone()
+    if parent is None:
+        return None
+    ids = [found for (found,) in connection.execute(Q["find_tree"], {"run_id": run_id}).fetchall()]
+    connection.execute(Q["cancel"], {"now": now, "ids": as_json(ids)})
+    parent_id, parent_node = parent
+    if run_id in ids and parent_id is not None:
+        error = Failure(parent_node, "ChildCanceled", f"run {run_id} was canceled")
+        tell_parent(connection, now, ChildEnd(parent_id, parent_node, None, error), next_turn(connection))
+    return ids
+
+
+def tell_parent(connection: sqlite3.Connection, now: int, end: ChildEnd, turn: int) -> None:
+    """Puts the end of a child into its parent's mailbox."""
+    found = connection.execute(Q["tell_parent"], {"now": now, "turn": turn, "parent_id": end.parent_id}).fetchone()
+    if found is not None:
+        error = None if end.error is None else encode_failure(end.error)
+        message = {"ref": found[0], "n": found[1], "kind": "child", "name": end.parent_node, "key": None}
+        connection.execute(Q["add_message"], {**message, "value": end.value, "error": error})

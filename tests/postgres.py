@@ -21,7 +21,7 @@ from stepwell.store.postgres.store import PostgresStore
 from stepwell.testing.postgres import NoPostgresError, PostgresServer
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
 
     from tests.moving_clock import MovingClock
@@ -90,15 +90,28 @@ def _drop(schema: str) -> None:
 def execute(*statements: str) -> None:
     """Runs statements on the tests' server."""
 
-    async def work() -> None:
+    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        for statement in statements:
+            await connection.execute(statement)
+
+    _connected(work)
+
+
+def ask(query: str) -> list[asyncpg.Record]:
+    """What the query gives on the tests' server."""
+    found: list[asyncpg.Record] = _connected(lambda connection: connection.fetch(query))
+    return found
+
+
+def _connected(work: Callable[[asyncpg.Connection[asyncpg.Record]], Coroutine[Any, Any, Any]]) -> Any:
+    async def connect() -> Any:
         connection = await asyncpg.connect(dsn())
         try:
-            for statement in statements:
-                await connection.execute(statement)
+            return await work(connection)
         finally:
             await connection.close()
 
-    apart(work())
+    return apart(connect())
 
 
 def moved_store(folder: Path, clock: MovingClock) -> PostgresStore:

@@ -16,7 +16,7 @@ REASON = "row 2 is missing"
 
 async def parked(keeper: Keeper, lease: Lease, judge: str = "0.1.0 v1") -> bool:
     """Whether the run could be put off as damaged."""
-    return await keeper.store.park_damaged("ann", lease, REASON, judge)
+    return bool(await keeper.store.park_damaged("ann", lease, REASON, judge))
 
 
 async def test_a_damaged_run_keeps_its_status_and_tells_why(keeper: Keeper) -> None:

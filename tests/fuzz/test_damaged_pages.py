@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from stepwell import Durable, JournalError, durable
-from tests.postgres import execute, fresh_url
+from tests.fuzz.edited import Edited
 from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -30,26 +28,6 @@ DAMAGE = {
     "position = -1": "node -1",
     "lane = 999": "the outline of its workflow is missing",
 }
-
-
-class Edited:
-    """A store of each kind, and a way to edit its rows."""
-
-    def __init__(self, folder: Path, *, server: bool) -> None:
-        self._path = folder / "store.db"
-        self._server = server
-        self.url = fresh_url() if server else f"sqlite:///{self._path}"
-
-    def edit(self, sql: str, run_id: str) -> None:
-        """Runs the statement, with the names of the tables and the id put in."""
-        names = {"runs": "stepwell_runs", "inputs": "stepwell_inputs", "journal": "stepwell_journal"}
-        if self._server:
-            path = f'SET search_path = "{self.url.rpartition("=")[2]}"; '
-            named = {name: name for name in names}
-            execute(path + sql.replace("ref = (SELECT ref", "run_id = (SELECT id").format(id=run_id, **named))
-            return
-        with closing(sqlite3.connect(self._path, timeout=PATIENCE)) as connection:
-            connection.executescript(sql.format(id=run_id, **names))
 
 
 @pytest.fixture(params=["a file", "a server"])

@@ -237,6 +237,30 @@ CASES: dict[str, tuple[RunRow, dict[str, Any], Reason, str]] = {
         Reason.WORKERS_FULL,
         "It is due, and waits for its turn at worker ann, holding 20 of at most 20 runs.",
     ),
+    "a worker parked it as damaged": (
+        RUN._replace(damaged="row 2 is missing", due_at=NOW + SECOND),
+        {},
+        Reason.DAMAGED,
+        (
+            "Its stored rows are not understood: row 2 is missing. It is parked as it is: a worker looks at it again "
+            "at 2023-11-14 22:13:21 UTC, and one of another release or of other definitions at once."
+        ),
+    ),
+    "it was damaged, and is canceled": (
+        RUN._replace(damaged="row 2 is missing", status="canceled", due_at=None),
+        {},
+        Reason.ENDED,
+        "It was canceled.",
+    ),
+    "it waits for a damaged child": (
+        PARKED._replace(position=1),
+        {"children": [Child("run-8", "run-7", "invoice", "running", "row 2 is missing")]},
+        Reason.DAMAGED,
+        (
+            "It waits at ship for its child run run-8 (invoice, running), whose stored rows are not understood: "
+            "row 2 is missing."
+        ),
+    ),
     "its row is damaged": (
         RUN._replace(position=9),
         {},

@@ -60,12 +60,6 @@ def test_i5_what_is_undone_newest_first_is_no_damage() -> None:
     assert (state.completed, state.failed) == ([], FAILED)
 
 
-def test_a_run_that_was_damaged_once_is_still_read() -> None:
-    state = state_of(status="failed")
-    replay(state, [row(1, "first"), row(2, "second", phase="read", status="failed", value=None, error=BROKEN)])
-    assert state.seq == 2
-
-
 def test_an_outcome_of_an_entry_that_a_parallel_does_not_have_is_named() -> None:
     flow = durable("flow").parallel("both", {"air": print, "sea": print})
     state = run_of(flow)

@@ -51,42 +51,42 @@ async def test_i4_a_run_whose_drive_cannot_be_built_waits_a_minute_and_the_other
     assert "no plan for it" in caplog.text
 
 
-async def test_i4_a_damaged_run_that_cannot_even_be_failed_waits_a_minute_and_the_others_go_on(
+async def test_i4_a_damaged_run_that_cannot_even_be_parked_waits_a_minute_and_the_others_go_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "store.db"
     app, faulty = faulty_app(f"sqlite:///{path}", [durable("flow").step("work", nothing)])
 
-    async def schema(_: Any) -> Any:
-        raise ValueError("no such version")
+    async def park(_: Any, *__: Any) -> Any:
+        raise ValueError("not even that")
 
     async with app:
         damaged = await app.start("flow")
         with closing(sqlite3.connect(path, timeout=PATIENCE)) as connection, connection:
             connection.execute("DELETE FROM stepwell_inputs")
         sound = await app.start("flow")
-        faulty.replace("schema", schema)
+        faulty.replace("park_damaged", park)
         async with app.worker():
             assert await app.result(sound.run_id, timeout=PATIENCE) == {"work": None}
             await eventually(lambda: returned(faulty))
     assert returned(faulty) == [({damaged.run_id}, A_MINUTE)]
     assert faulty.verdicts_on(damaged.run_id) == []
-    assert f"Run {damaged.run_id} cannot even be failed" in caplog.text
-    assert "no such version" in caplog.text
+    assert f"Run {damaged.run_id} cannot even be parked" in caplog.text
+    assert "not even that" in caplog.text
 
 
-async def test_i9_a_damaged_run_that_is_canceled_while_it_is_being_failed_stays_canceled(tmp_path: Path) -> None:
+async def test_i9_a_damaged_run_that_is_canceled_while_it_is_being_parked_stays_canceled(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     app, faulty = faulty_app(f"sqlite:///{path}", [durable("flow").step("work", nothing)])
     async with app, Durable(f"sqlite:///{path}") as other:
         damaged = await app.start("flow")
         with closing(sqlite3.connect(path, timeout=PATIENCE)) as connection, connection:
             connection.execute("UPDATE stepwell_inputs SET value = x'ff'")
-        failing = faulty.stop_before("commit")
+        parking = faulty.stop_before("park_damaged")
         async with app.worker():
-            await failing.reached()
+            await parking.reached()
             await other.cancel(damaged.run_id)
-            assert await failing.released() == ["lost"]
+            assert await parking.released() == 0
             sound = await app.start("flow")
             assert await app.result(sound.run_id, timeout=PATIENCE) == {"work": None}
         assert {run.run_id: run.status for run in await other.list()}[damaged.run_id] == "canceled"

@@ -19,8 +19,8 @@ RowKind: TypeAlias = str
 """The kinds of node have those of their rows (`Kind.row_kinds`); a choice and an undoing have one each."""
 CHOICE: RowKind = "route"
 UNDOING: RowKind = "compensate"
-Phase: TypeAlias = Literal["choose", "do", "undo", "read"]
-"""Of a piece of work; *read* has one row, the last: that the rows before it cannot be what happened."""
+Phase: TypeAlias = Literal["choose", "do", "undo"]
+"""The part of a node's work."""
 RowStatus: TypeAlias = Literal["completed", "failed", "skipped", "retrying", "suspended"]
 
 ASKED = b"when"
@@ -141,8 +141,6 @@ def why_invalid(state: RunState, row: JournalRow, *, is_after_gap: bool = False)
         return None if _undoes_the_newest(state, row) else f"row {row.seq} undoes {row.node!a} out of order"
     if state.at_end or state.node.name != row.node:
         return f"row {row.seq} is of node {row.node!a}, which is not where the run is"
-    if row.phase == "read":
-        return None
     kind, node = state.kind, state.node
     if row.kind not in kind.row_kinds:
         return f"row {row.seq} has the kind {row.kind!a}, which this version of stepwell does not know"
@@ -155,19 +153,10 @@ def why_malformed(row: JournalRow, place: int) -> str | None:
     """Why no workflow can have this row at that place of a journal, or None."""
     if row.seq != place:
         return f"row {place} is missing" if row.seq > place else f"there are two rows {row.seq}"
-    word = unknown_word(row)
-    if word is not None:
-        return f"row {row.seq} has the {word}, which this version of stepwell does not know"
+    for what, word, known in (("status", row.status, _STATUSES), ("phase", row.phase, _PHASES)):
+        if word not in known:
+            return f"row {row.seq} has the {what} {word!a}, which this version of stepwell does not know"
     return f"row {row.seq} is no whole {row.status} row" if _is_misshapen(row) else None
-
-
-def unknown_word(row: JournalRow) -> str | None:
-    """The word in the row that this version has no meaning for, or None: another version may have written it."""
-    if row.status not in _STATUSES:
-        return f"status {row.status!a}"
-    if row.phase not in _PHASES:
-        return f"phase {row.phase!a}"
-    return None
 
 
 def _is_misshapen(row: JournalRow) -> bool:
@@ -179,7 +168,6 @@ def _is_misshapen(row: JournalRow) -> bool:
         or (row.value is not None) is not valued
         or (row.error is not None) is not (row.status in _ERRORS)
         or (row.n > 0 and row.detail not in {None, ASKED})
-        or (row.phase == "read" and row.status != "failed")
     )
 
 

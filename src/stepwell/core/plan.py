@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from stepwell.core.flat import PlainStep
     from stepwell.core.kinds import Kind
-    from stepwell.workflow.nodes import Node
+    from stepwell.core.kinds.functions import FunctionName
+    from stepwell.workflow.nodes import Function, Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,19 @@ def _outlined(outline: object) -> Node:
     kind = next((kind for node_class, kind in KINDS.items() if getattr(node_class, "kind", None) == word), UNKNOWN)
     node: Node = kind.from_outline(name, outline)
     return node
+
+
+def function_names(plan: Plan) -> list[str]:
+    """The names of the handlers and compensators that the plan has."""
+    names: list[str] = []
+
+    def note(name: FunctionName, function: Function) -> Function:
+        names.append(name.shown)
+        return function
+
+    for node, kind in zip(plan.nodes, plan.kinds, strict=True):
+        kind.with_functions(node, note)
+    return names
 
 
 def expected_signals(plan: Plan) -> list[str]:

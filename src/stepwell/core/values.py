@@ -14,5 +14,8 @@ class Values(Protocol):
     null: bytes
     """The value of what was skipped, and of a sleep."""
 
+    def is_sound(self, data: bytes) -> bool:
+        """Whether this can be a stored value; much cheaper than to decode it."""
+
     def join(self, parts: Mapping[str, bytes]) -> bytes:
         """Encoded values by name as one encoded object."""

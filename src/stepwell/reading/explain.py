@@ -97,8 +97,8 @@ def explanation(
     run: RunRow, seen: RunSnapshot, retry: JournalRow | None, children: Sequence[Child], around: Surroundings
 ) -> Explanation:
     """Why this run is not moving; `seen` is what a list shows of it."""
-    if seen.damaged is not None:
-        return _damaged(run, seen.damaged, run.updated_at)
+    if seen.damaged is not None and run.status != "canceled":
+        return _damaged(run, seen.damaged, around)
     if run.status in ENDED:
         return _ended(run, seen)
     if run.worker is not None:
@@ -113,9 +113,18 @@ def _is_silent(worker: WorkerRow) -> bool:
     return 0 < worker.offer.lease < worker.silent_for
 
 
-def _damaged(run: RunRow, why: str, since: int) -> Explanation:
+def _damaged(run: RunRow, why: str, around: Surroundings) -> Explanation:
     told = [f"Its stored rows are not understood: {why}."]
-    return _explained(Reason.DAMAGED, told, "damaged", since, None, _journal(run))
+    if run.status in ENDED:
+        return _explained(Reason.DAMAGED, told, "damaged", run.updated_at, None, _journal(run))
+    until = None
+    if run.damaged is not None and run.due_at is not None and run.due_at > around.now:
+        until = run.due_at
+        told.append(
+            f" It is parked as it is: a worker looks at it again at {_clock(until)}, and one of another release"
+        )
+        told.append(" or of other definitions at once.")
+    return _explained(Reason.DAMAGED, told, "damaged", run.updated_at, until, _journal(run), _cancel(run))
 
 
 def _ended(run: RunRow, seen: RunSnapshot) -> Explanation:
@@ -231,11 +240,16 @@ def _waiting(run: RunRow, seen: RunSnapshot, retry: JournalRow | None, children:
 def _awaiting_child(run: RunRow, node: Name, children: Sequence[Child]) -> Explanation:
     told: _Pieces = ["It waits at ", node, " for its child run"]
     actions = []
+    reason, brief = Reason.AWAITING_CHILD, f"child at {node}"
     for child in children[-1:]:
         told += [" ", Name(child.run_id), " (", Name(child.workflow), f", {child.status})"]
         actions.append(Action("child", "Why the child is not moving", f"stepwell why {child.run_id}", "link"))
+        if child.damaged is not None:
+            reason, brief = Reason.DAMAGED, f"damaged child at {node}"
+            told.append(f", whose stored rows are not understood: {child.damaged}")
+            actions.append(Action("cancel_child", "Cancel the child", f"stepwell cancel {child.run_id}", "confirm"))
     told.append(".")
-    return _explained(Reason.AWAITING_CHILD, told, f"child at {node}", run.updated_at, None, *actions, _cancel(run))
+    return _explained(reason, told, brief, run.updated_at, None, *actions, _cancel(run))
 
 
 def _explained(

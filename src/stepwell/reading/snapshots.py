@@ -45,9 +45,7 @@ def snapshot_of(stored: Snapshot) -> RunSnapshot:
     results: dict[str, Any] = {}
     if run.value is None:
         faults.append("its input is missing")
-    if run.status == "failed" and rows and rows[-1].phase == "read":
-        faults.append("the run failed since its rows were not understood")
-    elif not faults and plan is not None:
+    if not faults and plan is not None:
         state = _folded(run, plan, rows, faults)
         if not faults:
             with _noted(faults):
@@ -148,7 +146,7 @@ def _snapshot(
     results: dict[str, Any] | None,
     children: tuple[RunSnapshot, ...] | None,
 ) -> RunSnapshot:
-    """What its row says, with the first of the faults that were found in it before or are now."""
+    """What its row says, with why a worker parked it, or else the first fault that was found in it before or is now."""
     rows, retry, unread, faults = facts
     outline = () if plan is None else plan.nodes
     if outline and not 0 <= run.position <= len(outline):
@@ -172,6 +170,7 @@ def _snapshot(
     if retry is not None and retry.retry_at is not None:
         retry_at = _nearest_moment(run.run_id, retry.retry_at, faults)
     error = error_in(rows)
+    parked = run.damaged if run.status in LIVE else None
     return RunSnapshot(
         run.run_id,
         run.key,
@@ -191,7 +190,7 @@ def _snapshot(
         created_at,
         updated_at,
         finished_at,
-        faults[0] if faults else None,
+        parked or (faults[0] if faults else None),
         _attempt(run, rows, retry),
         error if retry is None else retry.error,
         retry_at,

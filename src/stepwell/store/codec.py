@@ -35,6 +35,10 @@ class _Values:
 
     null = b"null"
 
+    def is_sound(self, data: bytes) -> bool:
+        """Whether this can be a stored value; much cheaper than to decode it."""
+        return is_sound(data)
+
     def join(self, parts: Mapping[str, bytes]) -> bytes:
         """Encoded values by name as one encoded object; names need no escapes."""
         return b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), value) for name, value in parts.items())

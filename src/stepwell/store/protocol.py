@@ -134,11 +134,12 @@ class WorkerStore(Protocol):
     async def give_back(self, worker_id: str, tokens: Mapping[str, int], delay: int = 0) -> None:
         """Frees runs leased to the worker under these tokens that it does not drive; due after `delay`, no blame."""
 
-    async def park_damaged(self, worker_id: str, lease: Lease, reason: str, judge: str) -> bool:
+    async def park_damaged(self, worker_id: str, lease: Lease, reason: str, judge: str) -> int:
         """Gives back a run whose rows cannot be understood, due after a minute, or twice as long as the last time.
 
         Its status stays; `reason` and `judge`, the release and definition that judged, are kept until a commit finds
-        that the run is understood. The delay grows up to an hour. False: the worker did not own it any more.
+        that the run is understood. The delay grows up to an hour. How many times it was parked since it was last
+        understood; 0: the worker did not own it any more.
         """
 
     async def recheck_damaged(self, lanes: Sequence[int], judge: str) -> int:

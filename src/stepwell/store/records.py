@@ -256,6 +256,7 @@ class Child(NamedTuple):
     parent_id: str
     workflow: str
     status: str
+    damaged: str | None = None
 
 
 class Situation(NamedTuple):

@@ -69,6 +69,11 @@ class CommittedRun:
             self._pending = flat.pending
 
     @property
+    def lease(self) -> Lease:
+        """The lease as it was claimed."""
+        return self._lease
+
+    @property
     def run_id(self) -> str:
         """The run it drives."""
         return self._lease.run_id

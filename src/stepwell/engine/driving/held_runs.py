@@ -16,6 +16,7 @@ from stepwell.engine.driving.flat import FlatRuns
 from stepwell.engine.driving.flat_run import FlatRun
 from stepwell.engine.driving.run_owner import RunOwner
 from stepwell.engine.driving.stay import Stay
+from stepwell.errors import JournalError
 from stepwell.store.background import begin
 from stepwell.store.logs import logger
 
@@ -41,6 +42,9 @@ class Holder(RunOwner, Protocol):
 
     async def give_back(self, tokens: dict[str, int], delay: int = 0) -> None:
         """Lets go of runs that are leased to the worker and not driven."""
+
+    async def park_damaged(self, lease: Lease, error: JournalError) -> None:
+        """Gives back a run whose rows are not understood, with the reason."""
 
 
 class HeldRuns:
@@ -143,6 +147,8 @@ class HeldRuns:
                 _log.error("Run %s: other code cancelled it here, not its worker; giving it back.", drive.run_id)
                 await self._holder.give_back({drive.run_id: drive.token})
             raise
+        except JournalError as error:
+            await self._holder.park_damaged(drive.lease, error)
         except Exception as error:  # noqa: BLE001  one run's fault must not stop the others
             self._log_stumble(drive, error)
             await self._holder.give_back({drive.run_id: drive.token}, _STUMBLED_MICROS)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _OFTEN_SECONDS = 0.5
 _AT_LEAST_EVERY_SECONDS = 2.0
 _GAP_SECONDS = 0.01
+_RECHECK_SECONDS = 60.0
+"""Between two looks for what workers of other releases have parked as damaged, while this one was there already."""
 
 
 class FleetWatch:
@@ -30,6 +32,7 @@ class FleetWatch:
         seldom = min(_AT_LEAST_EVERY_SECONDS, settings.lease_seconds / 8)
         self._every = self.often if store.sees_death else seldom
         self._next_at = runtime.monotonic()
+        self._recheck_at = runtime.monotonic() + _RECHECK_SECONDS
 
     async def turn(self, session: WorkerSession) -> None:
         """Looks, and waits for the next time."""
@@ -39,5 +42,8 @@ class FleetWatch:
                 self._events.due()
             soonest = max(self._failure_detector.soonest, _GAP_SECONDS)
             self._next_at = min(self._next_at, self._runtime.monotonic() + soonest)
+        if self._runtime.monotonic() >= self._recheck_at:
+            self._recheck_at = self._runtime.monotonic() + _RECHECK_SECONDS
+            await session.damaged.recheck()
         await session.look_for_lost()
         await self._runtime.sleep(min(self.often, max(self._next_at - self._runtime.monotonic(), 0.0)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from stepwell.core.plan import expected_signals
+from stepwell.core.plan import expected_signals, function_names
 from stepwell.errors import JournalError, RunNotFoundError, StoreUnavailableError
 from stepwell.store.outlines import encode_outline, read_outline
 from stepwell.store.records import Definition, Lane, NewRun, Started
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from stepwell.core.plan import Plan
     from stepwell.core.registry import Registry
     from stepwell.store.protocol import ClientStore
+
+_RELEASE = version("stepwell")
 
 
 class Lanes:
@@ -35,6 +39,12 @@ class Lanes:
         """Has every number asked for again before it is used: the tables may have been emptied or created again."""
         self._doubted = set(self._numbers)
         self._outlines.clear()
+
+    @property
+    def judge(self) -> str:
+        """This release with these definitions: others may understand rows that this one does not."""
+        known = sorted((plan.name, plan.fingerprint, *function_names(plan)) for plan in self._registry)
+        return f"{_RELEASE} {hashlib.sha256(repr(known).encode()).hexdigest()[:12]}"
 
     async def of_queues(self, queues: Sequence[str]) -> list[int]:
         """The lanes of all registered workflows in these queues."""

@@ -6,20 +6,22 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from stepwell.core.damage import check_length, check_message, check_run
 from stepwell.core.needed import Needed, needed
-from stepwell.engine import damage
 from stepwell.engine.clock import StoreClock
 from stepwell.engine.driving.committer import Committer
 from stepwell.engine.driving.drive import Drive
 from stepwell.engine.driving.held_runs import HeldRuns
 from stepwell.engine.driving.memory import Memory
 from stepwell.engine.driving.telling import Telling, tell_lost
+from stepwell.engine.fleet.damaged_runs import PUT_OFF_MICROS, DamagedRuns
 from stepwell.engine.fleet.heartbeat import Heartbeat
 from stepwell.engine.fleet.suspects import Suspects, SuspectsRoom, warn_of_suspects
 from stepwell.engine.observer import RunsClaimed
 from stepwell.engine.outage import retry_while_unavailable
 from stepwell.errors import JournalError, StoreUnavailableError
 from stepwell.store.background import begin
+from stepwell.store.codec import VALUES
 from stepwell.store.logs import logger
 from stepwell.store.records import Advance, Claimed, Found, History, Lease, Offer, Wanted
 
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
 
 _log = logger("stepwell.worker")
 _run_log = logger("stepwell.run")
-
-_UNREADABLE_MICROS = 60_000_000
 
 
 class WorkerSession:
@@ -83,6 +83,8 @@ class WorkerSession:
         self._background: asyncio.Task[None] | None = None
         self._is_over = False
         self._suspects = Suspects(settings.max_crashes)
+        self.damaged = DamagedRuns(worker_id, store, lanes, events, self.give_back)
+        self.park_damaged = self.damaged.park
         self._served: list[int] = []
         self.heartbeat: Heartbeat | None = None
         self._fit_since = runtime.monotonic()
@@ -121,12 +123,14 @@ class WorkerSession:
                 worker_id=self.worker_id,
             )
             self.heartbeat.start()
+        await self.damaged.recheck(self._served)
 
     async def serve(self, lanes: Sequence[int]) -> None:
         """Tells the store which lanes the worker serves, if they are others than before."""
         if self._served != list(lanes):
             await self._store.serve(self.worker_id, lanes)
             self._served = list(lanes)
+            await self.damaged.recheck(self._served)
 
     async def take(self, claimed: Claimed, asked_at: float) -> None:
         """Drives freshly claimed runs; `asked_at`: when the claim set out, in monotonic seconds."""
@@ -169,10 +173,10 @@ class WorkerSession:
                 history = await self.reload(self._wanted(lease))
                 drive = self._drive_of(lease, history, clock)
         except JournalError as error:
-            await self._write_off(lease, history, error, clock.now())
+            await self.park_damaged(lease, error)
         except Exception:  # noqa: BLE001  one run's fault must not stop the others
             _run_log.exception("Run %s cannot be continued; trying again in a minute.", lease.run_id)
-            await self.give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
+            await self.give_back({lease.run_id: lease.token}, PUT_OFF_MICROS)
         else:
             if lease.token == 1 and self.observers.run_started:  # the first owner ever: every other one has raised it
                 Telling(self.observers, lease.run_id, drive.plan.name, self.worker_id).started(clock.now())
@@ -180,9 +184,11 @@ class WorkerSession:
 
     def _drive_of(self, lease: Lease, history: History | None, clock: StoreClock) -> Drive:
         """What drives a claimed run; raises JournalError if its stored past cannot be what happened."""
-        damage.check(lease, history)
+        rows, message = ((), None) if history is None else (history.rows, history.found.message)
+        check_run(lease, rows, VALUES)
+        check_message(lease, message, VALUES)
         drive = Drive(self, lease, self._lanes.plan(lease.lane), history, clock)
-        damage.check_length(lease, drive.state.seq)
+        check_length(lease, drive.state.seq)
         return drive
 
     def _tell_claimed(self, leases: list[Lease], asked_at: float) -> None:
@@ -269,7 +275,7 @@ class WorkerSession:
         """The run's first unread message of that name behind a number; a store that is away is asked again."""
         who = f"Run {lease.run_id} must look for {name.kind} {name.name!r}"
         found = await retry_while_unavailable(self.runtime, who, lambda: self._store.find_message(lease, name, after))
-        damage.check_message(lease, found.message)
+        check_message(lease, found.message, VALUES)
         return found
 
     def child_lane(self, lease: Lease, workflow: str) -> int:
@@ -290,23 +296,6 @@ class WorkerSession:
 
     def on_failure(self, error: BaseException) -> None:
         """The journal tells it; nothing more to do."""
-
-    async def _write_off(self, lease: Lease, history: History | None, error: JournalError, now: int) -> None:
-        """Fails a damaged run for good; what may be another version's work is left for that version."""
-        try:
-            version, _ = await self._store.schema()
-            if version > self._store.latest or damage.is_strange(lease, history):
-                _run_log.error("%s. Another version may have written it; looking again in a minute.", error)
-                await self.give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
-                return
-            _run_log.error("%s. It fails.", error)
-            plan = self._lanes.plan(lease.lane)
-            advance = damage.ending(lease, plan, history, error, self.worker_id, now)
-            if await self.commit(advance) in {"ok", "done"}:
-                self.on_committed(advance)
-        except Exception:  # noqa: BLE001  one run's fault must not stop the others
-            _run_log.exception("Run %s cannot even be failed; trying again in a minute.", lease.run_id)
-            await self.give_back({lease.run_id: lease.token}, _UNREADABLE_MICROS)
 
     async def _end_handlers(self, seconds: float) -> None:
         """Waits so long for the end of handlers that were cancelled, and once more for what swallowed that."""

@@ -274,12 +274,13 @@ class SqliteStore:
             lambda connection: connection.execute(Q["give_back"], {**named, **self._now_and_turn(connection)})
         )
 
-    async def park_damaged(self, worker_id: str, lease: Lease, reason: str, judge: str) -> bool:
+    async def park_damaged(self, worker_id: str, lease: Lease, reason: str, judge: str) -> int:
         """Gives back a run whose rows cannot be understood, due after a minute, or twice as long as the last time."""
         named = {"worker": worker_id, "ref": lease.ref, "token": lease.token, "reason": reason, "judge": judge}
 
-        def write(connection: sqlite3.Connection) -> bool:
-            return connection.execute(Q["park_damaged"], {**named, "now": self._runtime.wall()}).rowcount > 0
+        def write(connection: sqlite3.Connection) -> int:
+            times = connection.execute(Q["park_damaged"], {**named, "now": self._runtime.wall()}).fetchone()
+            return 0 if times is None else int(times[0])
 
         return await self._writer.run(write)
 

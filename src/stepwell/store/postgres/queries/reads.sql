@@ -68,7 +68,7 @@ WHERE run_id = ANY($ids::uuid[]) AND kind = 'signal' AND NOT taken GROUP BY run_
 
 -- name: living_children
 -- The children of runs that have not ended, oldest first.
-SELECT id::text, parent_id::text, workflow, status FROM stepwell.runs
+SELECT id::text, parent_id::text, workflow, status, damaged FROM stepwell.runs
 WHERE parent_id = ANY($ids::uuid[]) AND status NOT IN ('completed', 'failed', 'canceled') ORDER BY id
 
 -- name: held_by_worker

@@ -50,7 +50,7 @@ SET worker = NULL, token = token + 1, updated_at = clock.now, damaged = $reason,
     due_at = clock.now + least(3600000000, 60000000::bigint << least(coalesce(damage_count, 0), 6))
 FROM (SELECT {now} AS now) AS clock
 WHERE id = $run_id AND worker IS NOT DISTINCT FROM $worker AND token = $token
-RETURNING 1
+RETURNING damage_count
 
 -- name: recheck_damaged
 -- Makes damaged runs due that another release or definition judged; one that is locked is being changed anyway.

@@ -60,7 +60,7 @@ WHERE ref IN (SELECT value FROM json_each(:refs)) AND kind = 'signal' AND NOT ta
 
 -- name: living_children
 -- The children of runs that have not ended, oldest first.
-SELECT id, parent_id, workflow, status FROM stepwell_runs
+SELECT id, parent_id, workflow, status, damaged FROM stepwell_runs
 WHERE parent_id IN (SELECT value FROM json_each(:ids)) AND status NOT IN ('completed', 'failed', 'canceled') ORDER BY id
 
 -- name: held_by_worker

@@ -39,6 +39,7 @@ SET worker = NULL, token = token + 1, updated_at = :now, damaged = :reason, dama
     damage_count = coalesce(damage_count, 0) + 1,
     due_at = :now + min(3600000000, 60000000 << min(coalesce(damage_count, 0), 6))
 WHERE ref = :ref AND worker = :worker AND token = :token
+RETURNING damage_count
 
 -- name: recheck_damaged
 -- Makes damaged runs due that another release or definition judged.

@@ -205,7 +205,7 @@ async def test_i3_a_lost_commit_stops_the_drive_and_answers_nobody(drive: Drive)
     await asyncio.wait({answer})
     assert answer.cancelled()
     assert drive.is_stopped
-    await drive.channel().close()
+    drive.channel().close()
     for late in (later, drive.channel().ask(attempt, Keep("c"))):
         with pytest.raises(AttemptOverError):
             await late
@@ -230,7 +230,8 @@ async def test_the_end_of_the_drive_ends_all_that_was_asked(drive: Drive) -> Non
     under_way = drive.channel().ask(attempt, Keep("a"))
     await committed(drive, 1)
     waiting = drive.channel().ask(attempt, Keep("b"))
-    await drive.channel().close()
+    drive.channel().close()
+    await asyncio.wait({under_way})
     assert under_way.cancelled()
     with pytest.raises(AttemptOverError):
         await waiting

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 _UNREAD: Any = object()
@@ -68,6 +68,16 @@ class Facts(Protocol):
         """What the signal brought that re-entered the step."""
 
 
+class Channels(Protocol):
+    """What answers the questions of handlers while their attempts last: the worker that makes them."""
+
+    def ask(self, run_id: str, facts: Facts, question: Any) -> Awaitable[Any]:
+        """The answer."""
+
+    def ask_blocking(self, run_id: str, facts: Facts, question: Any) -> Any:
+        """The same for a plain handler in a thread."""
+
+
 class Context:
     """What a handler, compensator, resolver, condition or mapper may know of its run; it cannot be changed.
 
@@ -75,16 +85,33 @@ class Context:
     outside loops). `idempotency_key` stays the same over attempts and crashes.
     """
 
-    __slots__ = ("_decode", "_encoded", "_facts", "_input", "_results", "_resume_data", "_run_id", "_workflow")
+    __slots__ = (
+        "_channels",
+        "_decode",
+        "_encoded",
+        "_facts",
+        "_input",
+        "_results",
+        "_resume_data",
+        "_run_id",
+        "_workflow",
+    )
 
-    def __init__(
-        self, run_id: str, workflow: str, facts: Facts, encoded: bytes, decode: Callable[[bytes], Any]
+    def __init__(  # noqa: PLR0917  made for each call, by two callers
+        self,
+        run_id: str,
+        workflow: str,
+        facts: Facts,
+        encoded: bytes,
+        decode: Callable[[bytes], Any],
+        channels: Channels,
     ) -> None:
         self._run_id = run_id
         self._workflow = workflow
         self._facts = facts
         self._encoded = encoded
         self._decode = decode
+        self._channels = channels
         self._input = self._resume_data = _UNREAD
         self._results: Results | None = None
 
@@ -139,6 +166,14 @@ class Context:
             encoded = self._facts.resumed_with
             self._resume_data = None if encoded is None else self._decode(encoded)
         return self._resume_data
+
+    def _ask(self, question: Any) -> Awaitable[Any]:
+        """What the drive of this run answers, once that is committed."""
+        return self._channels.ask(self._run_id, self._facts, question)
+
+    def _ask_blocking(self, question: Any) -> Any:
+        """The same for a plain handler."""
+        return self._channels.ask_blocking(self._run_id, self._facts, question)
 
     def __repr__(self) -> str:
         return f"<Context of {self.step} in {self._workflow} run {self._run_id}, attempt {self.attempt}>"

@@ -6,14 +6,17 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from stepwell.engine.driving.channel import Channel
 from stepwell.runtime.threads import ClosedError
 from stepwell.store.background import begin
 
 if TYPE_CHECKING:
     from stepwell.core.decisions import Call, Ending
+    from stepwell.engine.driving.channel import Desk
     from stepwell.engine.driving.run_owner import RunOwner
     from stepwell.engine.driving.script_tools import ScriptTools
     from stepwell.runtime.threads import Returned
+    from stepwell.workflow.context import Facts
 
 _NOTHING = BaseException()
 
@@ -45,6 +48,24 @@ class Attempts:
         self._over: list[Attempt] = []
         self._waiter: asyncio.Future[None] | None = None
         self._is_stopping = False
+        self._is_making = False
+        self._in_flight: dict[int, Call] = {}
+        self._channel: Channel | None = None
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether the drive waits for attempts, and does nothing else."""
+        return self._is_making or self._waiter is not None
+
+    def is_in_flight(self, facts: Facts) -> bool:
+        """Whether this very attempt is being made."""
+        return self._in_flight.get(id(facts)) is facts
+
+    def channel(self, desk: Desk) -> Channel:
+        """By which the handlers in flight ask the drive; made when the first of them asks."""
+        if self._channel is None:
+            self._channel = Channel(desk)
+        return self._channel
 
     @property
     def are_in_flight(self) -> bool:
@@ -56,9 +77,23 @@ class Attempts:
 
         Raises ClosedError when it did not begin, and CancelledError when we are stopped.
         """
+        self._is_making = True
+        try:
+            attempt = await self._make(call, begun)
+        finally:
+            self._is_making = False
+        if self._channel is not None:
+            await self._channel.quiet()
+        return attempt
+
+    async def _make(self, call: Call, begun: Begun | None) -> Attempt:
         now = self._tools.now
         call.started_at = now() if begun is None else begun.started_at
-        ending = await self._owner.performer.perform(call, self._tools, None if begun is None else begun.returned)
+        self._in_flight[id(call)] = call
+        try:
+            ending = await self._owner.performer.perform(call, self._tools, None if begun is None else begun.returned)
+        finally:
+            del self._in_flight[id(call)]
         if isinstance(ending, BaseException):
             return Attempt(call, now(), None, ending)
         return Attempt(call, now(), ending)
@@ -73,8 +108,14 @@ class Attempts:
         """Those that have ended, once there is one, or after so many seconds; a ClosedError: it did not begin."""
         if not self._over:
             self._waiter = asyncio.get_running_loop().create_future()
-            await asyncio.wait({self._waiter}, timeout=timeout)
-            self._waiter = None
+            if self._channel is not None:
+                self._channel.serve()
+            try:
+                await asyncio.wait({self._waiter}, timeout=timeout)
+            finally:
+                self._waiter = None
+            if self._channel is not None:
+                await self._channel.quiet()
         over, self._over = self._over, []
         return over
 
@@ -82,6 +123,8 @@ class Attempts:
         """Cancels those in flight and waits for their end; a cancel meanwhile is passed on to them."""
         canceled: asyncio.CancelledError | None = None
         self._is_stopping = True
+        if self._channel is not None:
+            self._channel.close()
         while self._tasks:
             for task in self._tasks:
                 task.cancel()
@@ -95,7 +138,7 @@ class Attempts:
 
     async def _make_apart(self, call: Call) -> None:
         try:
-            attempt = await self.make(call)
+            attempt = await self._make(call, None)
         except ClosedError as error:
             attempt = Attempt(call, self._tools.now(), None, error)
         except asyncio.CancelledError as error:

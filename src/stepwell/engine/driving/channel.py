@@ -128,13 +128,12 @@ class Channel:
         if self._refusal is not None:
             raise self._refusal
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Answers nothing more: the drive has ended, and so have its attempts."""
         self._is_closed = True
         self._turn_away(lambda _: True)
         if self._serving is not None:
             self._serving.cancel()
-            await asyncio.wait({self._serving})
 
     @property
     def _is_over(self) -> bool:

@@ -93,8 +93,12 @@ class CommittedRun:
         """When its claim had been answered, in monotonic seconds: what was read of the store later must know it."""
         return self._begun
 
-    async def _flush(self) -> bool:
-        """Commits what is pending; the run stays here."""
+    def now(self) -> int:
+        """The instant by the store's clock, or somewhat earlier."""
+        return self._now()
+
+    async def flush(self) -> bool:
+        """Commits what is pending; the run stays here. False if it was lost; raises RefusedError."""
         status = self.state.status
         advance = self._advance()
         advance.lean = status == self._stored_status and not self._consumed

@@ -39,9 +39,12 @@ from stepwell.store.records import AT_ONCE, ChildEnd, History, Lease, NewRun, Wa
 if TYPE_CHECKING:
     import asyncio
 
+    from stepwell.core.journal import JournalRow
     from stepwell.core.plan import Plan
     from stepwell.engine.clock import StoreClock
+    from stepwell.engine.driving.channel import Channel
     from stepwell.engine.driving.run_owner import RunOwner
+    from stepwell.workflow.context import Facts
 
 _log = logger("stepwell.run")
 _REFUSED_MICROS = 60_000_000
@@ -102,6 +105,23 @@ class Drive(CommittedRun):
         flat.stored_seq, flat.stored_status = self._stored_seq, self._stored_status
         return flat
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it waits for handlers, and does nothing else: then their questions are served."""
+        return self._attempts.is_at_rest
+
+    def is_in_flight(self, facts: Facts) -> bool:
+        """Whether this very attempt is being made."""
+        return self._attempts.is_in_flight(facts)
+
+    def channel(self) -> Channel:
+        """By which handlers in flight ask."""
+        return self._attempts.channel(self)
+
+    def keep(self, row: JournalRow) -> None:
+        """Takes in a row that a handler in flight asked for."""
+        self._take_in(Record(row))
+
     async def run(self, already: Begun | RefusedError | None = None) -> None:
         """Goes on until the run ends, waits or is lost; when cancelled, so are its handlers in flight.
 
@@ -135,7 +155,7 @@ class Drive(CommittedRun):
 
     async def _do(self, call: Call) -> bool:
         """Performs the one call there is, once what precedes it is committed."""
-        if self._pending and not await self._flush():
+        if self._pending and not await self.flush():
             return False
         if self._owner.takes_flat(self):
             self.is_handed_on = True
@@ -156,7 +176,7 @@ class Drive(CommittedRun):
 
     async def _begin(self, calls: list[Call]) -> bool:
         """Begins calls beside each other, once what precedes them is committed."""
-        if self._pending and not await self._flush():
+        if self._pending and not await self.flush():
             return False
         if self._owner.is_stopping:
             return await self._wait(None) if self.state.in_flight else await self._release()
@@ -176,7 +196,7 @@ class Drive(CommittedRun):
                     return True
                 return await self._record_unless_came(move, move.absent)
             case Wait(until):
-                return (not self._pending or await self._flush()) and await self._wait(until)
+                return (not self._pending or await self.flush()) and await self._wait(until)
             case Compensate() if self.state.is_partial:
                 return await self._read_whole()
             case Compensate():
@@ -236,7 +256,7 @@ class Drive(CommittedRun):
         """Commits an outcome that rests on the absence of a message; whether the run is still this drive's."""
         if await self._finds(absent):
             return True
-        if self._pending and not await self._flush():
+        if self._pending and not await self.flush():
             return False
         self._pending.append(record.row)
         self._has_failures = self._has_failures or record.row.error is not None
@@ -340,7 +360,7 @@ class Drive(CommittedRun):
 
     async def _read_whole(self) -> bool:
         """Reads what was left out when the run was claimed: all that completed is to be undone now."""
-        if self._pending and not await self._flush():
+        if self._pending and not await self.flush():
             return False
         await self._reread()
         return True

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from stepwell.core.flat import PlainCall, completed_row
 from stepwell.core.state import apply_plain, set_status
 from stepwell.engine.driving.attempts import Begun
+from stepwell.engine.driving.committer import RefusedError
 from stepwell.engine.driving.ends import end_of_child
 from stepwell.engine.driving.flat_run import NOTHING, FlatRun
 from stepwell.engine.driving.telling import Telling
@@ -33,7 +34,6 @@ from stepwell.workflow.context import Context
 
 if TYPE_CHECKING:
     from stepwell.core.flat import PlainStep
-    from stepwell.engine.driving.committer import RefusedError
     from stepwell.engine.driving.held_runs import HeldRuns, Holder
     from stepwell.store.records import Verdict
 
@@ -92,9 +92,32 @@ class FlatRuns:
             self.performer.slots.give_back()
         self._held.drive(run, already)
 
+    async def flush(self, run: FlatRun) -> bool:
+        """Commits what the run's handler asked to be kept; False if the run was lost. Raises RefusedError."""
+        lease, state, rows = run.lease, run.state, run.pending
+        advance = Advance(lease.run_id, lease.ref, lease.token, run.stored_seq, rows, state.position, state.status)
+        advance.lean = run.stored_status == state.status
+        run.is_committing = True
+        try:
+            is_applied = await self._owner.commit(advance) in _APPLIED
+        finally:
+            run.is_committing = False
+        if is_applied:
+            run.pending = []
+            run.stored_seq += len(rows)
+            run.stored_status = state.status
+            size = sum([len(row.value) for row in rows if row.value is not None])
+            run.size += size
+            self._owner.memory.size += size
+            self._telling(run).committed(rows)
+        return is_applied
+
     def let_go(self, run: FlatRun) -> None:
         """Forgets the run."""
         run.is_over = True
+        if run.asked is not None:
+            run.call = None
+            run.asked.close()
         if run.has_slot:
             self.performer.slots.give_back()
         self._held.let_go(run)
@@ -166,7 +189,8 @@ class FlatRuns:
             run.stay.first_call_at = started_at
         if self._observers.attempt_started:
             self._telling(run).begins((call,), started_at)
-        context = Context(lease.run_id, run.plan.name, call, lease.value, decode)
+        context = Context(lease.run_id, run.plan.name, call, lease.value, decode, owner.channels)
+        run.call = call
         try:
             given = performer.user_code.start(performer.context.copy(), step.handler, context)
         except BaseException:
@@ -181,11 +205,18 @@ class FlatRuns:
 
     def _take_in(self, run: FlatRun, given: object) -> None:
         """Makes a row of what a handler gave, and has it committed; what is no plain value leaves."""
+        run.call = None
         state = run.state
         step = run.plan.plain[state.position]
         assert step is not None  # noqa: S101  as above
+        if isinstance(given, RefusedError):
+            self.leave(run, given)
+            return
         if isinstance(given, Returned):
             self.leave(run, Begun(run.started_at, given))
+            return
+        if run.asked is not None:
+            self.leave(run, Begun(run.started_at, Returned(given)))
             return
         if type(given) not in _NEVER_SUSPEND and _may_suspend(given):
             self.leave(run, Begun(run.started_at, Returned(given)))
@@ -243,6 +274,12 @@ class FlatRuns:
         left = max(0.0, limit - (run.clock.now() - run.started_at) / 1_000_000)
         returned = await performer.end_of(started, f"stepwell-run-{run.lease.run_id}/{step.name}", limit, left)
         run.given = returned if returned.error is not None else returned.value
+        if run.asked is not None:
+            run.call = None
+            try:
+                await run.asked.quiet()
+            except RefusedError as error:
+                run.given = error
 
     def _begin_waiter(self, run: FlatRun, task: asyncio.Task[None], started: RunningFunction | None = None) -> None:
         run.waiter, run.has_waiter_begun = task, False

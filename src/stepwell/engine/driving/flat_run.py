@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stepwell.core.state import apply
+from stepwell.engine.driving.channel import Channel
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from stepwell.engine.driving.flat import FlatRuns
     from stepwell.engine.driving.stay import Stay
     from stepwell.store.records import Advance, Lease, Verdict
+    from stepwell.workflow.context import Facts
 
 NOTHING = object()
 """As `given`: no handler was called."""
@@ -30,7 +34,9 @@ class FlatRun:
 
     __slots__ = (
         "advance",
+        "asked",
         "begun",
+        "call",
         "clock",
         "given",
         "has_slot",
@@ -74,6 +80,10 @@ class FlatRun:
         self.given: object = NOTHING
         """What the handler gave that was called last, until it is looked at."""
         self.started_at = 0
+        self.call: Facts | None = None
+        """The attempt whose handler was called, until that has ended."""
+        self.asked: Channel | None = None
+        """By which its handler asks; where it did, the run leaves when the handler has ended."""
         self.has_slot = False
         """Whether one of the worker's slots waits for its next call."""
         self.waiter: asyncio.Task[None] | None = None
@@ -114,6 +124,34 @@ class FlatRun:
     def longest_timeout(self) -> float:
         """The most that an attempt of this run may take, in seconds."""
         return self.runs.performer.longest_limit(self.plan)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether its handler is in flight: nothing else touches the run then."""
+        return self.call is not None
+
+    def is_in_flight(self, facts: Facts) -> bool:
+        """Whether this very attempt is being made."""
+        return self.call is facts
+
+    def now(self) -> int:
+        """The instant by the store's clock."""
+        return self.clock.now()
+
+    def channel(self) -> Channel:
+        """By which its handler asks; made when it does."""
+        if self.asked is None:
+            self.asked = Channel(self)
+        return self.asked
+
+    def keep(self, row: JournalRow) -> None:
+        """Takes in a row that the handler asked for."""
+        apply(self.state, row)
+        self.pending.append(row)
+
+    async def flush(self) -> bool:
+        """Commits what is pending, while the handler is in flight; False if the run was lost."""
+        return await self.runs.flush(self)
 
     def settle(self, verdict: Verdict) -> None:
         """The store's verdict on its advance."""

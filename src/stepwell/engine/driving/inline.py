@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from stepwell.core.compensate import failure_of, names_undone
 from stepwell.core.plan import plan_of
 from stepwell.engine.clock import StoreClock
+from stepwell.engine.driving.channel import Channels
 from stepwell.engine.driving.drive import Drive
 from stepwell.engine.driving.memory import Memory
 from stepwell.engine.driving.perform import Performer
@@ -75,6 +76,8 @@ class _InlineHost:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.memory = Memory(runtime.tuning)
+        self.channels = Channels(lambda _: self._drive)
+        self._drive: Drive | None = None
         self.observers = Observers([AttemptLog()])
         self._threads = runtime.threads(_THREADS)
         self.performer = Performer(Slots(_CONCURRENCY), self._threads, _STEP_TIMEOUT_MICROS)
@@ -102,6 +105,7 @@ class _InlineHost:
             clock = StoreClock(self.runtime, self.runtime.wall(), asked_at)
             drive = Drive(self, lease, plan, None, clock)
             drive.state = state or drive.state  # as it was when it was parked: its rows need not be folded again
+            self._drive = drive
             await drive.run()
             last = self._last
             if last is None or last.awaiting is not None:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from stepwell.core.mailbox import MessageName
+    from stepwell.engine.driving.channel import Channels
     from stepwell.engine.driving.drive import Drive
     from stepwell.engine.driving.memory import Memory
     from stepwell.engine.driving.perform import Performer
@@ -23,6 +24,7 @@ class RunOwner(Protocol):
     performer: Performer
     observers: Observers
     memory: Memory
+    channels: Channels
     worker_id: str
     max_value_bytes: int
     max_crashes: int

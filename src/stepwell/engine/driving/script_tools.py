@@ -21,6 +21,7 @@ class ScriptTools:
     def __init__(self, owner: RunOwner, lease: Lease, plan: Plan, clock: StoreClock) -> None:
         self._limit = owner.max_value_bytes
         self._lease = lease
+        self._channels = owner.channels
         self._workflow = plan.name
         self.now = clock.now
         self.latest = clock.latest
@@ -35,4 +36,4 @@ class ScriptTools:
 
     def context(self, call: Call) -> Context:
         """A fresh context of this call."""
-        return Context(self._lease.run_id, self._workflow, call, self._lease.value, decode)
+        return Context(self._lease.run_id, self._workflow, call, self._lease.value, decode, self._channels)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from stepwell.core.damage import check_length, check_message, check_run
 from stepwell.core.needed import Needed, needed
 from stepwell.engine.clock import StoreClock
+from stepwell.engine.driving.channel import Channels
 from stepwell.engine.driving.committer import Committer
 from stepwell.engine.driving.drive import Drive
 from stepwell.engine.driving.held_runs import HeldRuns
@@ -75,6 +76,7 @@ class WorkerSession:
         self.commit = self._committer.commit
         self.submit = self._committer.submit
         self._runs = HeldRuns(self, on_room)
+        self.channels = Channels(self._runs.get)
         self.takes_flat = self._runs.takes_flat
         self._arriving: dict[str, int] = {}
         self._unknown: dict[str, int] = {}

@@ -59,11 +59,13 @@ def _copying(columns: Mapping[str, Sequence[str]], copies: int, largest: int, fi
         template = f"ref <= {largest}" if "ref" in changed else f"{next(iter(changed))} >= '{first}'"
         few = f" AND seq <= {JOURNAL_ROWS}" if {"node", "seq"} <= set(its) else ""
         names, values = ", ".join(its), ", ".join(changed.get(column, column) for column in its)
+        # From a table of its own: with the indexes gone, each statement would read all that was copied before.
+        yield f"CREATE TEMPORARY TABLE template_{table} AS SELECT * FROM {table} WHERE {template}{few}"
         for begin in range(1, copies + 1, AT_ONCE):
             some = COPIES.format(begin, min(begin + AT_ONCE - 1, copies))
             yield (
                 f"INSERT INTO {table} ({names}) {'OVERRIDING SYSTEM VALUE ' * (older is OLDER_UUID)}"
-                f"SELECT {values} FROM {table}, {some} AS c WHERE {template}{few}"
+                f"SELECT {values} FROM template_{table}, {some} AS c"
             )
 
 

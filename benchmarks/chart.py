@@ -50,6 +50,8 @@ def svg(result: Result) -> str:
         f"Medians of interleaved rounds on one machine of {machine['cores']} cores, fsync on, logarithmic; "
         f"commit {result.commit}, {result.taken_at[:10]}"
     )
+    if machine["load_before"] > machine["cores"]:
+        note += f"; the machine was busy (load {machine['load_before']})"
     parts.append(_text(0, top + 16, note, "note"))
     height = top + 24
     return (

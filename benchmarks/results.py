@@ -75,7 +75,7 @@ def read(path: Path) -> Result:
 
 def newest() -> Path:
     """The newest result in the folder; raises ResultError if there is none."""
-    found = sorted(FOLDER.glob("*.json"))
+    found = sorted(FOLDER.glob("2*.json"))
     if not found:
         raise ResultError(f"No result in {FOLDER}; `python -m benchmarks all` writes one.")
     return found[-1]

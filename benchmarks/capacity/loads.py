@@ -15,12 +15,12 @@ from urllib.parse import parse_qs, urlsplit
 from benchmarks.capacity.server import Counters, counters
 from benchmarks.child import child, input_ended, say
 from benchmarks.ours.settled import none_left
-from stepwell import Durable, durable
+from stepwell import Durable, Observer, durable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from stepwell import Context, Workflow
+    from stepwell import BatchCommitted, Context, RunEnded, Workflow
 
 STARTS_AT_ONCE = 1_000
 LONE_STARTS = 100
@@ -39,6 +39,29 @@ def workflow(steps: int, wait_seconds: float = 0.0) -> Workflow:
     for number in range(1, steps + 1):
         made.step(f"step_{number}", work)
     return made
+
+
+class Commits(Observer):
+    """Counts the commits of an app's workers."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def committed(self, event: BatchCommitted) -> None:
+        """One more."""
+        self.count += 1
+
+
+class Ends(Commits):
+    """Tells when a run has ended, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = asyncio.Event()
+
+    def run_ended(self, event: RunEnded) -> None:
+        """It has."""
+        self.ended.set()
 
 
 @contextlib.asynccontextmanager
@@ -69,8 +92,13 @@ def _file_counters(file: Path) -> Counters:
     return Counters({"disk_bytes": float(size), "written_bytes": float(io["write_bytes"])})
 
 
-async def drained(url: str, runs: int, steps: int, concurrency: int) -> dict[str, dict[str, float]]:
-    """What starting and what working off so many runs costs: CPU here, and what the store counts."""
+async def drained(
+    url: str, runs: int, steps: int, concurrency: int, *, observed: bool = False
+) -> dict[str, dict[str, float]]:
+    """What starting and what working off so many runs costs: CPU here, and what the store counts.
+
+    Commits are counted by an observer, which may cost something itself: only if it is `observed`.
+    """
     done, ended = asyncio.Event(), itertools.count(1)
 
     async def last(ctx: Context) -> int:
@@ -79,8 +107,9 @@ async def drained(url: str, runs: int, steps: int, concurrency: int) -> dict[str
         return 1
 
     flow = workflow(steps - 1).step("last", last)
+    commits = Commits()
     async with _counting(url) as read:
-        async with Durable(url, [flow]) as app:
+        async with Durable(url, [flow], observers=[commits] if observed else []) as app:
             before, cpu = await read(), time.process_time()
             for first in range(0, runs, STARTS_AT_ONCE):
                 await app.start_many(flow, [None] * min(STARTS_AT_ONCE, runs - first))
@@ -92,10 +121,30 @@ async def drained(url: str, runs: int, steps: int, concurrency: int) -> dict[str
                 seconds, worked_cpu = time.perf_counter() - began, time.process_time() - cpu
         after = await read()
     size = {"runs": float(runs), "steps": float(runs * steps), "concurrency": float(concurrency)}
+    size["commits"] = float(commits.count)
     return {
         "start": {"client_micros": started_cpu * 1e6, **started.since(before), **size},
         "work": {"worker_micros": worked_cpu * 1e6, "seconds": seconds, **after.since(started), **size},
     }
+
+
+async def one_by_one(url: str, runs: int, steps: int) -> dict[str, float]:
+    """The same of runs of which each is started when the one before it has ended; their starts are counted, too."""
+    flow, ends = workflow(steps), Ends()
+    async with _counting(url) as read:
+        async with Durable(url, [flow], observers=[ends]) as app, app.worker():
+            await app.result((await app.start(flow)).run_id)
+            ends.count = 0
+            before, cpu, began = await read(), time.process_time(), time.perf_counter()
+            for _ in range(runs):
+                ends.ended.clear()
+                await app.start(flow)
+                await ends.ended.wait()
+            seconds, spent = time.perf_counter() - began, time.process_time() - cpu
+        counted = (await read()).since(before)
+    size = {"runs": float(runs), "steps": float(runs * steps), "concurrency": 1.0, "seconds": seconds}
+    size["commits"] = float(ends.count)
+    return {"worker_micros": spent * 1e6, **counted, **size}
 
 
 async def started_alone(url: str) -> dict[str, float]:

@@ -1,9 +1,10 @@
 """The capacity model: from counted costs and a load to workers, database, WAL and disk. Pure arithmetic.
 
-Every cost is a share for each statement, each step and each run: statement * statements + step * steps + run * runs. It
-is fitted to drains of different lengths and concurrencies, in which all three were counted. How many statements a load
-needs depends on how many runs share a commit: a worker sends the next commit when the last is answered, so a commit
-takes as many outcomes as arrive during one: batch = rate * latency(batch), and at least 1.
+Every cost is a share for each statement, each step and each run: statement * statements + step * steps + run * runs.
+It is fitted to loads of different lengths and concurrencies, in which all three were counted. Of what is written only
+the commits count as statements: reads write nothing. How many a load needs depends on how many runs share a commit: a
+worker sends the next commit when the last is answered, so a commit takes as many outcomes as arrive during one:
+batch = rate * latency(batch), and at least 1.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ if TYPE_CHECKING:
 
 SECONDS_A_DAY = 86_400
 HINTS_A_SECOND, LOOKS_A_SECOND = 100.0, 66.0
-FITTED = ("worker_micros", "backend_micros", "background_micros", "wal_bytes", "disk_bytes", "written_bytes")
+WRITTEN = frozenset({"wal_bytes", "disk_bytes", "written_bytes"})
+FITTED = ("worker_micros", "database_micros", "wal_bytes", "disk_bytes", "written_bytes")
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """A cost in shares for each statement, step and run."""
+    """A cost in shares for each statement (or commit), step and run."""
 
     statement: float
     step: float
     run: float
+    by_commits: bool = False
 
     def of(self, statements: float, steps: float, runs: float) -> float:
         """The cost of so many."""
@@ -75,14 +78,21 @@ class Model:
     latency_seconds: float = 0.002
     latency_a_row_seconds: float = 0.00002
     statements_a_run: float = 2.0
+    commits_a_run: float = 1.0
     batches: tuple[tuple[float, float], ...] = ((1.0, 1.0), (256.0, 256.0))
     """How many outcomes shared a statement when so many runs were in flight and nothing else waited."""
 
     def drained(self, runs: float, steps_a_run: float, concurrency: float) -> dict[str, float]:
         """What a worker spends that drains runs of trivial steps, so many at once; starting them is left out."""
-        batch = self._batch_of(concurrency)
-        statements = self.statements(runs, steps_a_run, batch)
-        spent = {name: cost.of(statements, runs * steps_a_run, runs) for name, cost in self.costs.items()}
+        return self._spent(runs, steps_a_run, self._batch_of(concurrency))
+
+    def _spent(self, runs: float, steps_a_run: float, batch: float) -> dict[str, float]:
+        statements = runs * (steps_a_run + self.statements_a_run) / batch
+        commits = runs * (steps_a_run + self.commits_a_run) / batch
+        spent = {
+            name: cost.of(commits if cost.by_commits else statements, runs * steps_a_run, runs)
+            for name, cost in self.costs.items()
+        }
         return {**spent, "batch": batch, "statements": statements}
 
     def _batch_of(self, concurrency: float) -> float:
@@ -99,24 +109,17 @@ class Model:
         spare = 1 - rate * self.latency_a_row_seconds
         return 256.0 if spare <= 0 else min(256.0, max(1.0, rate * self.latency_seconds / spare))
 
-    def statements(self, runs: float, steps_a_run: float, batch: float) -> float:
-        """The statements of so many runs, where so many share one."""
-        return runs * (steps_a_run + self.statements_a_run) / batch
-
     def rates(self, runs_a_second: float, steps_a_run: float, workers: int) -> dict[str, float]:
         """What is spent each second, by what it is, of runs that are started one by one."""
         batch = self.batch(runs_a_second * steps_a_run / workers, steps_a_run)
-        statements = self.statements(runs_a_second, steps_a_run, batch)
-        spent = {
-            name: cost.of(statements, runs_a_second * steps_a_run, runs_a_second) for name, cost in self.costs.items()
-        }
+        spent = self._spent(runs_a_second, steps_a_run, batch)
         for name, value in self.start.items():
             spent[name] = spent.get(name, 0.0) + value * runs_a_second
         hints = self.hints(runs_a_second, workers)
-        for name in ("worker_micros", "backend_micros"):
+        for name in ("worker_micros", "database_micros"):
             each = self.idle.get(f"idle_{name}", 0.0) + self.idle.get(f"hint_{name}", 0.0) * hints
             spent[name] = spent.get(name, 0.0) + each * workers
-        return {**spent, "batch": batch, "statements": statements}
+        return spent
 
     def hints(self, runs_a_second: float, workers: int) -> float:
         """How often a second a worker looks because another process told it to.
@@ -149,7 +152,7 @@ class Model:
             worker_busy=busy,
             batch=spent["batch"],
             statements_a_second=spent["statements"],
-            database_cores=(spent.get("backend_micros", 0.0) + spent.get("background_micros", 0.0)) / 1e6,
+            database_cores=spent.get("database_micros", 0.0) / 1e6,
             wal_megabytes_a_second=(spent.get("wal_bytes", spent.get("written_bytes", 0.0)) + peak * results) / 1e6,
             wal_gigabytes_a_day=(daily.get("wal_bytes", daily.get("written_bytes", 0.0)) + mean * results)
             * SECONDS_A_DAY
@@ -162,7 +165,8 @@ class Model:
 
 def fitted(name: str, drains: Sequence[Mapping[str, float]]) -> Cost:
     """The shares of a cost that fit the counted drains best, by their relative errors; none is below zero."""
-    rows = [(one["statements"], one["steps"], one["runs"]) for one in drains]
+    by_commits = name in WRITTEN
+    rows = [(one["commits" if by_commits else "statements"], one["steps"], one["runs"]) for one in drains]
     wanted = [one[name] for one in drains]
     best, least = (0.0, 0.0, 0.0), math.inf
     for used in range(1, 8):
@@ -177,7 +181,7 @@ def fitted(name: str, drains: Sequence[Mapping[str, float]]) -> Cost:
         if error < least:
             found = dict(zip(kept, shares, strict=True))
             best, least = (found.get(0, 0.0), found.get(1, 0.0), found.get(2, 0.0)), error
-    return Cost(*best)
+    return Cost(*best, by_commits=by_commits)
 
 
 def _solved(rows: Sequence[tuple[Sequence[float], float]], count: int) -> list[float] | None:
@@ -203,7 +207,8 @@ def model_of(counts: Mapping[str, Any]) -> Model:
     drains = [one["work"] for one in counts["drains"]]
     costs = {name: fitted(name, drains) for name in FITTED if any(one.get(name) for one in drains)}
     lone = [one for one in drains if one["concurrency"] == 1]
-    statements_a_run = max(0.5, sum((one["statements"] - one["steps"]) / one["runs"] for one in lone) / len(lone))
+    statements_a_run = max(0.0, sum((one["statements"] - one["steps"]) / one["runs"] for one in lone) / len(lone))
+    commits_a_run = max(0.0, sum((one["commits"] - one["steps"]) / one["runs"] for one in lone) / len(lone))
     shared: dict[float, list[float]] = {}
     for one in drains:
         outcomes = one["steps"] + statements_a_run * one["runs"]
@@ -212,4 +217,4 @@ def model_of(counts: Mapping[str, Any]) -> Model:
     latency = min(one["seconds"] / one["statements"] for one in lone)
     full = max(drains, key=lambda one: one["concurrency"] * one["steps"])
     row = max(0.0, full["seconds"] / full["statements"] - latency) / batches[-1][1]
-    return Model(costs, counts["start"], counts.get("idle", {}), latency, row, statements_a_run, batches)
+    return Model(costs, counts["start"], counts.get("idle", {}), latency, row, statements_a_run, commits_a_run, batches)

@@ -24,8 +24,7 @@ FILE = FOLDER / "capacity.json"
 STATEMENTS = ("claim", "commit", "notify", "start", "beat", "watch", "other")
 SHOWN = (
     ("worker_micros", "worker CPU µs"),
-    ("backend_micros", "database CPU µs"),
-    ("background_micros", "its background µs"),
+    ("database_micros", "database CPU µs"),
     ("wal_bytes", "WAL bytes"),
     ("written_bytes", "written bytes"),
     ("disk_bytes", "disk bytes"),
@@ -46,8 +45,10 @@ class Amount:
 
 SHORT = Amount(scale=1.0, seconds=10.0, idle_workers=10, rate=40.0)
 TINY = Amount(scale=0.02, seconds=1.0, idle_workers=2, rate=10.0)
-DRAINS = ((1, 256, 3_000), (10, 256, 2_000), (1, 16, 1_500), (10, 16, 500), (1, 1, 300), (10, 1, 100))
+DRAINS = ((1, 256, 3_000), (10, 256, 2_000), (1, 16, 1_500), (10, 16, 500))
 """Steps a run, runs at once, and how many."""
+ONE_BY_ONE = ((1, 600), (10, 150))
+"""Steps a run, and how many runs one after the other."""
 CHECKED = (5, 64, 1_500)
 
 
@@ -77,18 +78,32 @@ def _store_counts(store: str, dsn: str, amount: Amount) -> dict[str, Any]:
             return call_in_child(f"capacity.loads:{function}", url=url, **options)
 
     def drained(steps: int, at_once: int, runs: int) -> Any:
-        found = call("drained", runs=max(4, int(runs * amount.scale)), steps=steps, concurrency=at_once)
+        options = {"runs": max(4, int(runs * amount.scale)), "steps": steps, "concurrency": at_once}
+        found = call("drained", **options)
         work = found["work"]
+        # A file counts no statements: its commits are counted in another drain, by an observer.
+        work["commits"] = work.get("commit_calls") or call("drained", **options, observed=True)["work"]["commits"]
         calls = sum(work.get(f"{kind}_calls", 0.0) for kind in STATEMENTS)
-        # A file counts no statements: there, an outcome of each run at once is taken to share one.
-        work["statements"] = calls or (work["steps"] + 2 * work["runs"]) / at_once
+        work["statements"] = calls or work["commits"]
         return found
 
-    counts: dict[str, Any] = {"drains": [drained(*drain) for drain in DRAINS], "checked": drained(*CHECKED)}
+    def one_by_one(steps: int, runs: int) -> Any:
+        """Without what their starts cost, which was counted alone."""
+        work = call("one_by_one", runs=max(4, int(runs * amount.scale)), steps=steps)
+        for name in ("worker_micros", "database_micros", "wal_bytes", "written_bytes"):
+            if name in work:
+                start = alone["client_micros" if name == "worker_micros" else name]
+                work[name] = max(work[name] - start * work["runs"], work[name] / 10)
+        calls = sum(work.get(f"{kind}_calls", 0.0) for kind in STATEMENTS if kind != "start")
+        work["statements"] = calls or work["commits"]
+        return {"work": work}
+
     alone = call("started_alone")
+    drains = [*(drained(*drain) for drain in DRAINS), *(one_by_one(*drain) for drain in ONE_BY_ONE)]
+    counts: dict[str, Any] = {"drains": drains, "checked": drained(*CHECKED)}
     most = counts["drains"][0]["start"]
     counts["start"] = {
-        name: alone.get(name, 0.0) for name in ("client_micros", "backend_micros", "wal_bytes", "written_bytes")
+        name: alone.get(name, 0.0) for name in ("client_micros", "database_micros", "wal_bytes", "written_bytes")
     }
     counts["start"]["disk_bytes"] = most.get("disk_bytes", 0.0) / most["runs"]
     if store == POSTGRES:
@@ -136,18 +151,18 @@ def counts_shown(counts: Mapping[str, Any]) -> Iterator[str]:
             yield f"{'for each ' + share:<36}{cells}"
         start = found["start"]
         yield f"a start alone: {start['client_micros']:,.0f} µs of the client's CPU, " + (
-            f"{start['backend_micros']:,.0f} µs of the database's, {start['wal_bytes']:,.0f} bytes of WAL"
+            f"{start['database_micros']:,.0f} µs of the database's, {start['wal_bytes']:,.0f} bytes of WAL"
             if store == POSTGRES
             else f"{start['written_bytes']:,.0f} bytes written"
         )
         idle = found.get("idle")
         if idle:
             yield (
-                f"an idle worker: {idle['connections']:.1f} connections, a second {idle['idle_backend_micros']:,.0f} "
+                f"an idle worker: {idle['connections']:.1f} connections, a second {idle['idle_database_micros']:,.0f} "
                 f"µs of the database's CPU, {idle['idle_worker_micros']:,.0f} µs of its own"
             )
             yield (
-                f"a hint of another process, for each worker that hears it: {idle['hint_backend_micros']:,.0f} µs of "
+                f"a hint of another process, for each worker that hears it: {idle['hint_database_micros']:,.0f} µs of "
                 f"the database's CPU, {idle['hint_worker_micros']:,.0f} µs of its own, "
                 f"{idle.get('hint_claim_calls', 0.0):.2f} claims"
             )
@@ -205,17 +220,17 @@ def answer_shown(model: Model, load: Load, store: str) -> Iterator[str]:
 
 def fleet_of(model: Model, counts: Mapping[str, Any], workers: int, runs_a_second: float, **changes: Any) -> Fleet:
     """The fleet that the simulation plays, with the costs of the model."""
-    commit, idle = model.costs["backend_micros"], model.idle
+    commit, idle = model.costs["database_micros"], model.idle
     claims = [one["work"] for one in counts["drains"] if one["work"].get("claim_calls") and one["work"]["runs"]]
     lone = min(claims, key=lambda one: one["concurrency"])
     options: dict[str, Any] = {
         "steps": 10,
-        "start_cost": max(model.start["backend_micros"], 50.0) / 1e6,
+        "start_cost": max(model.start["database_micros"], 50.0) / 1e6,
         "claim_cost": lone["claim_micros"] / lone["claim_calls"] / 1e6,
-        "hint_cost": max(idle.get("hint_backend_micros", 0.0), 50.0) / 1e6,
+        "hint_cost": max(idle.get("hint_database_micros", 0.0), 50.0) / 1e6,
         "commit_cost": max(commit.statement, 50.0) / 1e6,
         "row_cost": (commit.step + commit.run / 10) / 1e6,
-        "beat_cost": idle.get("idle_backend_micros", 500.0) / 1e6,
+        "beat_cost": idle.get("idle_database_micros", 500.0) / 1e6,
         **changes,
     }
     return Fleet(workers=workers, runs_a_second=runs_a_second, **options)

@@ -58,19 +58,20 @@ def _kind(query: str) -> str:
 
 
 def _processor_micros(postmaster: int) -> dict[str, float]:
-    """Microseconds of CPU of the server's processes, those that ended included: for clients, and in the background."""
-    found = {"backend_micros": 0.0, "background_micros": 0.0}
+    """Microseconds of CPU of all the server's processes, with those that ended, and of those in the background."""
+    found = {"database_micros": 0.0, "background_micros": 0.0}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 if _parent(int(entry.name)) == postmaster:
-                    is_backend = b"127.0.0.1" in (entry / "cmdline").read_bytes()
-                    key = "backend_micros" if is_backend else "background_micros"
-                    found[key] += sum(_times(int(entry.name))[:2]) * TICK_MICROS
+                    spent = sum(_times(int(entry.name))[:2]) * TICK_MICROS
+                    found["database_micros"] += spent
+                    if b"127.0.0.1" not in (entry / "cmdline").read_bytes():
+                        found["background_micros"] += spent
             except OSError:
                 continue
-    # What ended is with the postmaster: nearly all of it backends.
-    found["backend_micros"] += sum(_times(postmaster)[2:]) * TICK_MICROS
+    # What ended is with the postmaster.
+    found["database_micros"] += sum(_times(postmaster)[2:]) * TICK_MICROS
     return found
 
 

@@ -1,6 +1,7 @@
 """DBOS Transact on the same PostgreSQL, or on a file; its handlers are plain functions where the work allows it.
 
-Its defaults but for the queue, which is looked at every 20 ms instead of every second, eight workflows at a time.
+Its defaults but for the queue, which is looked at every 20 ms instead of every second, eight workflows at a time, or
+one at a time on a file, which takes one writer.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ def launched(url: str, *, queue: bool = False, listening: bool = True) -> Iterat
         DBOS.listen_queues(["another"])
     DBOS.launch()
     if queue:
-        DBOS.register_queue(QUEUE, worker_concurrency=AT_ONCE, polling_interval_sec=POLL_SECONDS)
+        DBOS.register_queue(
+            QUEUE, worker_concurrency=1 if url.startswith("sqlite") else AT_ONCE, polling_interval_sec=POLL_SECONDS
+        )
     try:
         yield
     finally:

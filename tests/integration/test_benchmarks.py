@@ -39,7 +39,14 @@ def a_result(ours: list[float], limits: list[float]) -> results.Result:
             (LIMIT, "sqlite"): [{"steps_per_second": value} for value in limits],
         }
     )
-    machine = {"cores": 2, "processor": "one", "python": "3.11", "sqlite": "3.40", "postgres": "no PostgreSQL"}
+    machine = {
+        "cores": 2,
+        "processor": "one",
+        "python": "3.11",
+        "sqlite": "3.40",
+        "postgres": "no PostgreSQL",
+        "load_before": 1,
+    }
     return results.Result("abc", "2026-11-30T00:00:00Z", "short", machine, {}, {"drain": rounds})
 
 

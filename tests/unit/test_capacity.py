@@ -12,9 +12,9 @@ from benchmarks.capacity.server import _kind
 from stepwell.store.postgres.sql import NOW, Queries
 
 MODEL = Model(
-    {"worker_micros": Cost(300, 10, 60), "backend_micros": Cost(250, 9, 80), "wal_bytes": Cost(200, 430, 900)},
-    {"backend_micros": 150, "wal_bytes": 900, "client_micros": 300, "disk_bytes": 400},
-    {"idle_backend_micros": 1_000, "hint_backend_micros": 200, "connections": 4},
+    {"worker_micros": Cost(300, 10, 60), "database_micros": Cost(250, 9, 80), "wal_bytes": Cost(200, 430, 900)},
+    {"database_micros": 150, "wal_bytes": 900, "client_micros": 300, "disk_bytes": 400},
+    {"idle_database_micros": 1_000, "hint_database_micros": 200, "connections": 4},
 )
 
 

@@ -57,6 +57,7 @@ FINE_WITHOUT = {
 OF_ITS_OWN = {
     "claim": "one round trip instead of six",
     "lock_tree": "several may cancel at once",
+    "deliver_signals": "one round trip for many runs",
     "find_messages": "one round trip for many runs",
     "journal_sizes": "one round trip for many runs",
     "list_runs_by_id": "a page by its ids",

@@ -8,6 +8,7 @@ Pages are counted, never times.
 
 from __future__ import annotations
 
+import asyncio
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,7 @@ INDEXES = {
     "message_counts": "runs_pkey",
     "tell_parent": "runs_pkey",
     "deliver_signal": "runs_pkey",
+    "deliver_signals": "runs_pkey",
     "park_damaged": "runs_pkey",
     "recheck_damaged": "runs_damaged runs_pkey",
     "sweep_orphans": "runs_worker runs_pkey",
@@ -187,8 +189,10 @@ async def use(store: PostgresStore, beside: Any, worker: str) -> None:
         await beside.execute(
             f'UPDATE "{store._location.schema}".runs SET messages = messages WHERE id = $1', six.run_id
         )
+        held = asyncio.create_task(store.deliver(six.run_id, "other", b"1", key=None, waiting_only=False))
         assert await store.commit(worker, [step(six, lean=True)]) == ["busy"]
         assert await store.commit(worker, [step(six)]) == ["busy"]
+    assert await held
     await store.deliver(one.run_id, "go", b"1", key=None, waiting_only=True)
     assert await store.park_damaged(worker, six, "row 1 is missing", "0.1.0")
     assert await store.recheck_damaged(lanes, "0.2.0") == 1

@@ -52,7 +52,7 @@ async def test_i6_a_run_does_not_park_beside_a_signal_that_is_being_committed() 
     assert len(faulty.claims_of(run_id)) == 1
 
 
-@pytest.mark.parametrize("moment", ["mail_count", "find_messages", "change"])
+@pytest.mark.parametrize("moment", ["message_counts", "find_messages", "change"])
 async def test_i6_a_signal_between_the_claim_and_the_park_is_used_once_without_another_claim(
     proxy: Proxy, moment: str
 ) -> None:

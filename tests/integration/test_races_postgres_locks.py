@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from stepwell import Durable, durable
+from stepwell import DefinitionError, Durable, durable
 from stepwell.core.mailbox import MessageName
 from stepwell.store.postgres.sql import columns
 from stepwell.store.postgres.store import PostgresStore
@@ -219,3 +219,55 @@ async def test_i6_a_message_that_the_snapshot_of_a_park_lacks_refuses_it(url: st
         found = await store.find_message(lease, MessageName("signal", "go"), 0)
         assert (found.messages, found.message is not None) == (1, name == "go")
         assert await keeper.commit(awaiting(lease, "go", seen=1)) == ["ok"]
+
+
+async def test_i6_a_signal_for_a_run_that_is_held_holds_up_no_other_and_keeps_its_place(url: str) -> None:
+    """Those that arrive together share a statement, which waits for no lock; what is behind a held one stays behind."""
+    async with keeper_of(url) as keeper, rival_of(url) as rival:
+        held, *others = [await keeper.leased() for _ in range(4)]
+        async with rival.connection.transaction():
+            await rival.execute("SELECT 1 FROM stepwell.runs WHERE id = $1 FOR UPDATE", held.run_id)
+            waiting = [asyncio.create_task(keeper.signal(held.run_id, value=b"%d" % n)) for n in range(3)]
+            assert all(await asyncio.gather(*(keeper.signal(other.run_id) for other in others)))
+            await rival.until_waiting()
+            assert all(await asyncio.gather(*(keeper.signal(other.run_id, "more") for other in others)))
+            assert not any(task.done() for task in waiting)
+        assert all(await asyncio.gather(*waiting))
+        assert [value for _, _, value in await keeper.messages(held)] == [b"0", b"1", b"2"]
+
+
+async def test_i6_signals_that_share_a_statement_are_answered_each_for_its_run(url: str) -> None:
+    async with keeper_of(url) as keeper:
+        plain, waits, gone = [await keeper.leased() for _ in range(3)]
+        await keeper.commit(awaiting(waits, "go"))
+        await keeper.store.cancel(gone.run_id)
+        await keeper.signal(plain.run_id, key="once")
+        unknown = keeper.clock.new_id()
+        asked = [
+            keeper.store.deliver(plain.run_id, "go", b"2", key="once", waiting_only=False),
+            keeper.store.deliver(waits.run_id, "go", b"3", key=None, waiting_only=True),
+            keeper.store.deliver(gone.run_id, "go", b"4", key=None, waiting_only=False),
+            keeper.store.deliver(unknown, "go", b"5", key=None, waiting_only=False),
+            keeper.store.deliver(plain.run_id, "stop", b"6", key=None, waiting_only=True),
+        ]
+        answers = [
+            None if found is None else (found.accepted, found.status, found.woken)
+            for found in await asyncio.gather(*asked)
+        ]
+        assert answers == [
+            (True, "running", False),
+            (True, "running", True),
+            (False, "canceled", False),
+            None,
+            (False, "running", False),
+        ]
+        assert [value for _, _, value in await keeper.messages(plain)] == [b"1"]
+
+
+async def test_a_signal_that_the_database_cannot_keep_costs_those_beside_it_nothing(url: str) -> None:
+    async with keeper_of(url) as keeper:
+        one, other = [await keeper.leased() for _ in range(2)]
+        bad, good = await asyncio.gather(
+            keeper.signal(one.run_id, "nul \0"), keeper.signal(other.run_id), return_exceptions=True
+        )
+        assert (type(bad), good) == (DefinitionError, True)

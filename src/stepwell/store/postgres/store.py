@@ -19,6 +19,7 @@ from stepwell.store.postgres.location import location_of
 from stepwell.store.postgres.notifier import Notifier
 from stepwell.store.postgres.opening import Connection, Opener
 from stepwell.store.postgres.reader import PostgresReader
+from stepwell.store.postgres.signals import Signal, Signals
 from stepwell.store.postgres.sql import NOW, Queries, columns, is_id
 from stepwell.store.records import (
     CLAIM_BYTES,
@@ -65,6 +66,7 @@ class PostgresStore:
         self._connections: Connections
         self._notifier: Notifier
         self._reader: PostgresReader
+        self._signals: Signals
 
     async def open(self) -> None:
         """Connects; raises StoreUnavailableError, or SchemaError when the tables are not this version's."""
@@ -75,6 +77,7 @@ class PostgresStore:
         self._notifier = Notifier(self._opener)
         self._connections = Connections(self._opener, self._notifier.give_up)
         self._reader = PostgresReader(self._connections, self._notifier, self._q)
+        self._signals = Signals(self._connections, self._q)
 
     @property
     def reader(self) -> PostgresReader:
@@ -185,24 +188,7 @@ class PostgresStore:
         """Puts a signal into the run's mailbox; None when there is no such run."""
         if not is_id(run_id):
             return None
-
-        asked = self._q("deliver_signal", run_id=run_id, name=name, value=value, key=key, waiting_only=waiting_only)
-
-        async def work(connection: Connection) -> Delivered | None:
-            found = await connection.fetchrow(*asked)
-            if found is None:
-                return None
-            stored, wakes, parked, written, lane = found
-            status: Status = stored
-            if not written:
-                known = key is not None and await connection.fetchval(
-                    *self._q("has_message_key", run_id=run_id, key=key)
-                )
-                return Delivered(accepted=bool(known), status=status, woken=False, lane=lane)
-            status = "running" if wakes and status == "suspended" else status
-            return Delivered(accepted=True, status=status, woken=wakes and parked, lane=lane)
-
-        delivered = await self._connections.run(work, repeatable=key is not None, waits=True)
+        delivered = await self._signals.deliver(Signal(run_id, name, value, key, waiting_only))
         if delivered is not None and delivered.woken:
             self._notifier.ring()
         return delivered

@@ -29,6 +29,39 @@ counted AS (
 )
 SELECT status, wakes, worker IS NULL, EXISTS (SELECT 1 FROM written), lane FROM target
 
+-- name: deliver_signals
+-- Signals for as many runs, in one statement that waits for no lock: of a run that another transaction holds, or that is
+-- not there, it says that it was not locked. Each is judged from its locked row alone, as in deliver_signal.
+WITH clock AS MATERIALIZED (SELECT {now} AS now),
+g AS MATERIALIZED (SELECT * FROM {g(run_id uuid, name text, value bytea, key text, waiting_only boolean)+at}),
+target AS MATERIALIZED (
+    SELECT id, status, worker, messages, lane, awaiting FROM stepwell.runs
+    WHERE id = ANY(ARRAY(SELECT run_id FROM g)) FOR NO KEY UPDATE SKIP LOCKED
+),
+judged AS MATERIALIZED (
+    SELECT g.*, t.status, t.messages, t.lane, t.awaiting IS NOT DISTINCT FROM g.name AS wakes, t.worker IS NULL AS parked
+    FROM g JOIN target AS t ON t.id = g.run_id
+),
+written AS (
+    INSERT INTO stepwell.mailbox (run_id, n, kind, name, value, key)
+    SELECT run_id, messages + 1, 'signal', name, value, key FROM judged
+    WHERE status NOT IN ('completed', 'failed', 'canceled') AND (wakes OR NOT waiting_only)
+    ON CONFLICT (run_id, key) WHERE key IS NOT NULL DO NOTHING
+    RETURNING run_id
+),
+counted AS (
+    UPDATE stepwell.runs AS r
+    SET messages = r.messages + 1, updated_at = clock.now,
+        due_at = CASE WHEN j.wakes AND r.worker IS NULL THEN {turn} ELSE r.due_at END,
+        status = CASE WHEN j.wakes AND r.status = 'suspended' THEN 'running' ELSE r.status END,
+        awaiting = CASE WHEN j.wakes THEN NULL ELSE r.awaiting END,
+        wake_at = CASE WHEN j.wakes THEN NULL ELSE r.wake_at END
+    FROM judged AS j, clock WHERE r.id = j.run_id AND r.id = ANY(ARRAY(SELECT run_id FROM written))
+)
+SELECT j.run_id IS NOT NULL, j.status, j.wakes, j.parked, coalesce(j.run_id = ANY(ARRAY(SELECT run_id FROM written)), false),
+    j.lane
+FROM g LEFT JOIN judged AS j ON j.at = g.at ORDER BY g.at
+
 -- name: find_tree
 -- The run and its descendants that have not ended, the root first; each once, even if rows name each other as parents.
 WITH RECURSIVE tree (id, status) AS (

@@ -39,7 +39,7 @@ demo: setup ## audit the packages of this machine, durably, through kill -9
 demo-postgres: setup ## the same with four workers on PostgreSQL, which is crashed and restarted meanwhile
 	@$(BIN)/python scripts/demo_postgres.py
 
-test: setup ## run all tests, in random order, on all cores (XDIST=0: one process)
+test: setup ## run all tests, in random order, in two processes a core (XDIST=0: one process)
 	@$(BIN)/python -m pytest -n $(XDIST)
 
 quick: setup ## run what needs no server, and a few hundred histories: under a minute on two cores

@@ -30,6 +30,11 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[QUICK_VARIABLE] = "1"
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes a core with `-n auto`: half of the time a test waits, for a lease, a server or a disk."""
+    return 2 * (os.cpu_count() or 1)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what is not quick."""
     if config.getoption("quick"):

@@ -253,13 +253,13 @@ async def test_the_one_who_came_first_and_leaves_last_leaves_one_file(tmp_path: 
 
 
 async def test_those_who_leave_together_leave_one_file(tmp_path: Path) -> None:
-    for _ in range(3):
+    for _ in range(2):
         visitors = [Visitor(file_url(tmp_path)).__enter__() for _ in range(4)]
         for visitor in visitors:
             visitor.ask("start")
         await asyncio.gather(*(asyncio.to_thread(visitor.__exit__, None, None, None) for visitor in visitors))
         assert names_in(tmp_path) == {"store.db"}
-    assert len(stored(tmp_path)) == 12
+    assert len(stored(tmp_path)) == 8
 
 
 async def test_a_reader_that_leaves_last_leaves_what_the_next_writer_clears(tmp_path: Path) -> None:

@@ -58,13 +58,9 @@ async def work_until_full(app: Durable, limit: int) -> dict[str, Any]:
     endings: dict[str, str] = {}
     try:
         async with app.worker(concurrency=4, grace=0):
-            for each in started:
-                try:
-                    await app.result(each.run_id, timeout=0.5)
-                except (DurableError, TimeoutError) as problem:
-                    endings[each.run_id] = type(problem).__name__
-                else:
-                    endings[each.run_id] = "completed"
+            waits = (app.result(each.run_id, timeout=1) for each in started)
+            for each, ending in zip(started, await asyncio.gather(*waits, return_exceptions=True), strict=True):
+                endings[each.run_id] = type(ending).__name__ if isinstance(ending, BaseException) else "completed"
     except DurableError as problem:
         return {"endings": endings, "left_with": type(problem).__name__}
     return {"endings": endings, "left_with": None}

@@ -31,7 +31,7 @@ async def test_a_worker_holds_a_bounded_number_of_bytes_whatever_is_due(kind: st
         return "x" * BYTES
 
     async def after(ctx: Context) -> int:
-        seen.append(working._worker_session.memory.size)
+        seen.append(working._worker_session.room.size)
         return len(ctx.results["large"])
 
     workflow = durable("large").step("large", large).wait_for_signal("wait", "go").step("after", after)
@@ -57,7 +57,7 @@ async def test_runs_whose_results_grow_leave_a_worker_and_all_of_them_end(kind: 
     seen: list[int] = []
 
     async def large(ctx: Context) -> str:
-        seen.append(working._worker_session.memory.size)
+        seen.append(working._worker_session.room.size)
         return "x" * BYTES
 
     workflow = durable("large")
@@ -72,6 +72,6 @@ async def test_runs_whose_results_grow_leave_a_worker_and_all_of_them_end(kind: 
 
         async with app.worker(concurrency=CALLS) as working:
             await eventually(all_are_completed)
-        assert working._worker_session.memory.size == 0
+        assert working._worker_session.room.size == 0
     # 2 CALLS runs are in hand; each may have one result more under way, and what is claimed makes a call
     assert max(seen) <= MOST + BYTES + 2 * CALLS * BYTES

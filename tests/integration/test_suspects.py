@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from stepwell.engine.fleet.suspects import Suspects
+from stepwell.engine.driving.suspects import Suspects
 
 MAX_CRASHES = 5
 INNOCENT = 200

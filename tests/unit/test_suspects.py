@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stepwell.engine.fleet.suspects import Suspects, SuspectsRoom
+from stepwell.engine.driving.suspects import Suspects, SuspectsRoom
 
 
 def test_each_survivor_lets_one_more_in() -> None:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from stepwell.core.state import look
 from stepwell.engine.driving.restore import restored
-from stepwell.engine.driving.stay import Stay
+from stepwell.engine.driving.room import Stay
+from stepwell.engine.driving.suspects import SUSPECT_FROM
 from stepwell.engine.driving.telling import Telling
-from stepwell.engine.fleet.suspects import SUSPECT_FROM
 from stepwell.store.records import Advance
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class CommittedRun:
         self._clock = clock
         self._now = clock.now
         self._begun = owner.runtime.monotonic()
-        self._stay = Stay(owner, clock)
+        self._stay = Stay(owner.room, clock)
         self._stored_seq = lease.seq
         self._stored_status = lease.status
         self._pending: list[JournalRow] = []
@@ -134,10 +134,10 @@ class CommittedRun:
             self._stored_seq += len(advance.rows)
             added = sum([len(row.value) for row in advance.rows if row.value is not None])
             self.size += added
-            self._owner.memory.grow(added)
+            self._owner.room.grow(added)
             if self.is_suspect and advance.rows:
                 self.is_suspect = False
-                self._owner.on_suspect_cleared()
+                self._owner.room.clear_suspect()
             self._stored_status = advance.status
             if self._has_failures or self._observers.attempt_ended:
                 self._has_failures = False

@@ -222,8 +222,6 @@ class Drive(CommittedRun):
             draw = self._owner.runtime.draw()
             record = failed(self.state, call, over.error, failure, now=now, draw=draw)
             self._telling.raised(record.row, over.error)
-            if record.row.status == "failed":
-                self._owner.on_failure(over.error)
             return await self._carry_out(record)
         decision = settled(self.state, call, over.ending, now)
         if decision is not None:
@@ -354,7 +352,6 @@ class Drive(CommittedRun):
         failure = (type(cause).__name__, f"the store refused the outcome: {failure_of(cause, '').message}")
         row = outcome(self.state, piece, started_at=self._now(), now=self._now(), failure=failure)
         self._telling.raised(row, cause)
-        self._owner.on_failure(cause)
         self._take_in(Record(row))
         await self.run()
 

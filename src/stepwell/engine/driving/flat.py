@@ -69,7 +69,7 @@ class FlatRuns:
         row = run.pending[0]
         size = len(row.value or b"")
         run.size += size
-        self._owner.memory.size += size
+        self._owner.room.grow(size)
         run.stored_seq += 1
         run.pending = []
         if self._observers.attempt_ended:
@@ -108,7 +108,7 @@ class FlatRuns:
             run.stored_status = state.status
             size = sum([len(row.value) for row in rows if row.value is not None])
             run.size += size
-            self._owner.memory.size += size
+            self._owner.room.grow(size)
             self._telling(run).committed(rows)
         return is_applied
 
@@ -173,7 +173,7 @@ class FlatRuns:
         owner, state, performer = self._owner, run.state, self.performer
         step = run.plan.plain[state.position]
         assert step is not None  # noqa: S101  a run whose next node is not plain has left
-        is_crowded = owner.others_wait or owner.memory.is_crowded
+        is_crowded = owner.room.others_wait or owner.room.is_crowded
         if owner.is_stopping or (is_crowded and run.stay.ends()):
             self.leave(run)
             return

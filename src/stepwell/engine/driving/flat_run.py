@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stepwell.engine.clock import StoreClock
     from stepwell.engine.driving.committer import RefusedError
     from stepwell.engine.driving.flat import FlatRuns
-    from stepwell.engine.driving.stay import Stay
+    from stepwell.engine.driving.room import Stay
     from stepwell.store.records import Advance, Lease, Verdict
     from stepwell.workflow.context import Facts
 

@@ -14,14 +14,14 @@ from stepwell.core.flat import is_usual
 from stepwell.engine.driving.drive import Drive
 from stepwell.engine.driving.flat import FlatRuns
 from stepwell.engine.driving.flat_run import FlatRun
+from stepwell.engine.driving.room import Stay
 from stepwell.engine.driving.run_owner import RunOwner
-from stepwell.engine.driving.stay import Stay
 from stepwell.errors import JournalError
 from stepwell.store.background import begin
 from stepwell.store.logs import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from stepwell.core.plan import Plan
     from stepwell.core.state import RunState
@@ -50,9 +50,8 @@ class Holder(RunOwner, Protocol):
 class HeldRuns:
     """The runs that one worker session holds."""
 
-    def __init__(self, holder: Holder, on_room: Callable[[], None]) -> None:
+    def __init__(self, holder: Holder) -> None:
         self._holder = holder
-        self._on_room = on_room
         self._held: dict[str, Drive | FlatRun] = {}
         self._returning: set[asyncio.Task[None]] = set()
         self._flat = FlatRuns(holder, self)
@@ -70,15 +69,15 @@ class HeldRuns:
 
     def begin(self, drive: Drive) -> None:
         """Drives a run that was claimed."""
-        self._holder.memory.take(drive.size)
+        self._holder.room.take(drive.size)
         if not self.takes_flat(drive):
             self._begin(drive, None)
 
     def begin_new(self, lease: Lease, plan: Plan, state: RunState, clock: StoreClock) -> None:
         """The same of a run that never was held before, at whose first node nothing can be but the node."""
-        run = FlatRun(lease, plan, state, clock, Stay(self._holder, clock), self._holder.runtime.monotonic())
+        run = FlatRun(lease, plan, state, clock, Stay(self._holder.room, clock), self._holder.runtime.monotonic())
         run.size = len(lease.value)
-        self._holder.memory.take(run.size)
+        self._holder.room.take(run.size)
         self._held[lease.run_id] = run
         self._flat.add(run)
 
@@ -103,12 +102,11 @@ class HeldRuns:
 
     def let_go(self, run: FlatRun | Drive) -> None:
         """Forgets a run that is not driven any more; a later lease of it stays."""
-        self._holder.memory.drop(run.size)
         if self._held.get(run.run_id) is run:
             del self._held[run.run_id]
             if not self._held and self._emptied is not None and not self._emptied.done():
                 self._emptied.set_result(None)
-        self._on_room()
+        self._holder.room.drop(run.size)
 
     def stop(self, run_ids: Iterable[str] | None = None, *, again: bool = True) -> None:
         """Stops driving these, or all; `again`: also those that were stopped before."""

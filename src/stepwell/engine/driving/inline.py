@@ -10,9 +10,10 @@ from stepwell.core.plan import plan_of
 from stepwell.engine.clock import StoreClock
 from stepwell.engine.driving.channel import Channels
 from stepwell.engine.driving.drive import Drive
-from stepwell.engine.driving.memory import Memory
 from stepwell.engine.driving.perform import Performer
+from stepwell.engine.driving.room import Room
 from stepwell.engine.driving.slots import Slots
+from stepwell.engine.driving.suspects import Suspects
 from stepwell.engine.logging_observer import AttemptLog
 from stepwell.engine.observer import Observers
 from stepwell.errors import DefinitionError, RunFailedError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from stepwell.core.journal import JournalRow
     from stepwell.core.mailbox import MessageName
     from stepwell.core.plan import Plan
+    from stepwell.engine.observer import AttemptEnded
     from stepwell.runtime.protocol import Runtime
     from stepwell.workflow.nodes import Node
 
@@ -64,6 +66,18 @@ class InlineRunner:
         return RunResult(results, timedelta(seconds=self._runtime.monotonic() - began))
 
 
+class _FirstFailure(AttemptLog):
+    """Logs failed attempts, and keeps the first exception that failed a node for good: the cause of the run's end."""
+
+    def __init__(self) -> None:
+        self.exception: BaseException | None = None
+
+    def _attempt_failed(self, event: AttemptEnded) -> None:
+        if event.status == "failed" and self.exception is None:
+            self.exception = event.exception
+        super()._attempt_failed(event)
+
+
 class _InlineHost:
     """Keeps the rows of one run, and says yes to every commit."""
 
@@ -71,19 +85,18 @@ class _InlineHost:
     max_value_bytes = MAX_VALUE_BYTES
     max_crashes = 1
     is_stopping = False
-    others_wait = False
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.memory = Memory(runtime.tuning)
+        self.room = Room(runtime.tuning, _CONCURRENCY, Suspects(self.max_crashes), _ignore)
         self.channels = Channels(lambda _: self._drive)
         self._drive: Drive | None = None
-        self.observers = Observers([AttemptLog()])
+        self._log = _FirstFailure()
+        self.observers = Observers([self._log])
         self._threads = runtime.threads(_THREADS)
         self.performer = Performer(Slots(_CONCURRENCY), self._threads, _STEP_TIMEOUT_MICROS)
         self._rows: list[JournalRow] = []
         self._last: Advance | None = None
-        self._raised: BaseException | None = None
 
     def close(self) -> None:
         """Ends the threads, and the task in which functions were called."""
@@ -122,7 +135,7 @@ class _InlineHost:
                     names_undone(drive.state, "completed"),
                     attempt=None if failed is None else failed.attempt,
                     failed_compensations=names_undone(drive.state, "failed"),
-                ) from self._raised
+                ) from self._log.exception
             state = drive.state
             wait = ((last.wake_at or 0) - self.runtime.wall()) / 1_000_000
             await self.runtime.sleep(max(wait, 0.0))
@@ -145,7 +158,7 @@ class _InlineHost:
         raise NotImplementedError
 
     async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
-        """Never asked for: nobody can write to it."""
+        """Never asked for: nothing else can write to it."""
         raise NotImplementedError
 
     def child_lane(self, lease: Lease, workflow: str) -> int:
@@ -153,11 +166,8 @@ class _InlineHost:
         raise NotImplementedError
 
     def on_committed(self, advance: Advance) -> None:
-        """Nobody else is interested."""
+        """Nothing waits for it but its caller."""
 
-    def on_suspect_cleared(self) -> None:
-        """No worker was crashed."""
 
-    def on_failure(self, error: BaseException) -> None:
-        """The first exception that failed a node for good is the run's cause."""
-        self._raised = self._raised or error
+def _ignore() -> None:
+    """No claim waits for room."""

@@ -1,4 +1,4 @@
-"""What a drive needs of whoever it works for: a worker's session, or a run in memory."""
+"""What a drive needs of its owner: a worker's session, or a run in memory."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ if TYPE_CHECKING:
     from stepwell.core.mailbox import MessageName
     from stepwell.engine.driving.channel import Channels
     from stepwell.engine.driving.drive import Drive
-    from stepwell.engine.driving.memory import Memory
     from stepwell.engine.driving.perform import Performer
+    from stepwell.engine.driving.room import Room
     from stepwell.engine.observer import Observers
     from stepwell.runtime.protocol import Runtime
     from stepwell.store.records import Advance, Found, History, Lease, Verdict, Wanted
 
 
 class RunOwner(Protocol):
-    """What a run needs of whoever drives it: a worker, or a run in memory."""
+    """The owner of runs that are driven: a worker's session, or a run in memory."""
 
     runtime: Runtime
     performer: Performer
     observers: Observers
-    memory: Memory
+    room: Room
     channels: Channels
     worker_id: str
     max_value_bytes: int
@@ -32,10 +32,6 @@ class RunOwner(Protocol):
     @property
     def is_stopping(self) -> bool:
         """Whether nothing is to be begun any more."""
-
-    @property
-    def others_wait(self) -> bool:
-        """Whether due runs wait for room."""
 
     def takes_flat(self, drive: Drive) -> bool:
         """Whether the flat path takes over the run, which is about to make its next call; the drive then ends."""
@@ -54,9 +50,3 @@ class RunOwner(Protocol):
 
     def on_committed(self, advance: Advance) -> None:
         """Hears of an advance that was committed."""
-
-    def on_suspect_cleared(self) -> None:
-        """Hears that a run which had crashed workers has an entry more."""
-
-    def on_failure(self, error: BaseException) -> None:
-        """Hears of an exception that failed a node for good."""

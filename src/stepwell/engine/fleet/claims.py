@@ -1,9 +1,8 @@
-"""How a worker claims: how many runs, of which lanes, and when it looks again.
+"""How a worker claims: of which lanes, and when it looks again; how many runs is for its room to say.
 
-Rule 1: it holds at most twice as many runs as it may call at once, and claims when a quarter of that is free: a claim
-for each run that leaves would cost more than the runs. Rule 2: lanes take turns at being first, timers and what is due
-at once take turns, too, so that none of them waits behind all of another. Rule 3: what it was told of while a claim was
-answered leads to another claim: the flag is cleared before the claim sets out.
+Rule 1: lanes take turns at being first, timers and what is due at once take turns, too, so that none of them waits
+behind all of another. Rule 2: what it was told of while a claim was answered leads to another claim: the flag is
+cleared before the claim sets out.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from stepwell.store.protocol import Store
     from stepwell.store.records import Claimed
 
-_MOST_A_CLAIM = 256
-
 
 class Claims:
     """The claims of one worker, whatever id it has."""
@@ -36,7 +33,6 @@ class Claims:
         threads: Threads,
         *,
         queues: Sequence[str],
-        concurrency: int,
         on_declared_dead: Callable[[WorkerSession], None],
     ) -> None:
         self._runtime = runtime
@@ -44,9 +40,7 @@ class Claims:
         self._lanes = lanes
         self._threads = threads
         self._queues = tuple(queues)
-        self._most = 2 * concurrency
         self._on_declared_dead = on_declared_dead
-        self._is_full = False
         self._timers_first = False
         self._first_lane = 0
         self.wake_flag = WakeFlag()
@@ -59,7 +53,7 @@ class Claims:
     async def turn(self, session: WorkerSession) -> None:
         """Claims what there is room for, and waits until it is time to look again."""
         self.wake_flag.clear()
-        room = self._room(session)
+        room = 0 if session.is_stopping or self._is_stuck else session.room.to_claim
         if room <= 0:
             await self.wake_flag.wait(self._runtime.tuning.longest_wait_seconds)
             return
@@ -68,22 +62,18 @@ class Claims:
         await session.take(claimed, asked_at)
         if not claimed.alive:
             self._on_declared_dead(session)
-        self._is_full = session.others_wait = claimed.cut or len(claimed.leases) == room
+        session.room.others_wait = claimed.cut or len(claimed.leases) == room
         # Runs were claimed and more are due: the next claim follows at once.
-        if not self._is_full and (not claimed.leases or claimed.next_due_in != 0):
+        if not session.room.others_wait and (not claimed.leases or claimed.next_due_in != 0):
             await self.wake_flag.wait(self._pause(claimed))
 
-    def _room(self, session: WorkerSession) -> int:
-        """How many runs to claim."""
-        if session.is_stopping:
-            return 0
+    @property
+    def _is_stuck(self) -> bool:
+        """Whether handlers whose time is over hold all threads; what waits for one goes to other workers."""
         if self._threads.is_full_of_stuck:
-            self._threads.turn_away()  # to others: no thread may ever be free here again
-            return 0
-        free = self._most - session.held
-        if self._is_full and free * 4 < self._most and session.held > 0:
-            return 0
-        return min(free, _MOST_A_CLAIM, session.memory.room)
+            self._threads.turn_away()
+            return True
+        return False
 
     async def _claim(self, session: WorkerSession, room: int) -> Claimed:
         lanes = await self._lanes.of_queues(self._queues)

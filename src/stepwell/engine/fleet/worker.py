@@ -141,7 +141,6 @@ class Worker:
             self._lanes,
             self._threads,
             queues=self._queues,
-            concurrency=self._concurrency,
             on_declared_dead=self._renew,
         )
         await self._claims.begin()
@@ -248,6 +247,7 @@ class Worker:
             lanes=self._lanes,
             events=self._events,
             performer=self._performer,
+            concurrency=self._concurrency,
             on_room=self._claims.wake_flag.ring,
             on_declared_dead=lambda: self._renew(worker_session),
         )

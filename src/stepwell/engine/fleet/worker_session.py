@@ -13,11 +13,11 @@ from stepwell.engine.driving.channel import Channels
 from stepwell.engine.driving.committer import Committer
 from stepwell.engine.driving.drive import Drive
 from stepwell.engine.driving.held_runs import HeldRuns
-from stepwell.engine.driving.memory import Memory
+from stepwell.engine.driving.room import Room
+from stepwell.engine.driving.suspects import Suspects, SuspectsRoom, warn_of_suspects
 from stepwell.engine.driving.telling import Telling, tell_lost
 from stepwell.engine.fleet.damaged_runs import PUT_OFF_MICROS, DamagedRuns
 from stepwell.engine.fleet.heartbeat import Heartbeat
-from stepwell.engine.fleet.suspects import Suspects, SuspectsRoom, warn_of_suspects
 from stepwell.engine.observer import RunsClaimed
 from stepwell.engine.outage import retry_while_unavailable
 from stepwell.errors import JournalError, StoreUnavailableError
@@ -54,6 +54,7 @@ class WorkerSession:
         lanes: Lanes,
         events: Events,
         performer: Performer,
+        concurrency: int,
         on_room: Callable[[], None],
         on_declared_dead: Callable[[], None],
     ) -> None:
@@ -64,18 +65,16 @@ class WorkerSession:
         self.max_value_bytes = settings.max_value_bytes
         self.max_crashes = settings.max_crashes
         self.is_stopping = False
-        self.others_wait = False
-        self.memory = Memory(runtime.tuning)
+        self.room = Room(runtime.tuning, concurrency, Suspects(settings.max_crashes), on_room)
         self._store = store
         self._settings = settings
         self._lanes = lanes
         self._events = events
-        self._on_room = on_room
         self._on_declared_dead = on_declared_dead
         self._committer = Committer(store, runtime, worker_id, settings.observers)
         self.commit = self._committer.commit
         self.submit = self._committer.submit
-        self._runs = HeldRuns(self, on_room)
+        self._runs = HeldRuns(self)
         self.channels = Channels(self._runs.get)
         self.takes_flat = self._runs.takes_flat
         self._arriving: dict[str, int] = {}
@@ -84,7 +83,6 @@ class WorkerSession:
         self._needed: dict[tuple[int, bool], Needed | None] = {}
         self._background: asyncio.Task[None] | None = None
         self._is_over = False
-        self._suspects = Suspects(settings.max_crashes)
         self.damaged = DamagedRuns(worker_id, store, lanes, events, self.give_back)
         self.park_damaged = self.damaged.park
         self._served: list[int] = []
@@ -99,7 +97,7 @@ class WorkerSession:
     @property
     def suspects_room(self) -> SuspectsRoom:
         """How many runs that crashed workers it may take, so that a poison step fails alone."""
-        return self._suspects.room(run.crashes for run in self._runs if run.is_suspect)
+        return self.room.suspects.room(run.crashes for run in self._runs if run.is_suspect)
 
     @property
     def fit_since(self) -> float:
@@ -158,7 +156,7 @@ class WorkerSession:
                 for lease in old[: len(histories)]:
                     await self._drive_on(lease, histories[lease.run_id], clock)
                 old = old[len(histories) :]
-                if old and not self.memory.room:
+                if old and not self.room.to_load:
                     await self.give_back({lease.run_id: lease.token for lease in old})
                     break
         finally:
@@ -290,14 +288,6 @@ class WorkerSession:
             self._events.ended(advance.run_id)
         if advance.spawned or advance.child_end is not None or advance.due_at is not None:
             self._events.due()
-
-    def on_suspect_cleared(self) -> None:
-        """More suspects may come."""
-        self._suspects.clear()
-        self._on_room()
-
-    def on_failure(self, error: BaseException) -> None:
-        """The journal tells it; nothing more to do."""
 
     async def _end_handlers(self, seconds: float) -> None:
         """Waits so long for the end of handlers that were cancelled, and once more for what swallowed that."""

@@ -12,7 +12,7 @@ RUNS    ?= 300
 HISTORIES ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-postgres test quick lint format types contracts check bench bench-peers red coverage simulate torture torture-postgres docs-diagram golden pins clean
+.PHONY: help setup demo demo-postgres test quick lint format types contracts check bench bench-peers red coverage simulate torture torture-postgres docs-diagram reference golden pins clean
 
 help: ## list what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ golden: setup ## write the databases of this release that later ones must finish
 
 torture-postgres: setup ## the same on a real PostgreSQL, whose backends and server die, too
 	@$(BIN)/python -m scripts.torture --postgres --workers 4 --lease 1 --every 0.3 --runs $(RUNS)
+
+reference: setup ## write docs/reference.md from the docstrings of the public names
+	@$(BIN)/python -m scripts.reference
 
 docs-diagram: setup ## draw docs/statuses.md again from the table of transitions
 	@$(BIN)/python scripts/write_diagrams.py

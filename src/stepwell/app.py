@@ -59,7 +59,7 @@ _Statements: TypeAlias = list[str]
 def durable(name: str) -> Workflow:
     """Returns a new workflow without nodes; its builder methods add them.
 
-    `name`: up to 100 ASCII letters, digits and `_ - . :`. Raises DefinitionError for another one.
+    `name`: up to 100 ASCII letters, digits and `_ - . :`. Raises DefinitionError for any other.
     """
     return Workflow(name, InlineRunner())
 
@@ -72,12 +72,12 @@ class Durable:
     - `url`: `sqlite:///file.db`, `sqlite://` (in memory) or `postgresql://user@host/database`.
     - `workflows`: each is registered, see `register`.
     - `queue`: the name of the queue into which runs are started and from which workers take them.
-    - `step_timeout`: the most that an attempt may take where its node says nothing.
-    - `max_crashes`: a node during which this many workers died, with nothing of the run journaled in between, fails.
-    - `lease`: how long a worker may be silent before its runs go to others.
-    - `max_value_bytes`: the size of a value as JSON.
+    - `step_timeout`: the time limit of an attempt whose node sets no `timeout`.
+    - `max_crashes`: a node fails if this many workers died during it with nothing of the run journaled in between.
+    - `lease`: how long a worker may be silent before other workers may take over its runs.
+    - `max_value_bytes`: the largest size of a value as JSON, in bytes.
     - `file_mode`: the permissions of the files that a store on SQLite creates.
-    - `observers`: objects that hear what the app's workers do, see `Observer`.
+    - `observers`: objects that receive events of the app's workers, see `Observer`.
     - `store`, `runtime`: for tests, without a promise between releases. A store instead of a `url`; the clock, chance,
       ids, sleep and threads of the store and the engine.
 
@@ -127,7 +127,7 @@ class Durable:
 
     @property
     def shared(self) -> bool:
-        """Whether other processes can open the store; one in memory is this process's alone."""
+        """Whether other processes can open the store; False for a store in memory."""
         return self._store.shared
 
     @property
@@ -181,9 +181,9 @@ class Durable:
         return SchemaStatus(version, self._store.latest, pending)
 
     def schema_sql(self, after: int = 0) -> _Statements:
-        """Returns the statements that `ensure_tables` runs, to be run by other means in one transaction.
+        """Returns the SQL statements that `ensure_tables` runs; run them in one transaction.
 
-        `after`: the version of the tables as they are; 0 where there are none. Connects to nothing. Raises
+        `after`: the current version of the tables; 0 if there are none. Does not connect to the store. Raises
         DefinitionError for a version that this stepwell does not know.
         """
         if not 0 <= after <= self._store.latest:
@@ -191,14 +191,14 @@ class Durable:
         return self._store.statements(after)
 
     def at(self, url: str) -> Durable:
-        """Returns a new Durable, not entered, with the same workflows and options over the store that `url` names."""
+        """Returns a new Durable, not entered, with the same workflows and options for the store that `url` names."""
         return self._over(store_for(url, self._runtime, self._file_mode))
 
     def existing(self, *, read_only: bool = False) -> Durable:
-        """Returns a new Durable, not entered, with the same workflows and options over the same store as it is.
+        """Returns a new Durable, not entered, with the same workflows and options for the same, existing store.
 
-        Entering it creates and upgrades nothing: it raises StoreUnavailableError where the file is missing and
-        SchemaError where the tables are. With `read_only` a file is opened for reading only, and calls that write raise
+        Entering it creates and upgrades nothing: it raises StoreUnavailableError if the file is missing and
+        SchemaError if the tables are. With `read_only` a file is opened for reading only, and calls that write raise
         StoreUnavailableError. A store in memory is always a new one.
         """
         if not self.shared:
@@ -247,7 +247,7 @@ class Durable:
     ) -> _Started:
         """Starts a run for each input, all in one transaction; returns their results in the order of the inputs.
 
-        `keys`: None, or a key or None for each input; a key that stands twice is one run. The rest is as in `start`.
+        `keys`: None, or a key or None for each input; the same key twice is one run. Otherwise as `start`.
         """
         limit = self._settings.max_value_bytes
         values = [encode(value, f"inputs[{at}]", limit) for at, value in enumerate(inputs)]
@@ -256,15 +256,15 @@ class Durable:
     async def resume(self, run_id: str, signal: str, data: Any = None, *, key: str | None = None) -> ResumeResult:
         """Delivers a signal to a run that waits for it now; otherwise `accepted` is False and nothing changes.
 
-        `data`: JSON. `key`: one that the run has accepted before, for whatever signal, changes nothing and gives
-        `accepted` True. Raises RunNotFoundError, PayloadError and StoreUnavailableError.
+        `data`: JSON. `key`: if the run has accepted it before, for any signal, nothing changes and `accepted` is
+        True. Raises RunNotFoundError, PayloadError and StoreUnavailableError.
         """
         return await self._deliver(run_id, signal, data, key, waiting_only=True)
 
     async def signal(self, run_id: str, name: str, data: Any = None, *, key: str | None = None) -> ResumeResult:
-        """Delivers a signal, which is kept until the run waits for it; not accepted only if the run has ended.
+        """Delivers a signal, which is stored until the run waits for it; refused only if the run has ended.
 
-        The parameters and errors are those of `resume`. `expected` is False where no node of the run's workflow can use
+        The parameters and errors are those of `resume`. `expected` is False if no node of the run's workflow can use
         a signal of that name.
         """
         return await self._deliver(run_id, name, data, key, waiting_only=False)
@@ -285,7 +285,7 @@ class Durable:
         return snapshot_of(stored)
 
     async def explain(self, run_id: str) -> Explanation:
-        """Returns why a run is not moving and what would move it. Raises RunNotFoundError and StoreUnavailableError."""
+        """Returns why a run does not move and what would move it. Raises RunNotFoundError and StoreUnavailableError."""
         found = await self.explain_many([run_id])
         if run_id not in found:
             raise RunNotFoundError(run_id)
@@ -323,17 +323,17 @@ class Durable:
         return listed(await self._open_store().reader.page(wanted))
 
     async def journal(self, run_id: str) -> _Entries:
-        """Returns what happened in a run, in order. Raises RunNotFoundError and StoreUnavailableError."""
+        """Returns the journal entries of a run, in order. Raises RunNotFoundError and StoreUnavailableError."""
         rows = await self._open_store().reader.journal(checked_run_id(run_id))
         if rows is None:
             raise RunNotFoundError(run_id)
         return entries_of(run_id, rows)
 
     async def cancel(self, run_id: str) -> None:
-        """Cancels a run and its descendants that have not ended; a run that has ended stays as it is.
+        """Cancels a run and its descendants that have not ended; a run that has ended does not change.
 
-        Nothing is undone. Async handlers in flight get a CancelledError, and none of them can write any more. Raises
-        RunNotFoundError and StoreUnavailableError.
+        Nothing is compensated. Async handlers in flight get a CancelledError, and none of them can write any more.
+        Raises RunNotFoundError and StoreUnavailableError.
         """
         canceled = await self._open_store().cancel(checked_run_id(run_id))
         if canceled is None:
@@ -354,11 +354,10 @@ class Durable:
         return freed
 
     async def result(self, run_id: str, timeout: Duration | None = None) -> dict[str, Any]:
-        """Waits until the run has ended, in whatever process it runs, and returns its results by name.
+        """Waits until the run has ended, in any process, and returns its results by name.
 
-        `timeout`: how long to wait; None: for as long as it takes. Raises RunFailedError, RunCanceledError and
-        RunNotFoundError, JournalError where what is stored of the run is damaged, and TimeoutError once `timeout` is
-        over; the run goes on.
+        `timeout`: how long to wait; None: without a limit. Raises RunFailedError, RunCanceledError, RunNotFoundError,
+        JournalError if the stored rows of the run are damaged, and TimeoutError after `timeout`; the run continues.
         """
         self._open_store()
         limit = None if timeout is None else checked_duration("timeout", timeout) / 1_000_000
@@ -373,7 +372,7 @@ class Durable:
         grace: Duration = 10,
         queues: Sequence[str] | None = None,
     ) -> AbstractAsyncContextManager[Worker]:
-        """Returns a worker of this process; entered with `async with`, it claims and advances runs until it is left.
+        """Returns a worker of this process; enter it with `async with` to claim and run runs until you leave it.
 
         - `concurrency`: the most handlers and compensators in flight at once.
         - `threads`: the most threads in which plain handlers run.

@@ -11,10 +11,12 @@ _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What went wrong in a node, as it was journaled: four strings, safe to print and to store.
+    """The failure of a node, as it is journaled: four strings. Frozen.
 
-    `node` is the node's name (of a parallel, the entry's), `type` the exception's class name or one of stepwell's own
-    (`CrashLimit`, `ChildFailed`, `ChildCanceled`, `SignalTimeout`, `UnknownBranch`, `Suspended`).
+    - `node`: the node's name, or the entry's in a parallel.
+    - `type`: the exception's class name, or one of [stepwell's own](#types-of-failures).
+    - `message`: shortened to 2,000 characters.
+    - `traceback`: shortened to 16,000 characters; may be empty.
     """
 
     node: str
@@ -27,7 +29,10 @@ class Failure:
 
 
 class DurableError(Exception):
-    """The root of stepwell's errors; `code` is a stable name for machines, such as `run_not_found`."""
+    """The base class of stepwell's errors; `code` is a stable name of the class, such as `run_not_found`.
+
+    Raised directly if an app is used without being entered, entered twice, or used from another event loop or process.
+    """
 
     code: ClassVar[str] = "durable"
 
@@ -37,11 +42,16 @@ class DurableError(Exception):
 
 
 class DefinitionError(DurableError):
-    """A workflow, a node or an option is not what it may be; raised while building, or where it is first used."""
+    """A workflow, a node, an option or a parameter is invalid; nothing was changed."""
 
 
 class WorkflowNotRegisteredError(DurableError):
-    """No workflow of that name is registered here: `.name`, and `.known`, the names that are."""
+    """No workflow of that name is registered in this app.
+
+    - `name`: the name.
+    - `known`: the registered names.
+    - `needed_by`: the workflow that has it as a child, or None.
+    """
 
     def __init__(self, name: str, known: tuple[str, ...], needed_by: str | None = None) -> None:
         self.name = name
@@ -52,7 +62,7 @@ class WorkflowNotRegisteredError(DurableError):
 
 
 class RunNotFoundError(DurableError):
-    """The store holds no run of that id: `.run_id`."""
+    """The store has no run with that id, `run_id`."""
 
     def __init__(self, run_id: object) -> None:
         self.run_id = run_id
@@ -60,9 +70,13 @@ class RunNotFoundError(DurableError):
 
 
 class RunFailedError(DurableError):
-    """The run ended `failed`: `.run_id`, `.error` (a `Failure`), and `.compensated`, the names that were undone.
+    """The run has failed; `str()` of the error contains all of these facts.
 
-    `.attempt` is the attempt that failed it, where that is known; `.failed_compensations` names what was not undone.
+    - `run_id`: the run's id.
+    - `error`: a `Failure`.
+    - `compensated`: the names that were compensated.
+    - `attempt`: the attempt that failed the run, or None if unknown.
+    - `failed_compensations`: the names whose compensators failed.
     """
 
     def __init__(
@@ -87,7 +101,7 @@ class RunFailedError(DurableError):
 
 
 class RunCanceledError(DurableError):
-    """The run was canceled: `.run_id`."""
+    """The run was canceled; `run_id` is its id."""
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
@@ -95,7 +109,11 @@ class RunCanceledError(DurableError):
 
 
 class PayloadError(DurableError):
-    """A value is not JSON that comes back equal, or is too large: `.place` says where, `.reason` why."""
+    """A value is not JSON that comes back equal, or is too large.
+
+    - `place`: where, for example `input.items[3].at`.
+    - `reason`: why.
+    """
 
     def __init__(self, place: str, reason: str) -> None:
         self.place = place
@@ -104,7 +122,14 @@ class PayloadError(DurableError):
 
 
 class StoreUnavailableError(DurableError):
-    """The store cannot be opened, reached or written now; nothing was changed: `.url`, `.reason`."""
+    """The store cannot be opened, reached or written now: no such folder, damaged, read only, disk full, busy for 30 s.
+
+    Nothing was changed, unless the answer of a call was lost. A worker that gets this error keeps its outcomes and
+    retries.
+
+    - `url`: the store's URL, without its password.
+    - `reason`: why.
+    """
 
     def __init__(self, url: str, reason: str) -> None:
         self.url = url
@@ -113,7 +138,12 @@ class StoreUnavailableError(DurableError):
 
 
 class SchemaError(DurableError):
-    """The store's tables are not those of this version of stepwell: `.url`, `.version`, `.latest`."""
+    """The store's tables do not fit this version of stepwell.
+
+    - `url`: the store's URL, without its password.
+    - `version`: the version of the tables.
+    - `latest`: the latest version that this stepwell knows.
+    """
 
     def __init__(self, url: str, version: int, latest: int, reason: str) -> None:
         self.url = url
@@ -123,7 +153,14 @@ class SchemaError(DurableError):
 
 
 class JournalError(DurableError):
-    """A run's stored journal does not fit its workflow, as when rows were changed by hand: `.run_id`."""
+    """The stored rows of a run are invalid, for example because they were changed by hand.
+
+    Raised by the calls that read the run: `status`, `journal`, `list`, `result`, `signal`, `resume`, and `start` with
+    its key. See [guarantees.md](guarantees.md#what-is-not-promised).
+
+    - `run_id`: the run's id.
+    - `reason`: why.
+    """
 
     def __init__(self, run_id: str, reason: str) -> None:
         self.run_id = run_id

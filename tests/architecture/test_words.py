@@ -30,10 +30,6 @@ def test_a_file_uses_plain_words_unless_it_is_listed(path: Path) -> None:
         assert found == []
 
 
-def test_every_listed_file_exists() -> None:
-    assert LISTED - {name_of(path) for path in sources()} == set()
-
-
 @pytest.mark.parametrize(
     "text",
     [

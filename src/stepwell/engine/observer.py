@@ -26,7 +26,7 @@ _log = logger("stepwell.worker")
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A new run was claimed for the first time, by this worker."""
+    """A run was claimed for the first time. Fields: `run_id`, `workflow`, `worker`, and the time `at`."""
 
     run_id: str
     workflow: str
@@ -36,9 +36,13 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """A run has ended; of one that was canceled its workflow and worker are not known (None).
+    """A run has ended.
 
-    `exception` is what failed the run, where it was raised in this process since the run was claimed.
+    - `run_id`, `status`, `at`: the run, its final status, and the time.
+    - `workflow`, `worker`: None for a canceled run.
+    - `error`, `attempt`: a `Failure` and the attempt that failed, or None.
+    - `compensated`, `failed_compensations`: names.
+    - `exception`: the exception that failed the run, if it was raised in this process since the claim; else None.
     """
 
     run_id: str
@@ -55,7 +59,10 @@ class RunEnded:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStarted:
-    """An attempt begins; it may still wait for a thread, or for one of the worker's places."""
+    """An attempt starts; it may still wait for a thread, or for one of the worker's `concurrency` slots.
+
+    Fields: `run_id`, `workflow`, `node`, `kind`, `iteration`, `attempt`, `worker`, and the time `at`.
+    """
 
     run_id: str
     workflow: str
@@ -69,7 +76,13 @@ class AttemptStarted:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnded:
-    """An entry of the journal was committed: fields as in `Entry`; `retry_at` is when the next attempt follows."""
+    """A journal entry was committed; failed attempts have entries, too.
+
+    - `run_id`, `workflow`: the run.
+    - `node`, `kind`, `iteration`, `attempt`, `status`, `error`, `started_at`, `finished_at`, `worker`: as in `Entry`.
+    - `retry_at`: the time of the next attempt, or None.
+    - `exception`: the exception that was raised, or None.
+    """
 
     run_id: str
     workflow: str
@@ -88,7 +101,11 @@ class AttemptEnded:
 
 @dataclass(frozen=True, slots=True)
 class RunParked:
-    """A run waits at a node, and no worker holds it: until a time, for a signal, or for its child (neither)."""
+    """A run waits at a node, and no worker holds it.
+
+    Fields: `run_id`, `workflow`, `node`, `wake_at`, `awaiting_signal` and `worker`. If `wake_at` and `awaiting_signal`
+    are None, it waits for its child.
+    """
 
     run_id: str
     workflow: str
@@ -100,7 +117,7 @@ class RunParked:
 
 @dataclass(frozen=True, slots=True)
 class RunsClaimed:
-    """A claim was answered with runs."""
+    """A claim returned runs. Fields: `worker`, `run_ids`, and `took`, the duration of the claim."""
 
     worker: str
     run_ids: tuple[str, ...]
@@ -109,7 +126,7 @@ class RunsClaimed:
 
 @dataclass(frozen=True, slots=True)
 class BatchCommitted:
-    """A batch of advances was answered: of how many runs, with how many journal rows."""
+    """A batch of runs was committed. Fields: `worker`, the numbers of `runs` and `rows`, and `took`, its duration."""
 
     worker: str
     runs: int
@@ -119,7 +136,10 @@ class BatchCommitted:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDead:
-    """Another worker was declared dead by this process; `silent_for` is None where its end is certain."""
+    """This process declared another worker dead.
+
+    Fields: `worker`, `host`, `silent_for` (None if its death is certain), and `runs`, the number of runs released.
+    """
 
     worker: str
     host: str
@@ -129,16 +149,20 @@ class WorkerDead:
 
 @dataclass(frozen=True, slots=True)
 class LeaseLost:
-    """Runs that this worker held are held by others, or were canceled; it stopped working on them."""
+    """Other workers hold runs that this worker held, or the runs were canceled; it stopped working on them.
+
+    Fields: `worker` and `run_ids`.
+    """
 
     worker: str
     run_ids: tuple[str, ...]
 
 
 class Observer:
-    """Hears what the workers of an app do; override what you want to hear of. Methods are plain and quick.
+    """Receives events of an app's workers. Derive from it, override methods, and pass it to `Durable(observers=[…])`.
 
-    Pass it to `Durable(observers=[…])`. What a method raises is logged, and the observer hears nothing more.
+    Methods are plain functions, are called on the event loop with one frozen value, and must be fast. Only committed
+    events of a run are reported. An observer that raises is logged and not called again; it never affects a run.
     """
 
     def run_started(self, event: RunStarted) -> None:
@@ -148,10 +172,10 @@ class Observer:
         """A run has ended."""
 
     def attempt_started(self, event: AttemptStarted) -> None:
-        """An attempt begins."""
+        """An attempt starts."""
 
     def attempt_ended(self, event: AttemptEnded) -> None:
-        """The outcome of an attempt, of a wait, a route or a child is durable."""
+        """A journal entry was committed: the end of an attempt, a wait, a route or a child."""
 
     def parked(self, event: RunParked) -> None:
         """A run waits, and no worker holds it."""
@@ -163,10 +187,10 @@ class Observer:
         """A batch was committed."""
 
     def worker_dead(self, event: WorkerDead) -> None:
-        """A worker was declared dead, and its runs were freed."""
+        """Another worker was declared dead, and its runs were released."""
 
     def lease_lost(self, event: LeaseLost) -> None:
-        """Runs were lost to others."""
+        """Runs were lost to other workers, or canceled."""
 
 
 EVENTS = (

@@ -11,7 +11,27 @@ if TYPE_CHECKING:
 
 
 class Reason(StrEnum):
-    """Why a run is not moving; those of queues' limits, cancel requests and declared types are not given yet."""
+    """Why a run does not move, a `StrEnum`. A worker is *alive* if it is registered and not silent beyond its lease.
+
+    - `RUNNING_HANDLER` (`running_handler`): a living worker holds it; the sentence names worker, node, attempt.
+    - `COMPENSATING` (`compensating`): the same, and the run compensates completed work.
+    - `WORKER_SILENT` (`worker_silent`): the worker that holds it is dead or silent; another one will take over.
+    - `DELAYED` (`delayed`): its start was delayed.
+    - `RETRYING` (`retrying`): an attempt failed; the next one is due at `until`.
+    - `SLEEPING` (`sleeping`): a sleep, or the pause of a loop.
+    - `AWAITING_SIGNAL` (`awaiting_signal`): suspended on a signal; `until` is its timeout.
+    - `AWAITING_CHILD` (`awaiting_child`): suspended on its child run.
+    - `DUE_NO_WORKER` (`due_no_worker`): due, and no worker that is alive serves its queue.
+    - `NO_WORKER_HAS_DEFINITION` (`no_worker_has_definition`): due, and no worker that is alive has its workflow in its
+      version; the sentence names the first node that differs.
+    - `SUSPECT` (`suspect`): due, and at least two workers died while they held it: few such runs are claimed at a time.
+    - `WORKERS_FULL` (`workers_full`): due, and waits for a free slot in the workers that serve it.
+    - `DAMAGED` (`damaged`): its rows are invalid, a worker has put it off, or nothing would ever move it.
+    - `ENDED` (`ended`): it has ended.
+    - `QUEUE_LIMIT`, `QUEUE_PAUSED`, `RATE_LIMIT`, `CANCEL_REQUESTED`, `VALUE_DOES_NOT_DECODE`: reserved.
+
+    If a run that waits for something else would find no worker afterwards, its sentence says so, too.
+    """
 
     RUNNING_HANDLER = "running_handler"
     DELAYED = "delayed"
@@ -44,12 +64,16 @@ STUCK = frozenset(
         Reason.DAMAGED,
     }
 )
-"""The reasons that pass only if somebody does something, or a worker comes."""
+"""The reasons that end only when a worker starts or a person acts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a sentence; `is_name`: it names a run, node, signal, worker or workflow."""
+    """A part of a sentence. Frozen.
+
+    - `text`: the text.
+    - `is_name`: whether it names a run, node, signal, worker or workflow.
+    """
 
     text: str
     is_name: bool = False
@@ -57,7 +81,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What would move the run: a command to run, and how it is offered (`link`, `form` or `confirm`)."""
+    """An action that would move the run. Frozen.
+
+    - `name`: a stable name.
+    - `label`: the text to show.
+    - `command`: the command that does it.
+    - `kind`: `link` only shows something, `form` needs a value, `confirm` changes the run.
+    """
 
     name: str
     label: str
@@ -67,9 +97,14 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a run is not moving: a code, a sentence of parts, since when and until when, and what would move it.
+    """Why a run does not move, and what would move it. Frozen.
 
-    `brief` is for a row of a list. `since` and `until` are by the store's clock; None where there is no such instant.
+    - `reason`: a `Reason`.
+    - `sentence`: the explanation.
+    - `since`, `until`: since when it is so, and when it ends by itself, by the store's clock; None if unknown.
+    - `parts`: a tuple of `Part` whose texts make up the sentence.
+    - `brief`: a few words, for a row of a list.
+    - `actions`: a tuple of `Action`.
     """
 
     reason: Reason

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
 
 
 class RunStatus(StrEnum):
-    """Where a run is in its life."""
+    """The status of a run, a `StrEnum`; [statuses.md](statuses.md) shows the transitions.
+
+    - `PENDING` (`pending`): no worker has claimed it yet.
+    - `RUNNING` (`running`): it runs, or waits for a time: a sleep, a pause, the next attempt.
+    - `SUSPENDED` (`suspended`): it waits for a signal or a child.
+    - `COMPENSATING` (`compensating`): a node failed for good, and completed work is being compensated.
+    - `COMPLETED` (`completed`): it has ended, and every node has its outcome.
+    - `FAILED` (`failed`): it has ended; a node failed, and all compensators have run.
+    - `CANCELED` (`canceled`): it was ended by `cancel`; nothing was compensated.
+    """
 
     PENDING = "pending"
     RUNNING = "running"
@@ -26,10 +35,13 @@ class RunStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StartResult:
-    """A started run: its id, and how it stands (another status than `pending` for a key that was known).
+    """The return value of `Durable.start`. Frozen; two are equal if `run_id` and `status` are.
 
-    `created`: whether this call wrote it. `same_input`: whether the input is equal to that of the key's first run, as
-    JSON values; True when created, None where the stored input is gone. Neither counts when two results are compared.
+    - `run_id`: the run's id, a UUIDv7 as a string.
+    - `status`: `pending`, or the status of the existing run with the same key.
+    - `created`: True if this call created the run.
+    - `same_input`: True if `created`; otherwise whether the input equals that of the existing run as a JSON value, or
+      None if the stored input is gone.
     """
 
     run_id: str
@@ -40,10 +52,12 @@ class StartResult:
 
 @dataclass(frozen=True, slots=True)
 class ResumeResult:
-    """Whether a signal was accepted, and the run's status after the call.
+    """The return value of `Durable.signal` and `resume`. Frozen; two are equal if `accepted` and `status` are.
 
-    `expected`: whether a node of the run's workflow waits for a signal of that name, or may suspend itself under it. It
-    does not count when two results are compared.
+    - `accepted`: whether the signal was accepted.
+    - `status`: the run's status after the call.
+    - `expected`: whether a node of the run's workflow can use a signal of that name: a wait, or a step, loop, route or
+      entry of that name, which may suspend itself. True if the outline of the workflow cannot be read.
     """
 
     accepted: bool
@@ -53,7 +67,12 @@ class ResumeResult:
 
 @dataclass(frozen=True, slots=True)
 class SchemaStatus:
-    """The store's schema version, the newest that this stepwell knows, and the migrations between them."""
+    """The return value of `Durable.schema_status`. Frozen.
+
+    - `version`: the version of the store's tables; 0 if there are none.
+    - `latest`: the latest version that this stepwell knows.
+    - `pending`: the names of the migrations between them.
+    """
 
     version: int
     latest: int
@@ -62,7 +81,16 @@ class SchemaStatus:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a run's journal."""
+    """An entry of a run's journal. Frozen.
+
+    - `node`, `kind`, `iteration`: what the entry is about; see [The journal](#the-journal).
+    - `attempt`: counted from 1; always 1 for a kind that is not retried.
+    - `status`: `completed`, `failed` or `skipped` for an outcome; `retrying` or `suspended` for an entry before it.
+    - `result`: the value, or None.
+    - `error`: a `Failure`, or None.
+    - `started_at`, `finished_at`: aware datetimes in UTC.
+    - `worker`: the id of the worker that wrote the entry.
+    """
 
     node: str
     kind: str
@@ -78,12 +106,30 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class RunSnapshot:
-    """A run's live state; in lists `input`, `results` and `children` are None.
+    """The current state of a run. Frozen; in lists, `input`, `results` and `children` are None.
 
-    `attempt` is that under way or coming, or the one that failed the run; `last_error` and `retry_at` tell of the last
-    failed one while it is tried again. `waits_for` is `worker`, `delay`, `retry`, `sleep`, `signal`, `child`, or None.
-    `damaged`: None, or why its rows are not understood, as when they were changed by hand; then the other fields have
-    what can be read, and a `status` that this version does not know is that word as it is stored.
+    - `run_id`, `key`, `workflow_name`, `status`: the run and its status.
+    - `current_step`, `current_node`: index and name of the current node; `total_steps` and None for a completed run.
+    - `total_steps`: the number of nodes of its workflow.
+    - `awaiting_signal`: the signal that it waits for, or None.
+    - `wake_at`: when it continues by itself (sleep, pause, next attempt, delayed start, timeout of a wait), or None.
+    - `input`: the input it was started with.
+    - `results`: the results so far by name, including the snapshot of a suspended step.
+    - `error`: a `Failure`: why the run failed or compensates; else None.
+    - `compensated`: the names that were compensated, in order; a loop once for each iteration.
+    - `parent_run_id`: the id of its parent, or None.
+    - `children`: its child runs as `list` returns them, oldest first, one level deep.
+    - `created_at`, `updated_at`, `finished_at`: aware datetimes in UTC; `finished_at` is None until the run has ended.
+    - `damaged`: None, or why its stored rows are invalid. The other fields then contain what could be read, and
+      `status` may be a string that this version does not know.
+    - `attempt`: the current or next attempt; of a failed run, the attempt that failed it; else None.
+    - `last_error`, `retry_at`: the `Failure` of the last failed attempt without an outcome, and the time of the next
+      attempt; of a failed run, `last_error` is `error`.
+    - `unread_signals`: the number of unused signals by name.
+    - `failed_compensations`: the names whose compensators failed for good, in order.
+    - `definition`: the fingerprint of its workflow's version.
+    - `waits_for`: what it waits for while no worker holds it: `worker`, `delay`, `retry`, `sleep`, `signal` or `child`;
+      else None.
     """
 
     run_id: str

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What `Workflow.run` gives back: the results by name, and how long it took."""
+    """The return value of `Workflow.run`: the `results` by name, and the `duration`, a timedelta. Frozen."""
 
     results: dict[str, Any]
     duration: timedelta
@@ -62,7 +62,11 @@ class _Decorator(Generic[T]):
 
 
 class Workflow:
-    """A flat, ordered list of named nodes; made by `durable(name)`, closed once it is registered."""
+    """An ordered list of named nodes, created by `durable(name)`.
+
+    Each builder method adds a node and returns the workflow. It raises DefinitionError for a name that is taken, an
+    invalid or unknown option, or a workflow that is registered; then it adds nothing. `name` is the workflow's name.
+    """
 
     def __init__(self, name: str, in_memory: InMemory) -> None:
         self.name = checked_name(name, "A workflow's name")
@@ -76,18 +80,18 @@ class Workflow:
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """The nodes, in order."""
+        """The nodes in order, as frozen values."""
         return tuple(self._nodes)
 
     def close(self) -> None:
-        """Nothing can be added any more."""
+        """Closes the workflow: no node can be added any more. Registering a workflow closes it."""
         self._is_closed = True
 
     async def run(self, input: Any = None) -> RunResult:
-        """Runs the workflow here, in memory, without a store: for scripts and tests.
+        """Runs the workflow in memory, without a store, and returns a `RunResult`. Sleeps take real time.
 
-        Sleeps are really slept. Raises RunFailedError from the handler's exception, PayloadError for an input that is
-        not JSON, and DefinitionError for a node that needs a store.
+        Raises RunFailedError from the handler's exception, PayloadError for an input that is not JSON, and
+        DefinitionError for a node that needs a store.
         """
         return await self._in_memory.run(self.name, self.nodes, input)
 
@@ -120,7 +124,7 @@ class Workflow:
         when: Function | None = None,
         **policy: Unpack[PolicyOptions],
     ) -> Workflow | _Decorator[Workflow]:
-        """Adds a node that calls `handler(ctx)`; its result is what the handler returns. Without one: a decorator."""
+        """Adds a node that calls `handler(ctx)`, whose return value is its result. Without a handler, a decorator."""
         where = self._where("step", name)
         _functions(where, compensate=compensate, when=when)
         tried = _policy(where, policy, "compensate", "when")
@@ -139,7 +143,7 @@ class Workflow:
         when: Function | None = None,
         **policy: Unpack[PolicyOptions],
     ) -> Workflow:
-        """Adds a node that calls all its entries at once; each has one result, under the entry's own name."""
+        """Adds a node that calls all `entries` concurrently: names with a function or `Branch`, and a result each."""
         where = self._where("parallel", name)
         branches = _branches(where, "entries", entries)
         _functions(where, when=when)
@@ -154,7 +158,7 @@ class Workflow:
         when: Function | None = None,
         **policy: Unpack[PolicyOptions],
     ) -> Workflow:
-        """Adds a node that calls the one branch which `resolver(ctx)` names; its result is the branch's."""
+        """Adds a node that calls the one of `branches` that `resolver(ctx)` names; its result is the branch's."""
         where = self._where("route", name)
         _functions(where, when=when)
         resolver = _given(where, "resolver", resolver)
@@ -205,10 +209,10 @@ class Workflow:
         when: Function | None = None,
         **policy: Unpack[PolicyOptions],
     ) -> Workflow | _Decorator[Workflow]:
-        """Adds a node that calls `handler(input, ctx)` up to `max_iterations` times. Without a handler: a decorator.
+        """Adds a node that calls `handler(input, ctx)` up to `max_iterations` times. Without a handler, a decorator.
 
-        It ends when `until(result, iteration)` is true; its result is the last iteration's. The next input is
-        `feedback(result)`, or else unchanged; `pause` is waited between iterations.
+        It ends when `until(result, iteration)` is true; its result is that of the last iteration. The next input is
+        `feedback(result)`, or the previous input. `pause` is the wait between iterations.
         """
         where = self._where("loop", name)
         most: object = max_iterations
@@ -239,7 +243,7 @@ class Workflow:
         when: Function | None = None,
         **unknown: object,
     ) -> Workflow:
-        """Adds a durable timer: a duration, an aware datetime (past: no wait), or `f(ctx)` giving one, asked once."""
+        """Adds a durable timer: a duration, an aware datetime (past: no wait), or `f(ctx)` for one of these."""
         where = self._where("sleep", name)
         _known(where, unknown, "when")
         _functions(where, when=when)
@@ -256,7 +260,7 @@ class Workflow:
         when: Function | None = None,
         **unknown: object,
     ) -> Workflow:
-        """Adds a wait for a signal; its result is the payload, or `default` once `timeout` is over."""
+        """Adds a wait for a signal; its result is the payload, or `default` (which needs a `timeout`) on timeout."""
         where = self._where("wait_for_signal", name)
         _known(where, unknown, "timeout", "default", "when")
         _functions(where, when=when)
@@ -283,7 +287,7 @@ class Workflow:
         when: Function | None = None,
         **unknown: object,
     ) -> Workflow:
-        """Adds an independently durable run of another workflow; its result is that run's results."""
+        """Adds a run of another workflow, given as such or by name; its result is that run's results."""
         where = self._where("child_workflow", name)
         _known(where, unknown, "map_input", "compensate", "when")
         _functions(where, map_input=map_input, compensate=compensate, when=when)

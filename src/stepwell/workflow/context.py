@@ -79,10 +79,9 @@ class Channels(Protocol):
 
 
 class Context:
-    """What a handler, compensator, resolver, condition or mapper may know of its run; it cannot be changed.
+    """The argument of every handler, compensator, resolver, condition and mapper; read-only.
 
-    `input` and `results` are this function's own copies. `attempt` and `iteration` count from 1 (`iteration` is None
-    outside loops). `idempotency_key` stays the same over attempts and crashes.
+    Its values are the function's own copies.
     """
 
     __slots__ = (
@@ -124,7 +123,7 @@ class Context:
 
     @property
     def results(self) -> Mapping[str, Any]:
-        """Results by name, of what completed before this node began."""
+        """The results so far by name, and the snapshot of a re-entered step; an unknown name raises KeyError."""
         if self._results is None:
             self._results = Results(self._facts.results, self._decode)
         return self._results
@@ -146,22 +145,26 @@ class Context:
 
     @property
     def attempt(self) -> int:
-        """Which attempt this is, from 1; a crash does not count."""
+        """The attempt, counted from 1; a crash does not count."""
         return self._facts.attempt
 
     @property
     def iteration(self) -> int | None:
-        """Which iteration of a loop this is, from 1; None outside loops."""
+        """The iteration of a loop, counted from 1; None outside of loops."""
         return self._facts.iteration
 
     @property
     def idempotency_key(self) -> str:
-        """A key for payment and other outside services: the same for every attempt of this one piece of work."""
+        """A key for the services you call: the same for every attempt at one piece of work, also after a crash.
+
+        Its form is `RUN/node`, with `/entry` or `/#iteration`, and with `/~choose`, `/~undo` or `/~1` (the first
+        re-entry) for a resolver, a compensator and a re-entered step.
+        """
         return self._facts.key
 
     @property
     def resume_data(self) -> Any:
-        """What the signal brought that re-entered this suspended step; None otherwise."""
+        """The payload of the signal that re-entered this suspended step; else None."""
         if self._resume_data is _UNREAD:
             encoded = self._facts.resumed_with
             self._resume_data = None if encoded is None else self._decode(encoded)

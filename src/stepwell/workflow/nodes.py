@@ -50,7 +50,7 @@ class _OneResult:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A handler of a parallel or a route, with the compensator that undoes it."""
+    """A handler of a parallel or a route, with its compensator. Frozen. Raises DefinitionError if not callable."""
 
     handler: Function
     compensate: Function | None = None

@@ -16,9 +16,10 @@ _SECOND = 1_000_000
 
 
 class Retry(Exception):
-    """Raised by a handler: this attempt failed, and the next one may begin after `after` (None: its policy's wait).
+    """Raise it in a function to fail the attempt and to set the delay before the next one.
 
-    Made with an `after` that is no duration it raises DefinitionError instead.
+    `after` is a duration; None uses the policy's delay. The attempt counts like any other, and is retried whatever
+    `retry_on` says, unless `give_up_on` includes it. Raises DefinitionError if `after` is not a duration.
     """
 
     def __init__(self, why: str = "", *, after: Duration | None = None) -> None:
@@ -31,7 +32,7 @@ class Retry(Exception):
 
 
 class Abort(Exception):
-    """Raised by a handler: give up at once, whatever attempts are left."""
+    """Raise it in a function to fail its node at once, without further attempts."""
 
     def __init__(self, why: str = "") -> None:
         super().__init__(why)
@@ -39,9 +40,10 @@ class Abort(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Suspended:
-    """Returned by a step's handler: the run waits for a signal named like the step, then enters the step again.
+    """Return it from a step's handler to suspend the run until a signal with the step's name arrives.
 
-    `snapshot` is a JSON value; the re-entered handler finds it in `ctx.results[ctx.step]`.
+    The step is then called again, with `snapshot`, a JSON value, in `ctx.results[ctx.step]`. A mapping with
+    `status == "suspended"` and a `state` has the same effect, and is the snapshot itself.
     """
 
     snapshot: object = None
@@ -49,7 +51,11 @@ class Suspended:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Backoff:
-    """Exponential waits between attempts: `initial * factor ** k` up to `maximum`, each ± the share `jitter`."""
+    """Exponential delays between attempts: `initial * factor ** k`, at most `maximum`, ± the share `jitter`. Frozen.
+
+    `initial` and `maximum` are durations, `factor` is a number >= 1, `jitter` from 0 to 1. Raises DefinitionError for
+    other values.
+    """
 
     initial: Duration
     factor: float
@@ -72,7 +78,7 @@ class Backoff:
             object.__setattr__(self, name, value)
 
     def delay(self, failed: int, draw: float) -> int:
-        """Microseconds to wait after the `failed`th failed attempt (from 1); `draw` is from 0 to 1."""
+        """The delay in microseconds after failed attempt number `failed`, from 1; `draw` is random, from 0 to 1."""
         if self._initial == 0:
             return 0
         try:

@@ -1,16 +1,15 @@
-"""An agent that stops to ask: one step that suspends, is resumed with a person's answer, and may suspend again.
+"""An agent that asks: a step suspends its run, is called again with a person's answer, and may suspend again.
 
     python examples/agent.py
 
-The agent tidies a folder. It deletes what is plainly rubbish by itself, and asks before it touches anything else. To
-ask, its handler returns `Suspended(snapshot)`: the snapshot goes into the journal, the run into the store, and the
-process may end. `resume` enters the same step again, with `ctx.resume_data` = the answer and
-`ctx.results[ctx.step]` = the snapshot. A language model with tools takes the same shape: the conversation is the
-snapshot, a tool call that needs approval is the question.
+The agent tidies a folder. It deletes temporary files by itself and asks before it deletes anything else. To ask, its
+handler returns `Suspended(snapshot)`: the snapshot is journaled, and the process may exit. `resume` calls the same step
+again, with the answer in `ctx.resume_data` and the snapshot in `ctx.results[ctx.step]`. A language model with tools
+works in the same way: the conversation is the snapshot, and a tool call that needs approval is the question.
 
-What to notice:
-* between the two answers there is no worker at all, and nothing is lost;
-* what the agent does outside (delete a file) is safe to do twice: a crash may make the step run again.
+Note:
+* Between the two answers, no worker runs, and nothing is lost.
+* The agent's side effect (deleting a file) is safe to repeat, because a crash may make the step run again.
 """
 
 # ruff: noqa: D103  an example's functions are named for what they do

@@ -1,15 +1,14 @@
-"""Monthly billing: a loop that pauses for a month between its iterations, without a scheduler beside it.
+"""Monthly billing: a loop that pauses for a month between its iterations, without a separate scheduler.
 
     python examples/billing.py
 
-A paused run is a row that says when it is due. It costs nothing meanwhile, and the month goes on being counted while
-no process is there. A month lasts a fifth of a second here: write `timedelta(days=30)`, or a function that gives the
-first of the next month as an aware datetime, and the rest stays as it is.
+A paused run is only a row with a due time, even if no process runs meanwhile. Here a month lasts a fifth of a second.
+For real months, write `timedelta(days=30)`, or a function that returns the first of the next month as a datetime.
 
-What to notice:
-* each iteration is journaled by itself, so no crash bills a month twice that was billed once;
-* `until` looks at the result and ends the loop, `feedback` makes the next input out of it;
-* the second worker finds the subscription where the first one left it.
+Note:
+* Each iteration is journaled, so a crash never bills the same month twice.
+* `until` checks the result and ends the loop; `feedback` computes the next input from it.
+* The second worker continues where the first one stopped.
 """
 
 # ruff: noqa: D103  an example's functions are named for what they do

@@ -1,14 +1,16 @@
-"""A refund that is paid twice: a process dies at every place of a workflow, and a compensator is found at fault.
+"""A refund that is paid twice: `crash_everywhere` finds a compensator that is not safe to repeat.
 
     python examples/crashes.py
 
-A trip is booked, a seat and a room, and paid; the payment fails, so the bookings are undone. The hotel's compensator
-gives the money back and forgets that it did. Nothing shows that until a process dies between the refund and its commit:
-then another worker undoes the room again. `crash_everywhere` kills the process at that place, as at every other, and
-compares what the bank and the hotel have afterwards. What to notice:
-* the probe tells what the outside world looks like, the reset makes it new: stepwell cannot know either;
-* `failing` has a handler give up, so that the compensation is crossed by crashes, too;
-* the cure is the key that both calls share: the bank takes it, and pays once.
+A trip consists of a seat, a room and a payment. The payment fails, so both bookings are compensated. The compensator of
+the room refunds the money without a key. This is wrong only if the process dies between the refund and its commit,
+because another worker then calls the compensator again. `crash_everywhere` crashes the process at this place, as at
+every other, and compares the state of the bank and the hotel afterwards.
+
+Note:
+* `probe` returns the state outside the run, and `reset` restores the initial one: stepwell cannot know them.
+* `failing` makes a handler abort, so that the compensators are tested, too.
+* The fix is the idempotency key, which is the same in both calls: the bank then pays once.
 """
 
 # ruff: noqa: D103  an example's functions are named for what they do

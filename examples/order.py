@@ -1,13 +1,13 @@
-"""An order as a saga: when a later step fails for good, what was done is undone, newest first.
+"""An order as a saga: when a later step fails for good, the completed steps are compensated, newest first.
 
     python examples/order.py
 
-Two orders are placed. The second is too heavy: shipping gives up when goods are reserved, money is taken and a mail is
-sent. Each of those steps brought its own compensator, so nothing is left half done. What to notice:
-* a step is an ordinary function of `ctx`; what it returns is found in `ctx.results` under the step's name;
-* `idempotency_key` stays the same if a crash makes a step run again: a payment service takes such a key to charge once;
-* a route asks once which way to go, and no crash can make it choose again;
-* `Abort` gives up at once, any other exception is tried again.
+Two orders are placed. The second one is too heavy: shipping aborts after the goods are reserved, the money is charged
+and a mail is sent. Each of these steps has a compensator, so the order is undone completely. Note:
+* A step is an ordinary function of `ctx`. Its return value is in `ctx.results` under the step's name.
+* `idempotency_key` is the same if a crash makes a step run again: pass it to the payment service, so it charges once.
+* A route calls its resolver once; a crash cannot change the choice.
+* `Abort` fails the node at once; any other exception is retried.
 """
 
 # ruff: noqa: D103  an example's functions are named for what they do

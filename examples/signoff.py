@@ -1,15 +1,15 @@
-"""A sign-off with escalation: the manager has a while to answer, then the director is asked.
+"""A sign-off with escalation: if the manager does not answer in time, the director is asked.
 
     python examples/signoff.py
 
-A run that waits for a signal is a row in the store: it holds no thread and no memory, for minutes or for months, and
-no restart makes it forget what it waits for. Here the manager's time is half a second, so that you see it run out.
+A run that waits for a signal is only a row in the store. It uses no thread and no memory, for minutes or for months,
+and survives restarts. Here the manager has half a second, so that you see the timeout.
 
-What to notice:
-* `wait_for_signal` gives the payload as its result, or `default` once `timeout` is over;
-* `when` skips a node; the result of a skipped node is None;
-* `signal` may come early: the second invoice is signed before anybody asks, and the signature waits for the question;
-* every signal here has a `key`, so that sending it twice (after a lost answer, say) delivers it once.
+Note:
+* The result of `wait_for_signal` is the payload, or `default` after `timeout`.
+* `when` skips a node; the result of a skipped node is None.
+* A signal may arrive early: the second invoice is signed before the run asks, and the signal is stored until then.
+* Every signal here has a `key`, so sending it twice (for example after a lost answer) delivers it once.
 """
 
 # ruff: noqa: D103  an example's functions are named for what they do

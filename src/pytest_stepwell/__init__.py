@@ -1,6 +1,6 @@
-"""The fixtures that pytest finds by itself where stepwell is installed; apart from it, so that nothing is imported yet.
+"""The pytest fixtures of stepwell, which pytest finds automatically.
 
-pytest imports this module at every start. stepwell itself is imported when a fixture is used.
+They are in a separate package because pytest imports it at every start. stepwell is imported when a fixture is used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def stepwell_harness(request: pytest.FixtureRequest) -> Callable[..., Harness]:
-    """Makes a `stepwell.testing.Harness`, to be entered with `async with`; its seed is the test's own."""
+    """Creates a `stepwell.testing.Harness` whose seed is derived from the test's name; enter it with `async with`."""
     from stepwell.testing import Harness  # noqa: PLC0415  imported when it is used
 
     def make(workflows: Any, **options: Any) -> Harness:
@@ -29,7 +29,7 @@ def stepwell_harness(request: pytest.FixtureRequest) -> Callable[..., Harness]:
 
 @pytest.fixture(scope="session")
 def stepwell_postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL server of this session's own; the test is skipped where there are no binaries."""
+    """The URL of a PostgreSQL server that runs for the session; skips the test if no binaries are found."""
     from stepwell.testing.postgres import NoPostgresError, PostgresServer  # noqa: PLC0415  imported when it is used
 
     try:

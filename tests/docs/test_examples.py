@@ -70,8 +70,8 @@ def test_a_refund_that_is_paid_twice_after_a_crash_is_found(tmp_path: Path) -> N
         '      "seats": 0}',
         "ended otherwise, too: 1 place",
         "  before the commit of undo room",
-        "called again after a crash (at so many places): seat (2), room (2), pay (1),",
-        "  undo room (2), undo seat (2)",
+        "called again after a crash (number of places): seat (2), room (2), pay (1), undo",
+        "  room (2), undo seat (2)",
         "",
         "with the key: 19 crash points, all alike",
     ]

@@ -76,7 +76,7 @@ async def test_a_run_that_failed_and_left_a_charge_behind_is_not_compensated(com
     assert ended(report, "otherwise") == TWICE_CALLED
     assert report.harmful[0].differences == (
         "it failed: once: Abort: no second call",
-        'it left {"charged": 1} behind; before the run there was {"charged": 0}',
+        'it left the state {"charged": 1}; before the run it was {"charged": 0}',
     )
     assert list(report.not_idempotent) == ["once"]
 
@@ -98,7 +98,7 @@ async def test_without_a_probe_the_report_says_that_nobody_looked_what_stayed_be
     assert ended(report, "compensated") == TWICE_CALLED
     assert report.notes == (
         "no probe was given: what the handlers did outside was not compared",
-        "what the failed runs left behind could not be looked at; that they were compensated is what the journal says",
+        "the effects of the failed runs are unknown; that they were compensated is judged by the journal alone",
     )
 
 
@@ -113,7 +113,7 @@ async def test_what_completed_in_a_child_and_could_not_be_undone_is_named() -> N
     report = await crash_everywhere(durable("shop").child_workflow("kid", kid), workflows=[kid], reset=shop.reset)
 
     assert not report.ok
-    assert {point.differences[1:] for point in report.harmful} == {("not undone: kid > way",)}
+    assert {point.differences[1:] for point in report.harmful} == {("not compensated: kid > way",)}
 
 
 async def test_a_lock_that_the_dead_held_is_a_stuck_place_and_nobodys_fault() -> None:

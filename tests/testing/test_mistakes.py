@@ -31,26 +31,26 @@ def asking() -> Workflow:
     ("options", "told"),
     [
         ({"failing": "shop"}, 'failing: no handler "shop". Known: one.'),
-        ({"failing": ["one"]}, "failing: a handler is told by its name, not by ['one']. Known: one."),
+        ({"failing": ["one"]}, "failing: the name of a handler must be a string, got ['one']. Known: one."),
         ({"fakes": {"two": 1}}, 'fakes: no handler "two". Known: one.'),
-        ({"fakes": ["one"]}, "fakes: a mapping by name is needed, not ['one']."),
+        ({"fakes": ["one"]}, "fakes must be a mapping by name, got ['one']."),
         ({"probe": lambda: 1}, "a probe needs a reset"),
-        ({"probe": 1, "reset": lambda: None}, "probe: a function is needed, not 1."),
-        ({"reset": {}}, "reset: a function is needed, not {}."),
+        ({"probe": 1, "reset": lambda: None}, "probe must be a function, got 1."),
+        ({"reset": {}}, "reset must be a function, got {}."),
         (
             {"signals": {"aprove": 1}},
             (
-                'signals: nothing waits for "aprove". Known: approve, and a step that suspends by its name (one). '
-                "Correct the name, or give the child that waits in workflows=."
+                'signals: nothing waits for "aprove". Known: approve, and the names of steps that suspend (one). '
+                "Correct the name, or pass the child that waits in workflows=."
             ),
         ),
-        ({"signals": ["approve"]}, "signals: a mapping by name is needed, not ['approve']."),
+        ({"signals": ["approve"]}, "signals must be a mapping by name, got ['approve']."),
         ({"signals": {1: 1}}, "signals: nothing waits for 1."),
-        ({"awaits": -1}, "awaits: a whole number from 0 on is needed, not -1."),
-        ({"awaits": "x"}, "awaits: a whole number from 0 on is needed, not 'x'."),
-        ({"awaits": True}, "awaits: a whole number from 0 on is needed, not True."),
-        ({"workflows": ["kid"]}, "A workflow is needed, not 'kid'. Give what durable(…) made."),
-        ({"workflows": 5}, "A workflow is needed, not 5. Give what durable(…) made."),
+        ({"awaits": -1}, "awaits must be an integer >= 0, got -1."),
+        ({"awaits": "x"}, "awaits must be an integer >= 0, got 'x'."),
+        ({"awaits": True}, "awaits must be an integer >= 0, got True."),
+        ({"workflows": ["kid"]}, "workflows must be what durable(…) returns, got 'kid'."),
+        ({"workflows": 5}, "workflows must be what durable(…) returns, got 5."),
     ],
 )
 async def test_a_mistake_is_told_in_one_line(options: dict[str, Any], told: str) -> None:
@@ -60,9 +60,9 @@ async def test_a_mistake_is_told_in_one_line(options: dict[str, Any], told: str)
 
 
 async def test_a_name_in_the_place_of_a_workflow_is_told() -> None:
-    with pytest.raises(DefinitionError, match="A workflow is needed, not 'shop'"):
+    with pytest.raises(DefinitionError, match="workflows must be what durable"):
         await crash_everywhere(cast("Workflow", "shop"))
-    with pytest.raises(DefinitionError, match="A workflow is needed, not 'shop'"):
+    with pytest.raises(DefinitionError, match="workflows must be what durable"):
         Harness(cast("Workflow", "shop"))
 
 
@@ -74,7 +74,7 @@ async def test_the_names_that_are_waited_for_are_taken() -> None:
 
 
 def test_fakes_that_are_no_mapping_are_told_by_the_harness() -> None:
-    with pytest.raises(DefinitionError, match="fakes: a mapping by name is needed"):
+    with pytest.raises(DefinitionError, match="fakes must be a mapping by name"):
         Harness([asking()], fakes=cast("dict[str, Any]", ["one"]))
 
 

@@ -1,4 +1,4 @@
-"""What helps to test workflows: nothing here is needed, or imported, to run them."""
+"""Tools for testing workflows; running workflows does not need or import them."""
 
 from stepwell.testing.bench import StandstillError
 from stepwell.testing.calls import Call

@@ -42,7 +42,7 @@ _CLOCK = '"{schema}".testing_clock'
 
 
 class StandstillError(DurableError):
-    """Nothing moves that should: `.waiting` says what is in flight, or what a run waits for."""
+    """A handler does not end, or a run waits for something that will not arrive; `waiting` describes it."""
 
     def __init__(self, message: str, waiting: tuple[str, ...] = ()) -> None:
         self.waiting = waiting

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Call:
-    """One call of a handler or compensator, and what became of it; `input` is the run's, in a loop the iteration's.
+    """One call of a handler or compensator and its outcome.
 
-    `name` is the step's, loop's or entry's, `node/branch` in a route, with "undo " before it for a compensator.
-    `is_over` is False while it is in flight.
+    - `name`: the step, loop or entry, `node/branch` in a route, with "undo " before it for a compensator.
+    - `input`: the run's input; in a loop, the iteration's.
+    - `is_over`: False while the call is in flight; then `result` or `error` is set.
     """
 
     name: str

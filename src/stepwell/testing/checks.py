@@ -1,4 +1,4 @@
-"""What the harness and `crash_everywhere` are given, checked: a mistake is a DefinitionError of one line."""
+"""Checks the arguments of the harness and `crash_everywhere`; raises DefinitionError with one line."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from stepwell.workflow.builder import Workflow
 
 
 def workflows_of(given: object) -> list[Workflow]:
-    """The workflows, of which one may stand alone."""
+    """The workflows as a list; accepts a single one."""
     found: list[Any] = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
     for one in found:
         if not isinstance(one, Workflow):
-            raise DefinitionError(f"A workflow is needed, not {one!r}. Give what durable(…) made.")
+            raise DefinitionError(f"workflows must be what durable(…) returns, got {one!r}.")
     return found
 
 
 def check_mapping(option: str, given: object) -> None:
-    """Raises DefinitionError for what gives nothing by name."""
+    """Raises DefinitionError if `given` is not a mapping."""
     if not isinstance(given, Mapping):
-        raise DefinitionError(f"{option}: a mapping by name is needed, not {given!r}.")
+        raise DefinitionError(f"{option} must be a mapping by name, got {given!r}.")
 
 
 def check_names(option: str, given: Iterable[object], workflows: Iterable[Workflow]) -> None:
-    """Raises DefinitionError for a name that no handler or compensator of the workflows goes by."""
+    """Raises DefinitionError for a name that no handler or compensator of the workflows has."""
     known = [name for workflow in workflows for name in names_in(workflow)]
     every = {one for name in known for one in name.all}
     shown = _listed(one.shown for one in known)
     for name in given:
         if not isinstance(name, str):
-            raise DefinitionError(f"{option}: a handler is told by its name, not by {name!r}. Known: {shown}.")
+            raise DefinitionError(f"{option}: the name of a handler must be a string, got {name!r}. Known: {shown}.")
         if name not in every:
             raise DefinitionError(f'{option}: no handler "{name}". Known: {shown}.')
 
@@ -49,21 +49,21 @@ def check_signals(given: Mapping[Any, Any], workflows: Iterable[Workflow]) -> No
         if name not in {*signals, *steps}:
             shown = f'"{name}"' if isinstance(name, str) else repr(name)
             raise DefinitionError(
-                f"signals: nothing waits for {shown}. Known: {_listed(signals)}, and a step that suspends by its name "
-                f"({_listed(steps)}). Correct the name, or give the child that waits in workflows=."
+                f"signals: nothing waits for {shown}. Known: {_listed(signals)}, and the names of steps that suspend "
+                f"({_listed(steps)}). Correct the name, or pass the child that waits in workflows=."
             )
 
 
 def check_function(option: str, given: object) -> None:
-    """Raises DefinitionError for what was given and cannot be called."""
+    """Raises DefinitionError if `given` is neither None nor callable."""
     if given is not None and not callable(given):
-        raise DefinitionError(f"{option}: a function is needed, not {given!r}.")
+        raise DefinitionError(f"{option} must be a function, got {given!r}.")
 
 
 def check_count(option: str, given: object) -> None:
-    """Raises DefinitionError for what does not count anything."""
+    """Raises DefinitionError if `given` is not an integer >= 0."""
     if not isinstance(given, int) or isinstance(given, bool) or given < 0:
-        raise DefinitionError(f"{option}: a whole number from 0 on is needed, not {given!r}.")
+        raise DefinitionError(f"{option} must be an integer >= 0, got {given!r}.")
 
 
 def _listed(names: Iterable[str]) -> str:

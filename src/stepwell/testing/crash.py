@@ -1,4 +1,4 @@
-"""`crash_everywhere`: a user's workflow, run once for each place where its process can die, and compared."""
+"""`crash_everywhere`: runs a workflow once for each place where its process can die, and compares the ends."""
 
 from __future__ import annotations
 
@@ -46,15 +46,20 @@ async def crash_everywhere(
     patience: Duration = 10,
     **options: Any,
 ) -> CrashReport:
-    """Runs the workflow undisturbed, then once for each place where its process can die, and compares the ends.
+    """Runs a workflow without a crash, then once for each place where its process can die; returns a `CrashReport`.
 
-    The places: before the first line of each handler and compensator, at the first `awaits` times that it waits for
-    something, after its last line, and before and after each commit. At the death all stands still and nothing more is
-    written; another worker buries the dead one and takes over. `workflows` are those of its children. `fakes` are as in
-    `Harness`, `signals` payloads by name, delivered whenever a run waits for one. The handler `failing` gives up, so
-    that places in the compensation are reached, too. `probe()` tells what the handlers did outside, as JSON; `reset()`
-    makes the outside new before each run, and once more for the probe to see what is there before any. `url`: a store
-    of its own. Raises StandstillError when the undisturbed run does not end, DefinitionError for a mistake.
+    The places are: before the first line of each handler and compensator, at its first `awaits` awaits, after its last
+    line, and before and after each commit. At that place the worker freezes and writes nothing more; then another
+    worker declares it dead and takes over.
+
+    - `workflows`: the workflows of its children. `fakes`: as in `Harness`.
+    - `signals`: payloads by name, sent whenever a run waits for one.
+    - `failing`: a handler that aborts, so that the compensators run.
+    - `probe`: returns the effects of the handlers outside the run, as JSON. `reset`: restores the initial state before
+      each run.
+    - `url`: a store for this purpose only. `patience`: as in `Harness`.
+
+    Raises StandstillError if the run without a crash does not end, and DefinitionError for an invalid argument.
     """
     every = tuple({one.name: one for one in workflows_of([workflow, *workflows_of(workflows)])}.values())
     given = _fakes(fakes, failing, every)
@@ -82,7 +87,7 @@ async def _undisturbed(benches: _Benches, play: Play) -> End:
 
 
 def _fakes(fakes: Mapping[str, Any] | None, failing: str | None, workflows: tuple[Workflow, ...]) -> dict[str, Any]:
-    """The fakes, with one for the handler that gives up."""
+    """The fakes, with one for the handler that aborts."""
     check_mapping("fakes", fakes or {})
     if failing is None:
         return dict(fakes or {})
@@ -94,7 +99,7 @@ def _check_outside(probe: object, reset: object) -> None:
     check_function("probe", probe)
     check_function("reset", reset)
     if probe is not None and reset is None:
-        raise DefinitionError("crash_everywhere: a probe needs a reset, since the workflow is run many times.")
+        raise DefinitionError("crash_everywhere: a probe needs a reset, because the workflow runs many times.")
 
 
 class _Benches:

@@ -1,4 +1,4 @@
-"""How a round ended: what the store has of its runs, as texts without ids, so that rounds can be compared."""
+"""The end of a round: its runs as stored, as texts without ids, so that rounds can be compared."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class End:
     undone: tuple[str, ...]
     undone_badly: tuple[str, ...]
     not_undone: tuple[str, ...]
-    """What completed in a run that failed, has a compensator, and was not undone."""
+    """The completed work of a failed run that has a compensator and was not compensated."""
     view: str
     stuck: str | None = None
     places: list[str] = field(default_factory=list)
@@ -40,7 +40,7 @@ class End:
 
 
 async def end_of(client: Durable, run_id: str, workflows: Mapping[str, Workflow], paths: Paths) -> End:
-    """The end of this run, with what became of its children; nobody has looked at the outside yet."""
+    """The end of this run and its children; the probe has not been called yet."""
     snapshot = await client.status(run_id)
     end = End(
         status=str(snapshot.status),

@@ -27,11 +27,19 @@ T = TypeVar("T")
 
 
 class Harness:
-    """Workflows over a store of their own, with one worker, in time that only the test lets pass.
+    """Runs workflows on its own store with one worker, in virtual time. Enter it with `async with`.
 
-    `fakes` take the place of handlers by name: a function is called as the handler would be, an exception is raised,
-    anything else is the result. `begins` is the first instant (the real one, unless given), `seed` gives jitter and, in
-    memory, ids. A handler may take `patience` in real time. Other options are those of `Durable`.
+    - `workflows`: one workflow or several; they are copied.
+    - `fakes`: replacements for handlers by name. A function is called instead, an exception or exception class is
+      raised, any other value is the result.
+    - `url`: the store; default: in memory.
+    - `seed`: determines jitter and, in memory, ids.
+    - `begins`: the first instant; default: the real time.
+    - `patience`: how long a handler may take, a duration in real time.
+    - `concurrency`: that of the worker.
+    - other options: those of `Durable`.
+
+    Raises DefinitionError for an invalid argument.
     """
 
     def __init__(
@@ -82,7 +90,7 @@ class Harness:
 
     @property
     def app(self) -> Durable:
-        """The app, for what the harness has no word for; `settle()` afterwards."""
+        """The app, for calls that the harness does not have; call `settle()` after them."""
         return _entered(self._app)
 
     @property
@@ -91,13 +99,14 @@ class Harness:
 
     @property
     def now(self) -> datetime:
-        """The instant, in UTC; it moves by `advance` and `run_until_end` alone."""
+        """The current virtual time in UTC; only `advance` and `run_until_end` move it."""
         return self._bench.clock.instant
 
     def calls(self, name: str | None = None) -> list[Call]:
-        """Every call of a handler or compensator so far, in order; of one name, if given.
+        """Returns the calls of handlers and compensators so far, in order; only those of `name` if given.
 
-        A name is a step's, loop's, entry's or branch's, with "undo " before it for its compensator.
+        `name` is a step, loop, entry or branch; put "undo " before it for its compensator. Raises DefinitionError for
+        an unknown one.
         """
         if name is None:
             return list(self._calls)
@@ -110,20 +119,20 @@ class Harness:
     async def start(
         self, workflow: Workflow | str, input: Any = None, *, key: str | None = None, delay: Duration | None = None
     ) -> str:
-        """Starts a run and settles; the run's id."""
+        """Starts a run, settles, and returns the run's id."""
         name = workflow if isinstance(workflow, str) else workflow.name
         started = await self.app.start(name, input, key=key, delay=delay)
         await self.settle()
         return started.run_id
 
     async def signal(self, run_id: str, name: str, data: Any = None, *, key: str | None = None) -> ResumeResult:
-        """Delivers a signal, kept for a run that does not wait for it yet, and settles."""
+        """Sends a signal, which is stored if the run does not wait for it yet, and settles."""
         delivered = await self.app.signal(run_id, name, data, key=key)
         await self.settle()
         return delivered
 
     async def resume(self, run_id: str, signal: str, data: Any = None, *, key: str | None = None) -> ResumeResult:
-        """Delivers a signal to a run that is suspended on it, and settles."""
+        """Sends a signal to a run that is suspended on it, and settles."""
         delivered = await self.app.resume(run_id, signal, data, key=key)
         await self.settle()
         return delivered
@@ -134,15 +143,15 @@ class Harness:
         await self.settle()
 
     async def status(self, run_id: str) -> RunSnapshot:
-        """How the run stands, with its children."""
+        """Returns the run's snapshot, with its children."""
         return await self.app.status(run_id)
 
     async def journal(self, run_id: str) -> list[Entry]:
-        """What happened in the run, in order."""
+        """Returns the run's journal entries, in order."""
         return await self.app.journal(run_id)
 
     async def settle(self) -> None:
-        """Waits until nothing moves without time passing; raises StandstillError when a handler does not end."""
+        """Waits until nothing can happen without advancing time; raises StandstillError if a handler does not end."""
         if not await self._bench.settle(self.app._events.due):
             flying = tuple(f"{call.name} of run {call.run_id}" for call in self._calls if not call.is_over)
             what = ", ".join(flying) or "the worker"
@@ -158,7 +167,7 @@ class Harness:
         seconds: float = 0,
         until: datetime | None = None,
     ) -> None:
-        """Lets time pass, firing each timer on the way at its own instant, and settles after each."""
+        """Advances time, fires each timer on the way at its own time, and settles after each."""
         await self.settle()
         more = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
         target = self._bench.clock.wall() + micros(by, "advance") + micros(more, "advance")
@@ -171,9 +180,9 @@ class Harness:
         await self.settle()
 
     async def run_until_end(self, run_id: str) -> dict[str, Any]:
-        """Lets as much time pass as the run takes (sleeps, retries, timeouts), and gives its results.
+        """Advances time until the run has ended (sleeps, retries, timeouts), and returns its results.
 
-        Raises RunFailedError, RunCanceledError, and StandstillError for a run that waits for what time does not bring.
+        Raises RunFailedError, RunCanceledError, and StandstillError if the run waits for something other than time.
         """
         await self.settle()
         while (await self._snapshot(run_id)).status not in ENDED:
@@ -185,9 +194,9 @@ class Harness:
         return await self.app.result(run_id)
 
     async def result(self, run_id: str) -> dict[str, Any]:
-        """The results of a run that has ended; no time passes.
+        """Returns the results of a run that has ended, without advancing time.
 
-        Raises RunFailedError, RunCanceledError, and StandstillError, saying what the run waits for.
+        Raises RunFailedError, RunCanceledError, and StandstillError, which says what the run waits for.
         """
         await self.settle()
         snapshot = await self._snapshot(run_id)
@@ -201,43 +210,43 @@ class Harness:
 
 
 def _entered(inside: T | None) -> T:
-    """What is there once the harness was entered."""
+    """The value that exists only while the harness is entered; raises DurableError otherwise."""
     if inside is None:
         raise DurableError("This Harness is not entered. Use it inside `async with Harness(…) as harness:`.")
     return inside
 
 
 class _Recorder:
-    """Notes every call."""
+    """Records every call."""
 
     def __init__(self, calls: list[Call]) -> None:
         self._calls = calls
 
     async def enters(self, call: Call) -> None:
-        """Notes it."""
+        """Record the call."""
         self._calls.append(call)
 
     async def leaves(self, call: Call) -> None:
-        """It was noted."""
+        """Do nothing: the call is already recorded."""
 
     def waits(self, call: Call, times: int) -> None:
-        """It may."""
+        """Do nothing."""
 
     def enters_plainly(self, call: Call) -> None:
-        """Notes it."""
+        """Record the call."""
         self._calls.append(call)
 
     def leaves_plainly(self, call: Call) -> None:
-        """It was noted."""
+        """Do nothing: the call is already recorded."""
 
 
 def first_instant(begins: datetime | None) -> int:
-    """The instant in microseconds: the real one, to the second, unless given."""
+    """The first instant in microseconds: `begins`, or the real time to the second."""
     return SystemRuntime().wall() // _SECOND * _SECOND if begins is None else instant(begins, "begins")
 
 
 def _waits(snapshot: RunSnapshot) -> str:
-    """What a run waits for, in words."""
+    """A description of what the run waits for."""
     where = f"{snapshot.workflow_name} is at {snapshot.current_node}"
     reasons = []
     if snapshot.awaiting_signal is not None:

@@ -1,4 +1,4 @@
-"""The places of a run where a process can die, in words: in each handler, and on both sides of each commit.
+"""The places of a run where a process can die, as text: in each handler, and before and after each commit.
 
 A place is told by what is done there, not by its number: so it is the same place in another run of the workflow, in
 whatever order the entries of a parallel end.

@@ -1,4 +1,4 @@
-"""What `crash_everywhere` found: each crash point with what became of the run, and who is to blame, in words."""
+"""The report of `crash_everywhere`: each crash point, how its run ended, and the handlers that are not idempotent."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ _WIDTH = 80
 _SHOWN = 5
 _VALUE = 300
 _ENDS = ("alike", "compensated", "otherwise", "stuck", "missed")
-_UNSEEN = "what the failed runs left behind could not be looked at; that they were compensated is what the journal says"
+_UNSEEN = "the effects of the failed runs are unknown; that they were compensated is judged by the journal alone"
 _HELD = (
-    "nobody is blamed for a stuck place: a lock, semaphore or pooled connection that the dead handler held in this "
-    "process stays held here; a real death would have let go of it"
+    "a stuck place names no handler: a lock, semaphore or pooled connection that the interrupted handler held stays "
+    "held in this process; a process that really died would have released it"
 )
 _COUNTS = re.compile(r" (#\d+|\((attempt|entered again).*\))")
 
 
 @dataclass(frozen=True, slots=True)
 class CrashPoint:
-    """One place where the process died, and what became of the run.
+    """One place where the process died, and how the run ended. Frozen.
 
-    `ended`: `alike` (as the undisturbed run), `compensated` (it failed, and the outside is as before the run),
-    `otherwise`, `stuck` (it did not end), or `missed` (it never came to the place). `ran_twice`: the pieces of work
-    whose function was called again for the same attempt. `differences`: how the end differs from the undisturbed one,
-    in words.
+    - `place`: the place, as text.
+    - `ended`: `alike` (like the run without a crash), `compensated` (it failed, and the probe found the initial state),
+      `otherwise`, `stuck` (it did not end), or `missed` (it never reached the place).
+    - `ran_twice`: the pieces of work whose function was called again for the same attempt.
+    - `differences`: how the end differs from that of the run without a crash, as text.
     """
 
     place: str
@@ -42,17 +43,22 @@ class CrashPoint:
 
     @property
     def ok(self) -> bool:
-        """Whether the crash did no harm that the workflow or the probe shows."""
+        """Whether the crash did no harm that the workflow or the probe can show."""
         return self.ended in {"alike", "compensated", "missed"}
 
 
 @dataclass(frozen=True, slots=True)
 class CrashReport:
-    """What became of a workflow whose process died at every place; `str()` of it reads well at 80 columns.
+    """The result of `crash_everywhere`; `str()` of it has at most 80 columns. Frozen.
 
-    `not_idempotent`: handlers and compensators ("undo " before the name) whose second call shows in the probe's view
-    or in a result, with the first place that showed it. `ran_twice`: at how many places each piece of work was done
-    again. `status` is that of the undisturbed run. `notes` say what could not be compared.
+    - `workflow`: the workflow's name.
+    - `status`: the status of the run without a crash.
+    - `points`: the crash points.
+    - `not_idempotent`: the handlers and compensators ("undo " before the name) whose second call changes the probe's
+      state or a result, each with the first point that showed it.
+    - `ran_twice`: for each piece of work, the number of places at which it ran again.
+    - `notes`: what could not be compared.
+    - `seconds`: the duration.
     """
 
     workflow: str
@@ -65,21 +71,21 @@ class CrashReport:
 
     @property
     def reached(self) -> int:
-        """How many crash points the run came to, and died at."""
+        """The number of crash points that the run reached."""
         return sum(point.ended != "missed" for point in self.points)
 
     @property
     def harmful(self) -> tuple[CrashPoint, ...]:
-        """The crash points after which the run did not end as it should, or the probe saw something else."""
+        """The crash points that are not `ok`."""
         return tuple(point for point in self.points if not point.ok)
 
     @property
     def ok(self) -> bool:
-        """Whether every run ended like the undisturbed one, or fully compensated."""
+        """Whether every run ended like the one without a crash, or fully compensated."""
         return not self.harmful
 
     def assert_ok(self) -> None:
-        """Raises AssertionError, with the report as its text, unless `ok`."""
+        """Raises AssertionError with the report as its text, unless `ok`."""
         if not self.ok:
             raise AssertionError(str(self))
 
@@ -115,7 +121,7 @@ class CrashReport:
     def _twice(self) -> Iterable[str]:
         if self.ran_twice:
             told = ", ".join(f"{piece} ({times})" for piece, times in self.ran_twice.items())
-            yield from _wrapped(told, "called again after a crash (at so many places): ", "  ")
+            yield from _wrapped(told, "called again after a crash (number of places): ", "  ")
 
     def _noted(self) -> Iterable[str]:
         for note in self.notes:
@@ -125,9 +131,9 @@ class CrashReport:
 def judged(
     workflow: str, before: str | None, undisturbed: list[End], ends: Mapping[str, End], *, seconds: float
 ) -> CrashReport:
-    """The report: each end against the undisturbed one, as far as two undisturbed ones are alike.
+    """The report: compares each end with that of the run without a crash, as far as two such runs are equal.
 
-    `before` is what the probe saw when nothing had happened; None: there is no probe.
+    `before` is the probe's state before the first run; None: there is no probe.
     """
     first, second = undisturbed
     unsteady = {name for name, value in first.results.items() if second.results.get(name) != value}
@@ -164,10 +170,10 @@ def _point(place: str, end: End, whole: End, unsteady: set[str], *, before: str 
 
 
 def _left_behind(end: End, before: str | None) -> list[str]:
-    """What a run that failed did not undo, in words."""
-    found = [f"not undone: {', '.join(end.not_undone)}"] if end.not_undone else []
+    """The effects that a failed run left, as text."""
+    found = [f"not compensated: {', '.join(end.not_undone)}"] if end.not_undone else []
     if before is not None and end.view != before:
-        found.append(f"it left {_short(end.view)} behind; before the run there was {_short(before)}")
+        found.append(f"it left the state {_short(end.view)}; before the run it was {_short(before)}")
     return found
 
 
@@ -182,18 +188,19 @@ def _differences(end: End, whole: End, unsteady: set[str], *, sees: bool, steady
     if steady and end.status == whole.status and end.failure != whole.failure:
         found.append(f"failure: {end.failure} instead of {whole.failure}")
     if end.undone != whole.undone:
-        found.append(f"undone: {', '.join(end.undone) or 'nothing'} instead of {', '.join(whole.undone) or 'nothing'}")
+        undone, expected = (", ".join(one.undone) or "nothing" for one in (end, whole))
+        found.append(f"compensated: {undone} instead of {expected}")
     if end.undone_badly != whole.undone_badly:
-        found.append(f"could not be undone: {', '.join(end.undone_badly) or 'nothing'}")
+        found.append(f"could not be compensated: {', '.join(end.undone_badly) or 'nothing'}")
     if sees and end.view != whole.view:
         found.append(f"the probe saw {_short(end.view)} instead of {_short(whole.view)}")
     return found
 
 
 def _culprits(points: Iterable[CrashPoint]) -> dict[str, CrashPoint]:
-    """Who was called twice where harm was done: whoever was the only one somewhere, else all who may have been.
+    """The handlers that were called twice where harm was done: the only candidate at some place, else all candidates.
 
-    A place that got stuck tells nothing: what the dead held in this process, a real death would have let go.
+    Stuck places do not count: a process that really died would have released what it held.
     """
     harmful = [point for point in points if point.ended == "otherwise" and point.ran_twice]
     suspects = [(tuple(dict.fromkeys(_handler(piece) for piece in point.ran_twice)), point) for point in harmful]

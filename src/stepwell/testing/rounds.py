@@ -34,7 +34,7 @@ _LOOK_SECONDS = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """What is the same in every round: the workflow, its input, and the world around it."""
+    """The constants of every round: the workflow, its input, probe and reset."""
 
     workflow: Workflow
     workflows: tuple[Workflow, ...]
@@ -47,12 +47,12 @@ class Play:
     options: Mapping[str, Any]
 
     async def make_new(self) -> None:
-        """Makes the outside new."""
+        """Restores the initial state outside the run."""
         if self.reset is not None:
             await _awaited(self.reset())
 
     async def view(self, paths: Paths) -> str:
-        """What the probe sees of the outside."""
+        """The state outside the run, as the probe returns it."""
         return "" if self.probe is None else text_of(await _awaited(self.probe()), paths)
 
 
@@ -65,7 +65,7 @@ async def view_before(play: Play) -> str | None:
 
 
 class Round:
-    """Plays the workflow once; with a `place`, its worker dies there, once."""
+    """Runs the workflow once; with a `place`, its worker dies there, once."""
 
     def __init__(self, bench: Bench, play: Play, queue: str, place: str | None) -> None:
         self.place = place
@@ -296,7 +296,7 @@ async def _awaited(value: Any) -> Any:
 
 
 def _why(snapshot: RunSnapshot) -> str:
-    """What a run waits for that nobody brings."""
+    """What the run waits for and will not get."""
     found, waiting = [snapshot, *(snapshot.children or ())], []
     for one in found:
         if one.awaiting_signal is not None:

@@ -14,7 +14,7 @@ HISTORIES ?= 300
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-postgres test quick lint format types contracts check bench bench-peers red coverage simulate torture torture-postgres docs-diagram reference golden pins clean
 
-help: ## list what can be made
+help: ## list all commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv with the pinned dependencies (needs Python 3.11 or newer)
@@ -33,10 +33,10 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
-demo: setup ## audit the packages of this machine, durably, through kill -9
+demo: setup ## audit the packages of this machine while workers are killed
 	@$(BIN)/stepwell demo
 
-demo-postgres: setup ## the same with four workers on PostgreSQL, which is crashed and restarted meanwhile
+demo-postgres: setup ## the same with four workers on PostgreSQL, which is crashed meanwhile
 	@$(BIN)/python scripts/demo_postgres.py
 
 test: setup ## run all tests, in random order, in two processes a core (XDIST=0: one process)
@@ -50,11 +50,11 @@ lint: setup ## check style and format
 	@$(BIN)/ruff check $(TREES)
 	@$(BIN)/ruff format --check $(TREES)
 
-format: setup ## mend what style and format can mend by themselves
+format: setup ## fix style and format where possible
 	@$(BIN)/ruff check --fix $(TREES)
 	@$(BIN)/ruff format $(TREES)
 
-types: setup ## check types, strictly
+types: setup ## check types
 	@$(BIN)/mypy $(TREES)
 
 contracts: setup ## check that imports go downwards only
@@ -71,17 +71,17 @@ bench-peers: setup ## install the engines to measure beside, into .venv-peers (n
 	@cp requirements/peers-server/package.json requirements/peers-server/package-lock.json .venv-peers/
 	@npm ci --silent --prefix .venv-peers || echo "Restate's server was not installed: it is an npm package" >&2
 
-red: setup ## break the engine on purpose, once per invariant, and see its test fail
+red: setup ## break the engine on purpose, one change at a time, and check that a test fails
 	@$(BIN)/python scripts/red.py
 
-coverage: setup ## count the lines and branches of the core and the engine that no test takes
+coverage: setup ## find lines and branches of the core and the engine that no test executes
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -n $(XDIST) -k "not ten_thousand_histories"
 	@$(BIN)/coverage run -m tests.simulation $(FIRST) --count $(SEEDS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=100 --include='src/stepwell/core/*,src/stepwell/engine/*'
 
-simulate: setup ## play seeded histories in virtual time (SEEDS=1000, from FIRST=0 on), and count what they reach
+simulate: setup ## run seeded histories in virtual time (SEEDS=1000, from FIRST=0 on)
 	@$(BIN)/python -m tests.simulation $(FIRST) --count $(SEEDS)
 	@$(BIN)/python -m tests.simulation.deadline --first $(FIRST) --seeds $(SEEDS)
 
@@ -91,16 +91,16 @@ torture: setup ## kill, stop and freeze workers on one file (RUNS=300), and comp
 golden: setup ## write the databases of this release that later ones must finish (tests/golden)
 	@$(BIN)/python scripts/golden.py
 
-torture-postgres: setup ## the same on a real PostgreSQL, whose backends and server die, too
+torture-postgres: setup ## the same on a PostgreSQL server that is crashed, too
 	@$(BIN)/python -m scripts.torture --postgres --workers 4 --lease 1 --every 0.3 --runs $(RUNS)
 
 reference: setup ## write docs/reference.md from the docstrings of the public names
 	@$(BIN)/python -m scripts.reference
 
-docs-diagram: setup ## draw docs/statuses.md again from the table of transitions
+docs-diagram: setup ## write docs/statuses.md from the table of transitions
 	@$(BIN)/python scripts/write_diagrams.py
 
-pins: ## pin the newest dependencies (needs uv); no address of a registry is written
+pins: ## pin the newest dependencies (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
 	    --no-emit-index-url --no-emit-find-links --output-file requirements/dev.txt requirements/dev.in
 	@sed -i '1i # Pinned by `make pins` from dev.in, for CPython 3.11, 3.12 and 3.13.' requirements/dev.txt
@@ -109,6 +109,6 @@ pins: ## pin the newest dependencies (needs uv); no address of a registry is wri
 	@sed -i '1i # Pinned by `make pins` from peers.in, for CPython 3.11, 3.12 and 3.13.' requirements/peers.txt
 	@if grep -nE '://|--(extra-)?index-url|--find-links' requirements/*.txt; then echo "an address got into requirements" >&2; exit 1; fi
 
-clean: ## remove what was made, .venv included
+clean: ## remove generated files, including .venv
 	@rm -rf $(VENV) build dist .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -30,7 +30,7 @@ NAMES = re.compile(r"alarm|bell|born|course|dismiss|family|fed|mail|play|post|ri
 FUNCTIONS = re.compile(r"note|raised|turn")
 """Whole names of functions."""
 PROSE = re.compile(
-    r"\bwhoever\b|\bsomebody\b|\bnobody\b|\bso many\b|\bsuch a one\b|\bis away\b|\bare away\b|\banew\b|"
+    r"\bwhoever\b|\bsomebody\b|(?<!`)\bnobody\b|\bso many\b|\bsuch a one\b|\bis away\b|\bare away\b|\banew\b|"
     r"\bhe\b|\bburied\b|\bburials?\b|\bbury\b",
     re.IGNORECASE,
 )
@@ -69,7 +69,8 @@ def _in_comments(text: str) -> Iterator[tuple[int, str]]:
 
 def _in_strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        # The user `nobody` of the operating system is a name.
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value != "nobody":
             yield from _in_prose(node.value, node.lineno)
 
 

@@ -1,8 +1,8 @@
-"""A store in virtual time, and what its verbs tell: whether anything still moves, and when the next timer is due.
+"""A store in virtual time that knows whether anything can still happen, and when the next timer is due.
 
-Every app of a test reaches the store through a `View`. So the bench knows of each run that is leased, and of each
-change after which a worker has to look again: when nothing is leased and a look after the last change found nothing,
-nothing moves until time passes. The store tells its apps that nobody shares it: nobody beats, and nobody is judged.
+Every app of a test uses the store through a `View`. So the bench knows which runs are leased and after which changes
+a worker must poll again. If no run is leased and a poll after the last change found nothing, nothing happens until time
+is advanced. The store reports that it is not shared, so there are no heartbeats and no failure detection.
 """
 
 from __future__ import annotations
@@ -100,19 +100,19 @@ class Bench:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing moves until time passes or somebody outside does something."""
+        """Whether nothing happens until time is advanced or a call comes from outside."""
         return not self.held and self._looked == self._changes
 
     @property
     def next_due(self) -> int | None:
-        """When something moves by itself, as of the last look."""
+        """When the next timer is due, as of the last poll."""
         found = [at for at in (self._next_due, self.clock.next_waking()) if at is not None]
         return min(found, default=None)
 
     async def news(self) -> bool:
-        """Waits until something happens; False if nothing did for as long as the patience lasts.
+        """Waits until something happens; False if nothing did within `patience`.
 
-        It lasts twice half as long: a process that got no time for the first half has all of the second.
+        It waits twice for half of `patience`: a process that got no CPU time in the first half still has the second.
         """
         for _ in range(2):
             with suppress(TimeoutError):
@@ -123,29 +123,29 @@ class Bench:
                 return True
         return False
 
-    async def settle(self, ring: Callable[[], None]) -> bool:
-        """Waits until nothing moves; False when a handler does not end. `ring` has the workers look for due runs."""
+    async def settle(self, wake: Callable[[], None]) -> bool:
+        """Waits until nothing moves; False if a handler does not end. `wake` makes the workers poll for due runs."""
         while not self.is_settled:
             if not self.held:
-                ring()
+                wake()
             if not await self.news():
                 return False
         return True
 
     async def move(self, to: int) -> None:
-        """Lets time pass until that instant."""
+        """Advances time to that instant."""
         self.clock.move(to)
         if self._is_on_server:
             await self._execute(f"UPDATE {self._clock_table} SET at = {self.clock.wall()}")  # noqa: S608  as above
         self._changes += 1
 
     async def quiet(self) -> None:
-        """Waits until no verb is under way."""
+        """Waits until no call of the store is in flight."""
         while self._under_way:
             await asyncio.wait(tuple(self._under_way))
 
     async def call(self, verb: str, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Has the store do it, to its end even if whoever asked is no more: a statement that was sent is sent."""
+        """Runs the call to its end even if the caller is gone: a statement that was sent cannot be taken back."""
         work = self._done(verb, given, named)
         if not self._store.shared:
             return await work

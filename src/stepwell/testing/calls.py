@@ -51,7 +51,7 @@ class Watcher(Protocol):
         """After its last line."""
 
     def waits(self, call: Call, times: int) -> None:
-        """An async function waits for something, for so many times by now."""
+        """An async function waits for something, for the `times`th time."""
 
     def enters_plainly(self, call: Call) -> None:
         """Before the first line of a plain function."""

@@ -19,7 +19,7 @@ from stepwell.testing.checks import (
 from stepwell.testing.harness import first_instant
 from stepwell.testing.life import lives
 from stepwell.testing.report import CrashReport, judged
-from stepwell.testing.rounds import Play, Round, view_before
+from stepwell.testing.rounds import Round, RoundSetup, view_before
 from stepwell.workflow.durations import Duration, micros
 from stepwell.workflow.policy import Abort
 
@@ -66,21 +66,21 @@ async def crash_everywhere(
     check_signals(signals or {}, every)
     check_count("awaits", awaits)
     _check_outside(probe, reset)
-    play = Play(workflow, every, input, given, signals or {}, probe, reset, awaits, options)
+    setup = RoundSetup(workflow, every, input, given, signals or {}, probe, reset, awaits, options)
     began = time.perf_counter()
     benches = _Benches(url, seed, micros(patience, "patience") / 1_000_000)
     ends: dict[str, End] = {}
     async with benches:
         with lives():
-            before = await view_before(play)
-            undisturbed = [await _undisturbed(benches, play) for _ in range(2)]
+            before = await view_before(setup)
+            undisturbed = [await _undisturbed(benches, setup) for _ in range(2)]
             for place in undisturbed[0].places:
-                ends[place] = await benches.round(play, place)
+                ends[place] = await benches.round(setup, place)
     return judged(workflow.name, before, undisturbed, ends, seconds=time.perf_counter() - began)
 
 
-async def _undisturbed(benches: _Benches, play: Play) -> End:
-    end = await benches.round(play, None)
+async def _undisturbed(benches: _Benches, setup: RoundSetup) -> End:
+    end = await benches.round(setup, None)
     if end.stuck is not None:
         raise StandstillError(f"The undisturbed run does not end: {end.stuck}.", (end.stuck,))
     return end
@@ -103,7 +103,7 @@ def _check_outside(probe: object, reset: object) -> None:
 
 
 class _Benches:
-    """A bench for each round: of its own in memory, so that each has the same ids; elsewhere one for all."""
+    """The benches of the rounds: a new one for each in memory, so that each has the same ids; else one for all."""
 
     def __init__(self, url: str, seed: int, patience: float) -> None:
         self._url = url
@@ -120,12 +120,12 @@ class _Benches:
     async def __aexit__(self, *raised: object) -> None:
         await self._stack.aclose()
 
-    async def round(self, play: Play, place: str | None) -> End:
-        """Plays one round in a queue of its own, so that it never meets what another left behind."""
+    async def round(self, setup: RoundSetup, place: str | None) -> End:
+        """Runs one round in its own queue, so that rounds do not affect each other."""
         self._rounds += 1
         queue = f"crash-{self._rounds}"
         if self._bench is not None:
-            return await Round(self._bench, play, queue, place).play()
+            return await Round(self._bench, setup, queue, place).run()
         async with Bench(self._url, **self._given) as bench:
             bench.is_silent = True
-            return await Round(bench, play, queue, place).play()
+            return await Round(bench, setup, queue, place).run()

@@ -24,9 +24,9 @@ def names_in(workflow: Workflow) -> list[FunctionName]:
     """The names of the workflow's handlers and compensators."""
     found: list[FunctionName] = []
 
-    def note(name: FunctionName, function: Function) -> Function:
+    def collect(name: FunctionName, function: Function) -> Function:
         found.append(name)
         return function
 
-    changed(workflow, note)
+    changed(workflow, collect)
     return found

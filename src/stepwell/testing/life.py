@@ -24,7 +24,7 @@ _ROUND_SECONDS = 0.5
 
 
 class DeadError(BaseException):
-    """Ends a plain function of a life that is over; nobody hears of it."""
+    """Ends a plain function of a life that is over; it is not logged."""
 
 
 class Life:
@@ -38,25 +38,25 @@ class Life:
         self._belongings: set[asyncio.Task[Any]] = set()
 
     def begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Has the coroutine run in this life."""
+        """Runs the coroutine in this life."""
         context = contextvars.copy_context()
         context.run(_LIFE.set, self)
         return self._loop.create_task(work, context=context)
 
     def die(self) -> None:
-        """Nothing of it ever goes on; from any thread."""
+        """Ends the life: none of its coroutines continues. Can be called from any thread."""
         if not self.is_over:
             self.is_over = True
             self._loop.call_soon_threadsafe(self._on_death)
 
     async def die_here(self) -> NoReturn:
-        """Dies, and never comes back to whoever asked."""
+        """Dies, and never returns to the caller."""
         self.die()
         await self.stand_still()
         raise asyncio.CancelledError
 
     async def stand_still(self) -> None:
-        """Waits until what the dead left is cleared away."""
+        """Waits until the remains of this life are cleared away."""
         while not self._cleared:
             with suppress(asyncio.CancelledError):
                 await self._loop.create_future()

@@ -33,7 +33,7 @@ _LOOK_SECONDS = 0.001
 
 
 @dataclass(frozen=True, slots=True)
-class Play:
+class RoundSetup:
     """The constants of every round: the workflow, its input, probe and reset."""
 
     workflow: Workflow
@@ -56,27 +56,27 @@ class Play:
         return "" if self.probe is None else text_of(await _awaited(self.probe()), paths)
 
 
-async def view_before(play: Play) -> str | None:
-    """What the probe sees of an outside in which nothing happened yet; None: there is no probe."""
-    if play.probe is None:
+async def view_before(setup: RoundSetup) -> str | None:
+    """The probe's state before the first run; None: there is no probe."""
+    if setup.probe is None:
         return None
-    await play.make_new()
-    return await play.view(Paths())
+    await setup.make_new()
+    return await setup.view(Paths())
 
 
 class Round:
     """Runs the workflow once; with a `place`, its worker dies there, once."""
 
-    def __init__(self, bench: Bench, play: Play, queue: str, place: str | None) -> None:
+    def __init__(self, bench: Bench, setup: RoundSetup, queue: str, place: str | None) -> None:
         self.place = place
         self.places: dict[str, None] = {}
         self.pieces = Counter[str]()
         self.has_died = False
         self.paths = Paths()
         self._bench = bench
-        self._play = play
-        self._options = {**play.options, "queue": queue}
-        self._nodes = {one.name: tuple(node.name for node in one.nodes) for one in play.workflows}
+        self._setup = setup
+        self._options = {**setup.options, "queue": queue}
+        self._nodes = {one.name: tuple(node.name for node in one.nodes) for one in setup.workflows}
         self._workflow_of: dict[str, str] = {}
         self._threads: list[Call] = []
         self._calls: list[Call] = []
@@ -87,14 +87,14 @@ class Round:
         self._turns = 0
         self._living: asyncio.Task[Any]
 
-    async def play(self) -> End:
-        """Plays it to its end, and clears away what the dead left."""
-        await self._play.make_new()
+    async def run(self) -> End:
+        """Runs it to its end, and clears away the remains of dead workers."""
+        await self._setup.make_new()
         client = self._bench.app(self._workflows(None), self._through_client, **self._options)
         await client.__aenter__()
         try:
             self._begin()
-            run_id = (await client.start(self._play.workflow.name, self._play.input)).run_id
+            run_id = (await client.start(self._setup.workflow.name, self._setup.input)).run_id
             stuck = await self._finish(client, run_id)
             if stuck is not None:
                 await client.cancel(run_id)
@@ -141,8 +141,8 @@ class Round:
         """Delivers a signal that is waited for, or lets time pass until the next timer; False: neither is there."""
         for one in await client.list(status=RunStatus.SUSPENDED):
             name = one.awaiting_signal
-            if one.run_id in self.paths.run_ids and name is not None and name in self._play.signals:
-                await client.signal(one.run_id, name, self._play.signals[name])
+            if one.run_id in self.paths.run_ids and name is not None and name in self._setup.signals:
+                await client.signal(one.run_id, name, self._setup.signals[name])
                 return True
         due = self._bench.next_due
         if due is not None:
@@ -179,14 +179,14 @@ class Round:
             await self._living
 
     async def _ended(self, client: Durable, run_id: str, stuck: str | None) -> End:
-        end = await end_of(client, run_id, {one.name: one for one in self._play.workflows}, self.paths)
-        end.view = await self._play.view(self.paths)
+        end = await end_of(client, run_id, {one.name: one for one in self._setup.workflows}, self.paths)
+        end.view = await self._setup.view(self.paths)
         end.stuck, end.has_died = stuck, self.has_died
         end.places, end.pieces = list(self.places), self.pieces
         return end
 
     def _workflows(self, life: Life | None) -> list[Workflow]:
-        return watched(self._play.workflows, self._play.fakes, _Eye(self, life))
+        return watched(self._setup.workflows, self._setup.fakes, _Eye(self, life))
 
     async def _through_client(self, verb: str, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
         if verb == "start":
@@ -241,7 +241,7 @@ class Round:
 
     def waits(self, call: Call, times: int) -> bool:
         """A function waits for something; whether to die."""
-        if times > self._play.awaits:
+        if times > self._setup.awaits:
             return False
         return self._is_here(WAIT.format(times=times, piece=piece_of(call, self.paths)))
 

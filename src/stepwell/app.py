@@ -37,7 +37,8 @@ from stepwell.store.codec import encode
 from stepwell.store.records import Filter, NewRun
 from stepwell.store.urls import without_password
 from stepwell.store_choice import chosen_store, existing_store, store_for
-from stepwell.workflow.builder import Workflow, checked_name
+from stepwell.workflow.builder import Workflow
+from stepwell.workflow.checks import checked_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -35,10 +35,10 @@ class Registry:
     def add(self, workflow: object) -> None:
         """Registers a workflow and closes it; raises DefinitionError for a second one of its name."""
         if not isinstance(workflow, Workflow):
-            raise DefinitionError(f"A workflow made by durable() can be registered, not {workflow!r}.")
+            raise DefinitionError(f"Only a workflow made by durable() can be registered, got {workflow!r}.")
         if workflow.name in self._workflows:
             known = ", ".join(self.names)
-            raise DefinitionError(f'A workflow "{workflow.name}" is registered already. Known: {known}.')
+            raise DefinitionError(f'A workflow "{workflow.name}" is already registered. Registered: {known}.')
         workflow.close()
         self._workflows[workflow.name] = workflow
         self._plans[workflow.name] = plan_of(workflow.name, workflow.nodes)
@@ -55,7 +55,7 @@ class Registry:
         name = workflow.name if isinstance(workflow, Workflow) else workflow
         found = self.get_workflow(name)
         if isinstance(workflow, Workflow) and workflow is not found:
-            raise DefinitionError(f'Workflow "{name}" is another one than the one registered under that name.')
+            raise DefinitionError(f'Workflow "{name}" is not the object that is registered under this name.')
         return self._plans[name]
 
     def check_children(self) -> None:

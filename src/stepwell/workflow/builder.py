@@ -1,16 +1,21 @@
-"""The builder of workflows: every method checks what it is given, adds one node and returns the same object."""
+"""The builder of workflows: each method checks its arguments, adds one node and returns the same object."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from types import MappingProxyType
-from typing import Any, Generic, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, overload
 
 from stepwell.errors import DefinitionError, PayloadError
-from stepwell.workflow.durations import Duration, instant, micros
+from stepwell.workflow.checks import (
+    branches_from,
+    check_functions,
+    check_options,
+    check_wait,
+    checked_name,
+    checked_policy,
+    function_from,
+)
+from stepwell.workflow.durations import Duration, micros
 from stepwell.workflow.nodes import (
     Branch,
     ChildWorkflow,
@@ -24,9 +29,13 @@ from stepwell.workflow.nodes import (
     WaitForSignal,
 )
 from stepwell.workflow.numbers import count, shown
-from stepwell.workflow.policy import POLICY_OPTIONS, Policy, PolicyOptions, policy_from
 
-_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime, timedelta
+
+    from stepwell.workflow.policy import PolicyOptions
+
 _UNSET: Any = object()
 F = TypeVar("F", bound=Function)
 T = TypeVar("T")
@@ -41,7 +50,7 @@ class RunResult:
 
 
 class InMemory(Protocol):
-    """What a workflow needs from above: to be run without a store, and to have a value checked and encoded."""
+    """What the builder is given by the layers above it: a run in memory, and the check and encoding of a value."""
 
     async def run(self, name: str, nodes: tuple[Node, ...], value: object) -> RunResult:
         """Runs these nodes in memory."""
@@ -51,7 +60,7 @@ class InMemory(Protocol):
 
 
 class _Decorator(Generic[T]):
-    """Takes the handler that a builder method was called without, and returns it unchanged."""
+    """Takes the handler that was not passed to a builder method, and returns it unchanged."""
 
     def __init__(self, add: Callable[[Function], T]) -> None:
         self._add = add
@@ -124,16 +133,19 @@ class Workflow:
         when: Function | None = None,
         **policy: Unpack[PolicyOptions],
     ) -> Workflow | _Decorator[Workflow]:
-        """Adds a node that calls `handler(ctx)`, whose return value is its result. Without a handler, a decorator."""
+        """Adds a node that calls `handler(ctx)`; its result is what the handler returns, a JSON value.
+
+        Without a handler it returns a decorator, which adds the node and returns the function unchanged.
+        """
         where = self._where("step", name)
-        _functions(where, compensate=compensate, when=when)
-        tried = _policy(where, policy, "compensate", "when")
+        check_functions(where, compensate=compensate, when=when)
+        tried = checked_policy(where, policy, "compensate", "when")
 
         def add(handler: Function) -> Workflow:
-            _functions(where, handler=handler)
+            check_functions(where, handler=handler)
             return self._add(where, Step(name, handler, compensate, when, tried))
 
-        return _Decorator(add) if handler is None else add(_given(where, "handler", handler))
+        return _Decorator(add) if handler is None else add(function_from(where, "handler", handler))
 
     def parallel(
         self,
@@ -143,11 +155,15 @@ class Workflow:
         when: Function | None = None,
         **policy: Unpack[PolicyOptions],
     ) -> Workflow:
-        """Adds a node that calls all `entries` concurrently: names with a function or `Branch`, and a result each."""
+        """Adds a node that calls all its entries at the same time.
+
+        `entries`: handlers `f(ctx)` or `Branch`es by name. Each entry has attempts of its own and one result, under its
+        own name. If one fails for good, no other entry is started, and what completed is undone.
+        """
         where = self._where("parallel", name)
-        branches = _branches(where, "entries", entries)
-        _functions(where, when=when)
-        return self._add(where, Parallel(name, branches, when, _policy(where, policy, "when")))
+        branches = branches_from(where, "entries", entries)
+        check_functions(where, when=when)
+        return self._add(where, Parallel(name, branches, when, checked_policy(where, policy, "when")))
 
     def route(
         self,
@@ -158,12 +174,16 @@ class Workflow:
         when: Function | None = None,
         **policy: Unpack[PolicyOptions],
     ) -> Workflow:
-        """Adds a node that calls the one of `branches` that `resolver(ctx)` names; its result is the branch's."""
+        """Adds a node that calls one of its branches; the result is that of the branch.
+
+        `resolver`: `f(ctx)`, which returns the name of the branch. The choice is journaled before the branch is called.
+        `branches`: handlers `f(ctx)` or `Branch`es by name.
+        """
         where = self._where("route", name)
-        _functions(where, when=when)
-        resolver = _given(where, "resolver", resolver)
-        chosen = _branches(where, "branches", branches)
-        return self._add(where, Route(name, resolver, chosen, when, _policy(where, policy, "when")))
+        check_functions(where, when=when)
+        resolver = function_from(where, "resolver", resolver)
+        chosen = branches_from(where, "branches", branches)
+        return self._add(where, Route(name, resolver, chosen, when, checked_policy(where, policy, "when")))
 
     @overload
     def loop(
@@ -209,31 +229,36 @@ class Workflow:
         when: Function | None = None,
         **policy: Unpack[PolicyOptions],
     ) -> Workflow | _Decorator[Workflow]:
-        """Adds a node that calls `handler(input, ctx)` up to `max_iterations` times. Without a handler, a decorator.
+        """Adds a node that calls `handler(input, ctx)` again and again; its result is that of the last iteration.
 
-        It ends when `until(result, iteration)` is true; its result is that of the last iteration. The next input is
-        `feedback(result)`, or the previous input. `pause` is the wait between iterations.
+        - `max_iterations`: an integer >= 1.
+        - `until`: `f(result, iteration)`. If it returns something true, the loop ends.
+        - `feedback`: `f(result)`, which returns the next iteration's input; without it the input stays the same.
+        - `map_input`: `f(ctx)`, which returns the first iteration's input; without it that is the run's input.
+        - `pause`: the wait between iterations: a duration, an aware datetime, or `f(result, iteration)` giving one.
+
+        Without a handler it returns a decorator, which adds the node and returns the function unchanged.
         """
         where = self._where("loop", name)
         most: object = max_iterations
         if most is _UNSET:
-            raise DefinitionError(f"{where} needs max_iterations, a whole number from 1.")
+            raise DefinitionError(f"{where} needs max_iterations, an integer >= 1.")
         try:
             count(most, "max_iterations")
         except ValueError as error:
             raise DefinitionError(f"{where}: {error}.") from None
-        _functions(where, until=until, feedback=feedback, map_input=map_input, compensate=compensate, when=when)
+        check_functions(where, until=until, feedback=feedback, map_input=map_input, compensate=compensate, when=when)
         if pause is not None:
-            _check_wait(where, "pause", pause)
+            check_wait(where, "pause", pause)
         known = ("max_iterations", "until", "feedback", "map_input", "pause", "compensate", "when")
-        tried = _policy(where, policy, *known)
+        tried = checked_policy(where, policy, *known)
 
         def add(handler: Function) -> Workflow:
-            _functions(where, handler=handler)
+            check_functions(where, handler=handler)
             given = (until, feedback, map_input, pause, compensate, when)
             return self._add(where, Loop(name, handler, max_iterations, *given, tried))
 
-        return _Decorator(add) if handler is None else add(_given(where, "handler", handler))
+        return _Decorator(add) if handler is None else add(function_from(where, "handler", handler))
 
     def sleep(
         self,
@@ -243,11 +268,15 @@ class Workflow:
         when: Function | None = None,
         **unknown: object,
     ) -> Workflow:
-        """Adds a durable timer: a duration, an aware datetime (past: no wait), or `f(ctx)` for one of these."""
+        """Adds a durable timer; its result is None.
+
+        `duration`: a `timedelta`, seconds, an aware datetime (one in the past: no wait), or `f(ctx)` that returns one
+        of these and is called once. The run needs no worker while it waits.
+        """
         where = self._where("sleep", name)
-        _known(where, unknown, "when")
-        _functions(where, when=when)
-        _check_wait(where, "duration", duration)
+        check_options(where, unknown, "when")
+        check_functions(where, when=when)
+        check_wait(where, "duration", duration)
         return self._add(where, Sleep(name, duration, when))
 
     def wait_for_signal(
@@ -260,17 +289,22 @@ class Workflow:
         when: Function | None = None,
         **unknown: object,
     ) -> Workflow:
-        """Adds a wait for a signal; its result is the payload, or `default` (which needs a `timeout`) on timeout."""
+        """Adds a wait for a signal; its result is the signal's payload.
+
+        - `signal`: the signal's name. A signal that came before the node is used, too.
+        - `timeout`: how long to wait. After it the result is `default`, or without one the node fails.
+        - `default`: a JSON value; needs a `timeout`.
+        """
         where = self._where("wait_for_signal", name)
-        _known(where, unknown, "timeout", "default", "when")
-        _functions(where, when=when)
+        check_options(where, unknown, "timeout", "default", "when")
+        check_functions(where, when=when)
         checked_name(signal, f"{where}: a signal's name")
         try:
             limit = None if timeout is None else micros(timeout, "timeout")
         except ValueError as error:
             raise DefinitionError(f"{where}: {error}.") from None
         if default is not _UNSET and limit is None:
-            raise DefinitionError(f"{where}: default is used when timeout is over, and no timeout was given.")
+            raise DefinitionError(f"{where}: default is used when the timeout ends, so it needs a timeout.")
         try:
             fallback = None if default is _UNSET else self._in_memory.encode(default, "default")
         except PayloadError as error:
@@ -287,19 +321,25 @@ class Workflow:
         when: Function | None = None,
         **unknown: object,
     ) -> Workflow:
-        """Adds a run of another workflow, given as such or by name; its result is that run's results."""
+        """Adds a run of another workflow, as durable as this one; its result are that run's results.
+
+        - `workflow`: the workflow or its name. It must be registered when this workflow runs.
+        - `map_input`: `f(ctx)`, which returns the child's input; without it that is this run's input.
+
+        A child that fails or is canceled fails the node.
+        """
         where = self._where("child_workflow", name)
-        _known(where, unknown, "map_input", "compensate", "when")
-        _functions(where, map_input=map_input, compensate=compensate, when=when)
+        check_options(where, unknown, "map_input", "compensate", "when")
+        check_functions(where, map_input=map_input, compensate=compensate, when=when)
         if not isinstance(workflow, (str, Workflow)):
-            raise DefinitionError(f"{where}: a child is a Workflow or the name of one, not {shown(workflow)}.")
+            raise DefinitionError(f"{where}: a child must be a Workflow or the name of one, got {shown(workflow)}.")
         child = workflow.name if isinstance(workflow, Workflow) else checked_name(workflow, f"{where}: a child's name")
         return self._add(where, ChildWorkflow(name, child, map_input, compensate, when))
 
     def _where(self, kind: str, name: str) -> str:
         where = f'Workflow "{self.name}": {kind} {name!r}'
         if self._is_closed:
-            raise DefinitionError(f"{where} comes too late: the workflow is registered, and closed.")
+            raise DefinitionError(f"{where} cannot be added: the workflow is already registered.")
         checked_name(name, f'Workflow "{self.name}": a {kind}\'s name')
         self._check_free(where, name)
         return where
@@ -307,74 +347,18 @@ class Workflow:
     def _check_free(self, where: str, name: str) -> None:
         if name in self._taken:
             known = ", ".join(self._taken)
-            raise DefinitionError(f'{where}: the name "{name}" is taken by {self._taken[name]}. Taken: {known}.')
+            raise DefinitionError(
+                f'{where}: the name "{name}" is already used by {self._taken[name]}. Used names: {known}.'
+            )
 
     def _add(self, where: str, node: Node) -> Workflow:
         if self._is_closed:
-            raise DefinitionError(f"{where} comes too late: the workflow is registered, and closed.")
+            raise DefinitionError(f"{where} cannot be added: the workflow is already registered.")
         for name in {node.name: None} | dict.fromkeys(node.names):
             self._check_free(where, name)
         if isinstance(node, Parallel) and node.name in node.entries:
-            raise DefinitionError(f'{where}: an entry has the name of its parallel, "{node.name}".')
+            raise DefinitionError(f'{where}: an entry must not have the name of its parallel, "{node.name}".')
         self._taken |= dict.fromkeys(node.names, f"an entry of {node.name}")
         self._taken[node.name] = f"a {node.kind}"
         self._nodes.append(node)
         return self
-
-
-def checked_name(name: object, what: str) -> str:
-    """The name itself; raises DefinitionError, beginning with `what`, for one that may not be."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise DefinitionError(f"{what} is 1 to 100 ASCII letters, digits and _ - . :, not {shown(name)}.")
-    return str(name)
-
-
-def _branches(where: str, option: str, given: object) -> Mapping[str, Branch]:
-    if not isinstance(given, Mapping):
-        raise DefinitionError(f"{where}: {option} are a mapping of names to handlers, not {shown(given)}.")
-    if not given:
-        raise DefinitionError(f"{where} is empty: it needs one of its {option} at least.")
-    branches: dict[str, Branch] = {}
-    for name, branch in given.items():
-        checked_name(name, f"{where}: a name in its {option}")
-        if not isinstance(branch, Branch) and not callable(branch):
-            raise DefinitionError(f'{where}: "{name}" is a function or a Branch, not {shown(branch)}.')
-        branches[name] = branch if isinstance(branch, Branch) else Branch(branch)
-    return MappingProxyType(branches)
-
-
-def _functions(where: str, **given: object) -> None:
-    for option, function in given.items():
-        if function is not None and not callable(function):
-            raise DefinitionError(f"{where}: {option} is a function, not {shown(function)}.")
-
-
-def _given(where: str, option: str, function: object) -> Function:
-    if not callable(function):
-        raise DefinitionError(f"{where}: {option} is a function, not {shown(function)}.")
-    return function
-
-
-def _known(where: str, unknown: Mapping[str, object], *known: str) -> None:
-    for option in unknown:
-        raise DefinitionError(f'{where} has no option "{option}". Known: {", ".join(known)}.')
-
-
-def _policy(where: str, options: PolicyOptions, *known: str) -> Policy:
-    _known(
-        where, {name: value for name, value in options.items() if name not in POLICY_OPTIONS}, *known, *POLICY_OPTIONS
-    )
-    return policy_from(where, options)
-
-
-def _check_wait(where: str, option: str, pause: object) -> None:
-    if isinstance(pause, type) or not (callable(pause) or isinstance(pause, (datetime, timedelta, int, float))):
-        kinds = "a duration, an aware datetime or a function giving one"
-        raise DefinitionError(f"{where}: {option} is {kinds}, not {shown(pause)}.")
-    try:
-        if isinstance(pause, datetime):
-            instant(pause, option)
-        elif not callable(pause):
-            micros(pause, option)
-    except ValueError as error:
-        raise DefinitionError(f"{where}: {error}.") from None

@@ -1,4 +1,4 @@
-"""What a user's function is given: the read-only `Context`, whose values are decoded when they are looked at."""
+"""What a user's function is given: the read-only `Context`, whose values are decoded when they are read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _UNREAD: Any = object()
 
 
 class Results(Mapping[str, Any]):
-    """Results by name, decoded once, on first access; each handler has a mapping and copies of its own."""
+    """Results by name, each decoded on first access. Every handler has a mapping and copies of its own."""
 
     __slots__ = ("_decode", "_decoded", "_encoded")
 
@@ -41,7 +41,7 @@ class Results(Mapping[str, Any]):
 
 
 class Facts(Protocol):
-    """What a context tells of the call it is made for."""
+    """What a context shows of the call it is made for."""
 
     @property
     def step(self) -> str:
@@ -65,7 +65,7 @@ class Facts(Protocol):
 
     @property
     def resumed_with(self) -> bytes | None:
-        """What the signal brought that re-entered the step."""
+        """The payload of the signal that re-entered the step."""
 
 
 class Channels(Protocol):

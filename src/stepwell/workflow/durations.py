@@ -10,10 +10,10 @@ from stepwell.workflow.numbers import is_number, shown
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _LONGEST_DAYS = 366_000
-"""A thousand years: what is longer is a mistake, and would leave the range of dates."""
+"""A thousand years. A longer duration is a mistake, and its end would leave the range of dates."""
 FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
 LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
-"""The ends of the range of dates: what is stored within them can be shown in UTC."""
+"""The ends of the range of dates: an instant between them can be shown in UTC."""
 _LATEST = (LAST_MOMENT - EPOCH) // _MICROSECOND
 
 Duration: TypeAlias = timedelta | float
@@ -21,7 +21,7 @@ Duration: TypeAlias = timedelta | float
 
 
 def micros(duration: object, what: str) -> int:
-    """The duration in whole microseconds. Raises ValueError, naming `what`, for anything else or below zero."""
+    """The duration in microseconds. Raises ValueError, naming `what`, for anything else and for a negative one."""
     if isinstance(duration, timedelta):
         length = duration
     elif isinstance(duration, int) and not isinstance(duration, bool):
@@ -29,21 +29,21 @@ def micros(duration: object, what: str) -> int:
     elif isinstance(duration, float) and is_number(duration):
         length = timedelta(seconds=min(max(float(duration), -1.0), (_LONGEST_DAYS + 1) * 86_400.0))
     else:
-        raise ValueError(f"{what} is a timedelta or seconds, not {shown(duration)}")
+        raise ValueError(f"{what} must be a timedelta or a number of seconds, got {shown(duration)}")
     if length < timedelta(0) or (isinstance(duration, float) and duration < 0):
-        raise ValueError(f"{what} is below zero: {shown(duration)}")
+        raise ValueError(f"{what} must be >= 0, got {shown(duration)}")
     if length > timedelta(days=_LONGEST_DAYS):
-        raise ValueError(f"{what} is longer than a thousand years: {shown(duration)}")
+        raise ValueError(f"{what} must be at most a thousand years, got {shown(duration)}")
     return length // _MICROSECOND
 
 
 def instant(moment: datetime, what: str) -> int:
     """The instant in microseconds since 1970 (UTC). Raises ValueError, naming `what`, for a naive datetime.
 
-    One that UTC cannot write, hours before the year 1 or after the year 9999, is the first or the last that it can.
+    A datetime that is before the year 1 or after the year 9999 in UTC gives the first or the last instant of those.
     """
     if moment.utcoffset() is None:
-        raise ValueError(f"{what} is a datetime without a time zone: {shown(moment)}")
+        raise ValueError(f"{what} must be a datetime with a time zone, got {shown(moment)}")
     return (min(max(moment, FIRST_MOMENT), LAST_MOMENT) - EPOCH) // _MICROSECOND
 
 
@@ -60,5 +60,5 @@ def wake_at(pause: object, now: int, what: str) -> int:
 
 
 def latest(at: int) -> int:
-    """The instant, or the last one there is: what a clock that is far ahead adds to must be readable."""
+    """The instant, or the last one of the calendar: a sum with a clock that is far ahead must still be readable."""
     return min(at, _LATEST)

@@ -58,7 +58,7 @@ class Branch:
     def __post_init__(self) -> None:
         for name, value in (("handler", self.handler), ("compensate", self.compensate)):
             if not callable(value) and not (name == "compensate" and value is None):
-                raise DefinitionError(f"Branch: {name} is a function, not {value!r}.")
+                raise DefinitionError(f"Branch: {name} must be a function, got {value!r}.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,16 @@
-"""Counts and shares as users write them, checked; and how a refused value is shown, whatever it is."""
+"""Numbers as users write them, checked; and how a refused value is shown, whatever it is."""
 
 from __future__ import annotations
 
 import math
 
 LARGEST_COUNT = 1_000_000_000
-"""What is larger is a mistake, and would not fit the stores' columns, twice over."""
+"""A larger count is a mistake, and twice as much would not fit the stores' 32-bit columns."""
 _SHOWN = 100
 
 
 def shown(value: object) -> str:
-    """The value as a message shows it, shortened; also one that cannot be shown, as an integer of 5,000 digits."""
+    """The value as a message shows it, shortened. A value that cannot be shown is named by its type."""
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001  a value may raise anything when it is shown
@@ -19,7 +19,7 @@ def shown(value: object) -> str:
 
 
 def is_number(value: object) -> bool:
-    """Whether this is a finite `int` or `float` that a `float` can hold."""
+    """Whether this is an `int` or `float` that is finite as a `float`."""
     try:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:
@@ -27,9 +27,9 @@ def is_number(value: object) -> bool:
 
 
 def count(value: object, what: str, least: int = 1) -> int:
-    """The whole number. Raises ValueError, naming `what`, for anything else, below `least`, or over a billion."""
+    """The integer. Raises ValueError, naming `what`, for anything else, and outside `least` to a billion."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{what} is a whole number from {least}, not {shown(value)}")
+        raise ValueError(f"{what} must be an integer >= {least}, got {shown(value)}")
     if value > LARGEST_COUNT:
-        raise ValueError(f"{what} is at most {LARGEST_COUNT:,}, not {shown(value)}")
+        raise ValueError(f"{what} must be at most {LARGEST_COUNT:,}, got {shown(value)}")
     return value

@@ -1,4 +1,4 @@
-"""How a node is tried: retries, backoff, timeouts, and what a handler raises or returns to steer them."""
+"""How a node's functions are attempted: retries, backoff, timeouts, and what a handler raises or returns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Retry(Exception):
         super().__init__(why)
         self.after = after
         try:
-            self.after_micros = None if after is None else micros(after, "Retry's after")
+            self.after_micros = None if after is None else micros(after, "Retry: after")
         except ValueError as error:
             raise DefinitionError(f"{error}.") from None
 
@@ -66,13 +66,13 @@ class Backoff:
 
     def __init__(self, initial: Duration = 1, factor: float = 2, maximum: Duration = 300, jitter: float = 0.1) -> None:
         try:
-            first, most = micros(initial, "Backoff's initial"), micros(maximum, "Backoff's maximum")
+            first, most = micros(initial, "Backoff: initial"), micros(maximum, "Backoff: maximum")
         except ValueError as error:
             raise DefinitionError(f"{error}.") from None
         if not is_number(factor) or factor < 1:
-            raise DefinitionError(f"Backoff's factor is a number from 1, not {shown(factor)}.")
+            raise DefinitionError(f"Backoff: factor must be a number >= 1, got {shown(factor)}.")
         if not is_number(jitter) or not 0 <= jitter <= 1:
-            raise DefinitionError(f"Backoff's jitter is a share from 0 to 1, not {shown(jitter)}.")
+            raise DefinitionError(f"Backoff: jitter must be a number from 0 to 1, got {shown(jitter)}.")
         values = {"initial": initial, "factor": factor, "maximum": maximum, "jitter": jitter}
         for name, value in {**values, "_initial": first, "_maximum": most}.items():
             object.__setattr__(self, name, value)
@@ -110,7 +110,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How often and how long a node's functions are tried; durations in microseconds, None: the app's."""
+    """How often and how long a node's functions are attempted; durations in microseconds, None: the app's."""
 
     max_retries: int = 3
     backoff: Backoff | Linear | Constant = field(default_factory=Backoff)
@@ -147,7 +147,7 @@ def policy_from(where: str, options: PolicyOptions) -> Policy:
     except ValueError as error:
         raise DefinitionError(f"{where}: {error}.") from None
     if limit == 0:
-        raise DefinitionError(f"{where}: timeout is above zero, not {shown(timeout)}.")
+        raise DefinitionError(f"{where}: timeout must be greater than 0, got {shown(timeout)}.")
     retry_on = _exception_types(where, "retry_on", options.get("retry_on", Exception))
     give_up_on = _exception_types(where, "give_up_on", options.get("give_up_on", ()))
     backoff = _backoff_from(where, options.get("retry_backoff", "exponential"))
@@ -169,11 +169,12 @@ def _backoff_from(where: str, backoff: object) -> Backoff | Linear | Constant:
                 raise DefinitionError(f"{where}: {error}.") from None
         case _:
             known = '"exponential", "linear", a Backoff or a duration'
-            raise DefinitionError(f"{where}: retry_backoff is {known}, not {shown(backoff)}.")
+            raise DefinitionError(f"{where}: retry_backoff must be {known}, got {shown(backoff)}.")
 
 
 def _exception_types(where: str, option: str, given: object) -> ExceptionTypes:
     types = given if isinstance(given, tuple) else (given,)
     if not all(isinstance(one, type) and issubclass(one, BaseException) for one in types):
-        raise DefinitionError(f"{where}: {option} is an exception class or a tuple of them, not {shown(given)}.")
+        accepted = "an exception class or a tuple of exception classes"
+        raise DefinitionError(f"{where}: {option} must be {accepted}, got {shown(given)}.")
     return types

@@ -1,4 +1,9 @@
-"""How an attempt begins and how it ends: the call for a piece of work, and the decision that records its end."""
+"""How an attempt begins and how it ends: the call for a piece of work, and the decision that records its end.
+
+An attempt that failed is followed by another one, unless the policy gives up or no attempt is left; then the work has
+failed for good. What an attempt is retried for is decided once, here, when it ends: the row that records it holds the
+instant of the next attempt, so a restart neither shortens nor repeats the wait.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +70,7 @@ def call_for(
 
 
 def unless_waiting(state: RunState, work: Work, now: int) -> Decision | None:
-    """What to do instead of a call: wait for the next attempt's time."""
+    """The wait for the next attempt's time, if it has not come; else None."""
     retry_at = state.progress_of(work).retry_at
     if retry_at is not None and retry_at > now:
         return Park(since=None, wake_at=retry_at)
@@ -90,14 +95,14 @@ def outcome(
 
 
 def wait_until(state: RunState, work: Work, since: int, at: int, now: int) -> Park | Record:
-    """Waits on, or completes the work when the instant has come."""
+    """The wait until the instant, or the outcome if it has come."""
     if at > now:
         return Park(since, at)
     return Record(outcome(state, work, started_at=since, now=now, value=state.values.null))
 
 
 def ask(state: RunState, work: Work, when: Function, policy: Policy, now: int) -> Decision:
-    """Asks the node's condition."""
+    """The call of the node's condition, or the wait for its next attempt."""
     return unless_waiting(state, work, now) or call_for(state, work, _ask, policy, subject=when)
 
 
@@ -112,7 +117,7 @@ def asks(call: Call) -> bool:
 
 
 def settled(state: RunState, call: Call, ending: Ending, now: int) -> Decision | None:
-    """What to do about an attempt that gave this ending; None when there is nothing to record."""
+    """The decision for an attempt that ended so; None if there is nothing to record."""
     consumed = () if call.resume is None else (call.resume[0],)
     match ending:
         case Done():
@@ -139,7 +144,9 @@ def failed(state: RunState, call: Call, error: BaseException, failure: Failure, 
     named = _named_delay(error)
     delay = call.policy.backoff.delay(call.attempt, draw) if named is None else named
     detail = ASKED if asks(call) else None
-    at = now + state.lag if delay else now  # its end, too: what is between them is the delay
+    # `now` may be behind the store's clock by the lag: a delay counted from it would end that much too early. The
+    # attempt ends at the same instant, so that the delay is what lies between the two.
+    at = now + state.lag if delay else now
     row = _row(state, call, "retrying", at, error=failure, detail=detail, retry_at=latest(at + delay))
     return Record(row)
 

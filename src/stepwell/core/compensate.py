@@ -1,4 +1,8 @@
-"""The saga: what completed is undone one at a time, newest first, once each; then the run has failed."""
+"""Compensation: what completed is undone one at a time, newest first, once each; then the run has failed (I5).
+
+The order is that of `seq`, never of clocks. A compensator that fails for good is journaled, and the others go on: work
+that cannot be undone is no reason to leave the rest of it done.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def moves(state: RunState, now: int) -> tuple[Decision, ...]:
-    """Undoes the newest success that is not undone yet; after the last one the run fails."""
+    """The call that undoes the newest work that is not undone yet; when there is none, the end of the run."""
     if not state.completed:
         return (Fail(failure_of(state)),)
     row, piece = _newest(state), work(state)
@@ -35,7 +39,7 @@ def moves(state: RunState, now: int) -> tuple[Decision, ...]:
 
 
 def work(state: RunState) -> Work:
-    """What is undone next: the newest success that is not undone yet."""
+    """What is undone next: the newest work that is not undone yet."""
     row = _newest(state)
     return Work(row.node, row.item, "undo", UNDOING)
 
@@ -45,7 +49,7 @@ def _newest(state: RunState) -> JournalRow:
 
 
 def crashed(state: RunState, piece: Work, now: int) -> Record:
-    """The work fails for good, because workers died during it again and again."""
+    """The work's failure for good, because as many workers died during it as the app allows."""
     message = f"{state.crashes} workers died during it, with nothing of the run journaled in between"
     return Record(outcome(state, piece, started_at=now, now=now, failure=("CrashLimit", message)))
 
@@ -63,7 +67,7 @@ def names_undone(state: RunState, status: RowStatus) -> tuple[str, ...]:
 
 
 def results_left(state: RunState) -> list[dict[str, bytes]]:
-    """The results as the run left them, those of a parallel that did not end first; layers, since each undoing asks."""
+    """The results when the run failed, those of an unfinished parallel first; in layers, since a copy costs more."""
     return [state.results] if state.fan is None else [state.fan.results, state.results]
 
 

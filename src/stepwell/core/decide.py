@@ -1,4 +1,4 @@
-"""What a run does next: the one function that the engine asks, from a state and the instant alone.
+"""What a run does next: the one function that the engine asks; it depends on the state and the instant alone.
 
 Rule 1: a run that is compensating only undoes. Rule 2: after a failure for good nothing new begins; when the calls in
 flight have ended, the run compensates, or fails if there is nothing to undo. Rule 3: a run with an outcome for every

@@ -1,4 +1,7 @@
-"""What the core can ask of the engine: eight decisions, and the requests a call's script makes; stores know them too.
+"""What the core asks of the engine: eight decisions, and the requests that the script of a call makes.
+
+A decision says what happens to a run, a script what happens in one attempt: it yields `Invoke` for each function of the
+user's and returns how the attempt ended. So no kind of node awaits anything, and the engine knows no kind of node.
 
 New kinds of nodes are said in these words; none of them names a kind of node.
 """
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Tools(Protocol):
-    """What a script is given besides its call: the codec, contexts, and the clock's last word."""
+    """What a script is given besides its call: the codec, contexts and the clock."""
 
     def encode(self, value: Any, place: str) -> bytes:
         """The value as stored; raises PayloadError."""
@@ -32,14 +35,14 @@ class Tools(Protocol):
         """A fresh context of this call."""
 
     def now(self) -> int:
-        """The instant by the store's clock, never ahead of it: by this, timers are over."""
+        """The instant, not later than by the store's clock: it decides whether a timer is over."""
 
     def latest(self) -> int:
-        """The same, never behind it: to this, durations are added."""
+        """The instant, not earlier than by the store's clock: durations are added to it."""
 
 
 class Invoke(NamedTuple):
-    """A script's request: call the user's function with these arguments and send back what it gives.
+    """A script's request: call the user's function with these arguments, and send back what it returns.
 
     `handler`: it does the node's work, so it counts in the worker's concurrency and, if plain, runs in a thread.
     """
@@ -82,7 +85,7 @@ class Answer(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A script's end: the node fails, whatever attempts are left."""
+    """A script's end: the node fails now, even if attempts are left."""
 
     type: str
     message: str
@@ -94,7 +97,7 @@ Script: TypeAlias = Callable[["Call", Tools], Generator[Invoke, Any, Ending]]
 
 @dataclass(slots=True)
 class Call:
-    """Run the user's code of one attempt, as its script says; its times are the engine's to set."""
+    """Run the user's code of one attempt, as its script says. The engine sets `started_at` and `timed_from`."""
 
     run_id: str
     work: Work
@@ -116,7 +119,7 @@ class Call:
 
     @property
     def item(self) -> str:
-        """The entry or the iteration, if it is of one."""
+        """The entry of a parallel or the iteration of a loop; empty for the node itself."""
         return self.work.item
 
     @property
@@ -131,17 +134,17 @@ class Call:
 
     @property
     def identity(self) -> tuple[str, str, Phase]:
-        """What tells it from the run's other calls in flight."""
+        """What distinguishes it from the run's other calls in flight."""
         return self.work[:3]
 
     @property
     def iteration(self) -> int | None:
-        """Which iteration of a loop it is."""
+        """The number of the loop's iteration, or None."""
         return iteration_of(self.item) if self.item else None
 
     @property
     def key(self) -> str:
-        """The idempotency key: no name holds a slash or a tilde, so no two pieces of work share one."""
+        """The idempotency key. No name contains a slash or a tilde, so no two pieces of work have the same one."""
         parts = [self.run_id, self.node]
         if self.item:
             parts.append(self.item if self.iteration is None else f"#{self.iteration}")
@@ -153,14 +156,14 @@ class Call:
 
     @property
     def resumed_with(self) -> bytes | None:
-        """What the signal brought that re-entered the step."""
+        """The payload of the signal that re-entered the step."""
         return None if self.resume is None else self.resume[1]
 
 
 class Record(NamedTuple):
-    """Journal this outcome, which needs no user code, and use up these messages of the mailbox.
+    """Journal this outcome, which needs no user code, and consume these messages of the mailbox.
 
-    `absent`: the message whose absence it rests on; it is void if one came.
+    `absent`: the message whose absence the outcome depends on; if one has come, the store refuses it.
     """
 
     row: JournalRow
@@ -169,7 +172,7 @@ class Record(NamedTuple):
 
 
 class Park(NamedTuple):
-    """Let go of the run until the instant, or until the message comes; void if it came meanwhile."""
+    """Let go of the run until the instant, or until the message comes; refused if the message has come."""
 
     since: int | None
     wake_at: int | None
@@ -197,7 +200,7 @@ class Spawn(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Nothing to begin before a call in flight ends, or this instant comes."""
+    """Begin nothing before a call in flight ends, or this instant comes."""
 
     until: int | None
 

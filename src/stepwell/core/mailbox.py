@@ -1,4 +1,4 @@
-"""What comes to a run from outside: the messages of its mailbox, and the names under which a node looks for them."""
+"""The messages that come to a run from outside, and the names by which a node looks for them in the mailbox."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Which rows of its journal a run needs to go on; the rest stays in the store, however much it is.
+"""Which rows of its journal a run needs to go on; the others are not loaded.
 
-An iteration of a loop begins from the row of the one before it: those further back are needed only to undo them. So of
-a loop a claim reads the last outcome and the attempts after it, and all when the run begins to compensate.
+An iteration of a loop begins from the row of the iteration before it. Older rows are needed only to undo them. So a
+claim reads the last outcome of a loop and the attempts after it, and all rows once the run compensates: the cost of a
+claim does not grow with the number of iterations.
 """
 
 from __future__ import annotations

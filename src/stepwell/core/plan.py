@@ -1,6 +1,7 @@
 """A workflow as it runs: its nodes with the kind of each, looked up once, and the fingerprint of their outline.
 
-Two plans of one fingerprint can finish each other's runs: it is the digest of all that a stored position depends on.
+The fingerprint is the digest of everything that a stored position depends on. Two plans with the same fingerprint can
+finish each other's runs; runs of another fingerprint wait for a worker that has it.
 """
 
 from __future__ import annotations

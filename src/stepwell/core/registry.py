@@ -1,4 +1,4 @@
-"""The workflows that one app knows, by name; each app has its own."""
+"""The workflows of one app, by name, with the plan of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Registry:
-    """Plans by workflow name."""
+    """The registered workflows and their plans."""
 
     def __init__(self, workflows: Iterable[Workflow] = ()) -> None:
         self._workflows: dict[str, Workflow] = {}

@@ -1,9 +1,9 @@
 """Where a run stands: its journal, folded row by row up to its current node; the only place that changes a `RunState`.
 
-The state runs ahead of the store by the rows that are on their way there, and is dropped when their commit is lost. It
-is rebuilt by the same functions that built it: `replay` applies stored rows as the drive applies new ones, so a restart
-cannot see another state than the process before it. What an advance costs must not grow with what is behind it: a
-parallel's entries are kept by what may begin, waits and has completed (`Fan`), and nothing walks through all of them.
+The state runs ahead of the store by the rows whose commit is on its way, and is dropped when that commit is lost. It is
+rebuilt by the functions that built it: `replay` applies stored rows exactly as the drive applies new ones, so a restart
+arrives at the state that the process before it had. The cost of an advance must not grow with what is behind it: the
+entries of a parallel are kept by what may begin, what waits and what has completed (`Fan`), and are never all walked.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Progress:
 
 @dataclass(slots=True)
 class Fan:
-    """The entries of the parallel that a run is at; kept up to date row by row, so that nothing walks through all.
+    """The entries of the parallel that a run is at, kept up to date row by row.
 
     `ready` may begin at once, `retries` at their instants, soonest first; `results` are those that have completed.
     """
@@ -69,7 +69,7 @@ class Fan:
 
 @dataclass(slots=True)
 class Parked:
-    """How the run waits at its node: since when, until when, and for which signal."""
+    """How the run waits at its node: since when, until when, and for which signal; instants in microseconds."""
 
     at: int
     wake_at: int | None = None
@@ -102,20 +102,20 @@ class RunState:
     parked: Parked | None = None
     mailbox: list[Message] = field(default_factory=list)
     known: dict[MessageName, int] = field(default_factory=dict)
-    """Up to which number the mailbox has been looked through for messages of a name; nothing of it, for most names."""
+    """By name of a message: up to which number the mailbox was searched for it. Most names are never searched for."""
     fan: Fan | None = None
     in_flight: set[tuple[str, str, Phase]] = field(default_factory=set)
     admitted: bool = False
     is_partial: bool = False
-    """Whether completed work that can be undone is missing in `completed`, since it was not loaded."""
+    """Whether rows of completed work that can be undone were not loaded, so that `completed` lacks them."""
     lag: int = 0
-    """By how much the instants that the core is given may be behind the store's clock; durations are added to more."""
+    """By how much `now` may be behind the store's clock, in microseconds; durations are added to `now` and this."""
     is_replaying: bool = False
-    """Whether its journal is being read, and nothing was given its results yet: they may grow in place."""
+    """Whether the journal is being replayed: no call has been given `results` yet, so they may grow in place."""
 
     @property
     def kind(self) -> Kind[Any]:
-        """What decides for the node it is at."""
+        """The kind of the node it is at."""
         return self.plan.kinds[self.position]
 
     @property
@@ -143,7 +143,7 @@ _NEW = Progress()
 
 
 def replay(state: RunState, rows: Iterable[JournalRow], last_of: Container[str] = ()) -> None:
-    """Brings a fresh state to where its stored journal has come; raises JournalError for one that does not fit.
+    """Applies a stored journal to a fresh state; raises JournalError for a row that cannot be the next one.
 
     Of the nodes `last_of` the rows before the last outcome may be missing.
     """
@@ -165,7 +165,7 @@ def replay(state: RunState, rows: Iterable[JournalRow], last_of: Container[str] 
 
 
 def begin(state: RunState, call: Call) -> None:
-    """Takes in that a call is in flight beside others."""
+    """Notes that a call is in flight beside others."""
     state.in_flight.add(call.identity)
     fan = _fan(state)
     if fan is not None:
@@ -173,7 +173,7 @@ def begin(state: RunState, call: Call) -> None:
 
 
 def end(state: RunState, call: Call, *, began: bool) -> None:
-    """Takes in that a call is in flight no more; one that never began may begin again."""
+    """Notes that a call is no longer in flight; one that never began may begin again."""
     state.in_flight.discard(call.identity)
     fan = _fan(state)
     if fan is not None and not began:
@@ -218,7 +218,7 @@ def apply_plain(state: RunState, step: PlainStep, row: JournalRow) -> None:
 
 
 def apply_decision(state: RunState, decision: Record | Park | Spawn) -> None:
-    """Takes a decision into the state, ahead of the commit that makes it durable."""
+    """Applies a decision, ahead of the commit that makes it durable."""
     match decision:
         case Record():
             apply(state, decision.row)
@@ -231,7 +231,7 @@ def apply_decision(state: RunState, decision: Record | Park | Spawn) -> None:
 
 
 def look(state: RunState, name: MessageName, messages: int, found: Message | None) -> None:
-    """Takes in what the mailbox holds of a name: its next unread message, or none among all that were counted."""
+    """Notes what a search of the mailbox found: the next unread message of the name, or none among all counted."""
     state.messages = messages
     state.known[name] = messages if found is None else found.n
     if found is not None:
@@ -239,12 +239,12 @@ def look(state: RunState, name: MessageName, messages: int, found: Message | Non
 
 
 def admit(state: RunState) -> None:
-    """Takes a condition's true answer into the state."""
+    """Notes that the node's condition is true."""
     state.admitted = True
 
 
 def set_status(state: RunState, status: Status) -> None:
-    """Changes the run's status, by the table alone."""
+    """Changes the status; raises JournalError for a change that is not in the table."""
     if not may_follow(state.status, status):
         raise JournalError(state.run_id, f"it is {state.status} and cannot become {status}")
     state.status = status

@@ -1,8 +1,8 @@
 """Why a run is not moving, from stored rows alone: one pure function of a run, the workers and the store's instant.
 
-The order is the argument. What is not understood, and what has ended, comes first. A run that a worker holds moves,
-unless that worker is silent. A run that is due waits for a worker: is there one for its queue, does one have its
-definition, did workers die of it, has one room? What is not due waits for what its row says.
+The questions are asked in an order in which the first answer is the reason. Are the rows understood? Has the run ended?
+Does a worker hold it, and is that worker alive? If the run is due: does a living worker serve its queue, does one have
+its definition, did workers die of the run, has one room? If it is not due: what does its row wait for?
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ def _explained(
 
 
 def _with_note(of: Explanation, note: Iterable[str | Name]) -> Explanation:
-    """The same, and that nobody will go on with it when the wait is over."""
+    """The same, and that no worker will go on with the run when the wait is over."""
     parts = (*of.parts, Part(" "), *(Part(str(piece), isinstance(piece, Name)) for piece in note if piece))
     sentence = "".join(part.text for part in parts)
     return Explanation(of.reason, sentence, of.since, of.until, parts, of.brief, of.actions)

@@ -1,4 +1,4 @@
-"""What an app gives back about its runs: frozen values; how they are read from stored rows is in `snapshots`."""
+"""What an app returns about its runs: frozen values. `snapshots` reads them from stored rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""From stored rows to what an app gives back about its runs, without any workflow code."""
+"""From stored rows to what an app returns about its runs, without any workflow code.
+
+A journal is folded by the core's own functions, over a plan made of the stored outline. So `status` shows what a worker
+that loads the run would see, and names a row that the worker would not accept by the same words. One bad row is shown
+as the `damaged` of its run, and never prevents a page.
+"""
 
 from __future__ import annotations
 

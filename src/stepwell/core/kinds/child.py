@@ -1,4 +1,9 @@
-"""The child workflow: a run of its own, spawned once, whose end comes back as a message."""
+"""The child workflow: a run of its own, spawned once, whose end comes back as a message.
+
+The commit that spawns the child also suspends its parent, and the child's id is made before that commit is first tried:
+a commit that is repeated after a lost answer starts no second child (I8). The child's end is a message to the node, so
+it is found whether the parent waits already or not.
+"""
 
 from __future__ import annotations
 

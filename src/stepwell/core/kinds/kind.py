@@ -2,7 +2,7 @@
 
 All that is particular to a kind is asked here, by the core, the engine, the readers and the edges alike, so that a new
 kind is a class in `workflow`, a builder method and one file beside this one. A method that few kinds need has an answer
-here that fits all others.
+here that fits all others. Docstrings here are the questions, those of the kinds the answers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""The loop: one call an iteration; its row holds the verdict on what follows, so nothing is asked twice."""
+"""The loop: one call an iteration, whose row records what follows.
+
+`until`, `feedback` and `pause` belong to the attempt at an iteration. What they returned is stored in the row of the
+iteration, with the result: after a crash none of them is called again, and the next iteration begins from that row
+alone. So the rows before it are not needed to go on (`stepwell.core.needed`).
+"""
 
 from __future__ import annotations
 
@@ -31,7 +36,7 @@ _FOLLOWS_AN_ITERATION = re.compile(rb"end|next -?[0-9]{1,18} .+", re.DOTALL)
 
 
 class _Next(NamedTuple):
-    """What an iteration begins with: its input, which the first one may map, and when."""
+    """What an iteration begins with: its number, its input, and the instant at which it may begin."""
 
     iteration: int
     value: bytes
@@ -63,7 +68,7 @@ class LoopKind(Kind[Loop]):
         return (waiting or call_for(state, work, _iterate, node.policy, subject=(node, follows.value)),)
 
     def accepts(self, node: Loop, state: RunState, row: JournalRow, *, is_after_gap: bool) -> bool:
-        """The next iteration, or after a gap a later one, whose verdict can be read; or the condition's row."""
+        """The next iteration, or after a gap a later one, whose detail can be read; or the condition's row."""
         if not row.item:
             return asks_alone(row)
         if row.status == "completed" and _FOLLOWS_AN_ITERATION.fullmatch(row.detail or b"") is None:

@@ -1,4 +1,8 @@
-"""The parallel: a call for each entry, at once; it ends when all entries have completed."""
+"""The parallel: a call for each entry, at the same time; it ends when all entries have completed.
+
+Each entry has rows, attempts and a result of its own. After an entry has failed for good no other one is begun; those
+in flight end first, and then what completed is undone.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +109,7 @@ class ParallelKind(Kind[Parallel]):
         return f"{len(done)} of {len(node.entries)}"
 
     def _fan(self, node: Parallel, state: RunState) -> Fan:
-        """How far the entries have come; at first all of them may begin."""
+        """How far the entries have come; before the first row all of them may begin."""
         return Fan(dict.fromkeys(node.entries)) if state.fan is None else state.fan
 
 

@@ -1,4 +1,8 @@
-"""The route: a resolver chooses a branch, the choice is journaled, and only then the branch is called."""
+"""The route: a resolver chooses a branch, the choice is journaled, and only then the branch is called.
+
+A resolver may depend on anything. Since its choice is stored first, a branch that was begun before a crash is the one
+that is attempted again, and its compensator the one that undoes it.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,7 @@ class RouteKind(Kind[Route]):
     row_kinds = frozenset({CHOICE, "step"})
 
     def outline(self, node: Route) -> dict[str, Any]:
-        """The branches, by name: their order means nothing."""
+        """The names of the branches, sorted, since their order has no meaning."""
         return {"branches": sorted(node.branches)}
 
     def from_outline(self, name: str, outline: Mapping[str, Any]) -> Route:

@@ -1,4 +1,8 @@
-"""The wait for a signal: the first message of that name in the mailbox, or what a timeout gives."""
+"""The wait for a signal: the first message of that name in the mailbox, or what a timeout gives.
+
+A park and a timeout depend on the absence of a message. Both name it, and the store refuses them if such a message has
+come since the mailbox was searched: so a signal that is accepted just before the deadline is used, never lost (I6).
+"""
 
 from __future__ import annotations
 

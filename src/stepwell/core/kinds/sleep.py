@@ -1,4 +1,7 @@
-"""The sleep: a wait until an instant that is fixed once, when the node begins."""
+"""The sleep: a wait until an instant that is computed once, when the node begins.
+
+The instant is stored when the run is parked. A restart waits for the same instant; it does not begin the wait again.
+"""
 
 from __future__ import annotations
 

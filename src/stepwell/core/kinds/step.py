@@ -1,4 +1,8 @@
-"""The step: one call of a handler, which may suspend itself and is then entered again by a signal of its name."""
+"""The step: one call of a handler, which may suspend itself and is then entered again by a signal of its name.
+
+The signal is consumed by the commit of the re-entered step's outcome, not when the step is entered: after a crash in
+between, the step is entered again with the same payload (I6).
+"""
 
 from __future__ import annotations
 
@@ -61,7 +65,7 @@ class StepKind(Kind[Step]):
         return {node.name: progress.snapshot} if progress.snapshot is not None and progress.outcome is None else {}
 
     def plain(self, node: Step) -> PlainStep | None:
-        """A step whose handler is async, and that has no condition; what else may happen there is no longer plain."""
+        """A step without a condition whose handler is async."""
         if node.when is not None or not is_async(node.handler):
             return None
         return PlainStep(node.name, node.handler, f"results.{node.name}", node.policy, node.compensate is not None)

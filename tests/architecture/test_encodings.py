@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.architecture.sources import package_files, shown
+from tests.architecture.sources import ROOT, package_files, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,3 +48,8 @@ def test_all_text_is_read_and_written_in_a_named_encoding(path: Path) -> None:
 )
 def test_a_call_without_an_encoding_is_found(source: str) -> None:
     assert calls_without_an_encoding(source) == [source]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src").rglob("*.sql")), ids=lambda path: path.stem)
+def test_sql_is_ascii_so_that_a_database_of_any_encoding_takes_it(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").isascii()

@@ -111,7 +111,7 @@ def raising(code: str) -> list[str]:
 
 
 SPOILT_ON_A_SERVER: dict[str, list[str]] = {
-    "tables dropped": [f"DROP TABLE {{schema}}.{table}" for table in TABLES],
+    "tables dropped": [f"DROP TABLE {{schema}}.{table} CASCADE" for table in TABLES],
     "schema dropped": ["DROP SCHEMA {schema} CASCADE"],
     "tables emptied": [f"TRUNCATE {{schema}}.{table}" for table in TABLES],
     "column missing": ["ALTER TABLE {schema}.runs DROP COLUMN status", "ALTER TABLE {schema}.workers DROP COLUMN pid"],

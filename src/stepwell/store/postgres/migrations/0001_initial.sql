@@ -117,7 +117,7 @@ CREATE TABLE stepwell.journal (
     error bytea
 );
 
--- The identity of a row (I1), and how the rows of a node are found. One index: a second one, by seq, would cost 1 µs and
+-- The identity of a row (I1), and how the rows of a node are found. One index: a second one, by seq, would cost 1 us and
 -- 90 bytes of log a step, and a run's rows are sorted faster than that.
 CREATE UNIQUE INDEX journal_key ON stepwell.journal (run_id, node, item, phase, name, n);
 CREATE INDEX journal_retrying ON stepwell.journal (run_id, seq) WHERE status = 'retrying';

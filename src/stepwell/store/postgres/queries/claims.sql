@@ -1,5 +1,5 @@
 -- Plans are made once a connection, mostly while the tables are empty, and kept when they have grown. So a question
--- about another row is a scalar sub-select, rows that were found by one scan are met again by `= ANY(ARRAY(…))`, and
+-- about another row is a scalar sub-select, rows that were found by one scan are met again by `= ANY(ARRAY(...))`, and
 -- some joins are LATERAL with a LIMIT or an OFFSET: these are only ever answered row by row, through an index. For
 -- EXISTS, IN or a plain join the whole table may be hashed: with many runs due, each claim would read all there are.
 

@@ -120,7 +120,7 @@ CREATE TABLE stepwell_journal (
     retry_at INTEGER
 ) STRICT;
 
--- The identity of a row (I1), and how the rows of a node are found. One index: a second one, by seq, would cost 0.6 µs
+-- The identity of a row (I1), and how the rows of a node are found. One index: a second one, by seq, would cost 0.6 us
 -- and 110 bytes of log a step, and a run's rows are sorted faster than that.
 CREATE UNIQUE INDEX stepwell_journal_key ON stepwell_journal (ref, node, item, phase, name, n);
 CREATE INDEX stepwell_journal_retrying ON stepwell_journal (ref, seq) WHERE status = 'retrying';

@@ -46,14 +46,16 @@ def svg(result: Result) -> str:
             parts += _panel(title, better, bars, top)
             top += HEAD + len(bars) * (BAR + GAP) + GAP
     machine = result.machine
-    note = (
-        f"Medians of interleaved rounds on one machine of {machine['cores']} cores, fsync on, logarithmic; "
-        f"commit {result.commit}, {result.taken_at[:10]}"
-    )
+    notes = [
+        f"Medians of interleaved rounds on one machine of {machine['cores']} cores, with fsync on; logarithmic scale.",
+        f"Commit {result.commit}, {result.taken_at[:10]}.",
+    ]
     if machine["load_before"] > machine["cores"]:
-        note += f"; the machine was busy (load {machine['load_before']})"
-    parts.append(_text(0, top + 16, note, "note"))
-    height = top + 24
+        notes[1] += f" The machine was busy: its load was {machine['load_before']}."
+    for note in notes:
+        parts.append(_text(0, top + 16, note, "note"))
+        top += 18
+    height = top + 8
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         f'role="img" aria-label="stepwell beside the limit of its database and its peers">\n'

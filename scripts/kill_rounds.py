@@ -37,7 +37,7 @@ SHARE_BETWEEN_KILLS = 0.6
 PATIENCE_SECONDS = 120.0
 EXPECTED: Counter[tuple[str, str, int | None]] = Counter(
     [("reserve", "step", None), ("email", "step", None), ("sms", "step", None), ("rest", "sleep", None)]
-    + [("poll", "step", turn) for turn in range(1, TURNS + 1)]
+    + [("poll", "step", number) for number in range(1, TURNS + 1)]
     + [("flaky", "step", None), ("ship", "route", None), ("ship", "step", None), ("close", "step", None)]
 )
 """The outcomes in the journal of a run that has ended, each once."""
@@ -111,7 +111,7 @@ def order(folder: Path) -> Workflow:
         time.sleep(random.uniform(0.005, 0.03))  # noqa: S311 - as above
         return end(call)
 
-    async def turn(_: Any, ctx: Context) -> str:
+    async def one_iteration(_: Any, ctx: Context) -> str:
         return await work(ctx)
 
     async def work_at_the_second_attempt(ctx: Context) -> str:
@@ -127,7 +127,7 @@ def order(folder: Path) -> Workflow:
         durable("order")
         .step("reserve", work)
         .parallel("notify", {"email": work, "sms": work_in_a_thread})
-        .loop("poll", turn, max_iterations=TURNS, pause=0.01)
+        .loop("poll", one_iteration, max_iterations=TURNS, pause=0.01)
         .sleep("rest", 0.02)
         .step("flaky", work_at_the_second_attempt)
         .route("ship", choose, {"air": work, "sea": work_in_a_thread})
@@ -209,7 +209,7 @@ async def kill_one(folder: Path, log: HandlersLog, found: Found, asked: int) -> 
     return True
 
 
-async def play(folder: Path, kills: int, runs: int) -> Found:
+async def run_rounds(folder: Path, kills: int, runs: int) -> Found:
     """Start the runs, kill workers, let the last worker end them all, and compare."""
     found, log = Found(runs), HandlersLog(folder)
     async with app_in(folder) as app:
@@ -232,7 +232,7 @@ async def play(folder: Path, kills: int, runs: int) -> Found:
 
 
 def compare(found: Found, journals: dict[str, list[Entry]], calls: list[Call]) -> None:
-    """Hold the journals against the log, and count what was interrupted and done again."""
+    """Compare the journals with the log, and count the interrupted and repeated calls."""
     outcome: dict[tuple[str, str, int | None], str] = {}
     for run_id, entries in journals.items():
         done = [entry for entry in entries if entry.status in ("completed", "failed", "skipped")]
@@ -310,7 +310,7 @@ def report(found: Found, asked: int) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Read the arguments, play, print; the exit status."""
+    """Read the arguments, run the rounds and print the result; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--runs", type=int, default=200)
@@ -321,7 +321,7 @@ def main() -> int:
         asyncio.run(be_a_worker(given.worker))
         return 0
     with tempfile.TemporaryDirectory(prefix="stepwell-kills-") as folder:
-        told = report(asyncio.run(play(Path(folder), given.kills, given.runs)), given.kills)
+        told = report(asyncio.run(run_rounds(Path(folder), given.kills, given.runs)), given.kills)
     if given.json:
         print(json.dumps(told))
     else:

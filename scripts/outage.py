@@ -26,7 +26,7 @@ WORKERS = 3
 ENTRIES = "SELECT count(*) FROM journal"
 
 
-async def play(seconds: float, each: int) -> dict[str, Any]:
+async def measure(seconds: float, each: int) -> dict[str, Any]:
     """The figures of one outage."""
     counted = CountedCalls()
     with Server() as server:
@@ -87,14 +87,14 @@ async def _has_more(url: str, entries: int) -> bool:
 
 
 def main() -> int:
-    """Play and print; the exit status."""
+    """Measure and print; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long the server is away")
+    parser.add_argument("--seconds", type=float, default=60.0, help="duration of the outage")
     parser.add_argument("--each", type=int, default=30, help="runs that each worker holds")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args()
-    logging.getLogger("stepwell").setLevel(logging.ERROR)  # that the store is away is known here
-    told = asyncio.run(play(given.seconds, given.each))
+    logging.getLogger("stepwell").setLevel(logging.ERROR)  # the outage itself is expected
+    told = asyncio.run(measure(given.seconds, given.each))
     if given.json:
         print(json.dumps(told))
     else:

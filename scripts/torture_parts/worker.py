@@ -86,7 +86,7 @@ class FileProbe:
         self._write(ending(ctx, phase, who=self._who, at=time.time(), token=token))
 
     async def works(self, seconds: float | None = None) -> None:
-        """Wait as if for somebody else's service."""
+        """Wait as if for a remote service."""
         await asyncio.sleep(self._seconds() if seconds is None else seconds)
 
     def works_plainly(self) -> None:
@@ -126,33 +126,33 @@ def app_of(options: Options, probe: Any) -> Durable:
 
 async def work(folder: Path, options: Options, number: int) -> None:
     """Run a worker, once activated, until SIGTERM or until the forker exits; wait if the store is unavailable."""
-    told = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
-    watching = asyncio.create_task(_watch_forker(told))
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    watching = asyncio.create_task(_watch_forker(stop))
     probe = FileProbe(folder, options, f"w{number}")
-    while not told.is_set():
+    while not stop.is_set():
         try:
             async with app_of(options, probe) as app:
-                await _called_up(folder, number, told)
+                await _called_up(folder, number, stop)
                 async with app.worker(concurrency=options.concurrency, threads=4, grace=1) as worker:
                     await asyncio.to_thread((folder / f"ready-{number}").write_text, worker.worker_id)
-                    await told.wait()
+                    await stop.wait()
         except StoreUnavailableError:
             await asyncio.sleep(_RETRY_SECONDS)
     watching.cancel()
 
 
-async def _watch_forker(told: asyncio.Event) -> None:
+async def _watch_forker(stop: asyncio.Event) -> None:
     forker = os.getppid()
     while True:
         await asyncio.sleep(_ORPHAN_POLL_SECONDS)
         if os.getppid() != forker:
-            told.set()
+            stop.set()
 
 
-async def _called_up(folder: Path, number: int, told: asyncio.Event) -> None:
+async def _called_up(folder: Path, number: int, stop: asyncio.Event) -> None:
     while True:
-        if told.is_set() or await asyncio.to_thread((folder / f"go-{number}").exists):
+        if stop.is_set() or await asyncio.to_thread((folder / f"go-{number}").exists):
             return
         await asyncio.sleep(_SPARE_POLL_SECONDS)
 
@@ -166,7 +166,7 @@ def fork_worker(folder: Path, options: Options, number: int) -> int:
     try:
         asyncio.run(work(folder, options, number))
         status = 0
-    except BaseException:  # noqa: BLE001  any exit that nobody asked for is a finding, and the status reports it
+    except BaseException:  # noqa: BLE001  an exit that was not requested is a finding, and the status reports it
         traceback.print_exc()
     finally:
         sys.stderr.flush()
@@ -180,10 +180,10 @@ def fork_on_request(folder: Path, options: Options) -> None:
     while True:
         readable, _, _ = select.select([0], [], [], _FORKER_POLL_SECONDS)
         if readable:
-            told = os.read(0, 65536)
-            if not told:
+            stop = os.read(0, 65536)
+            if not stop:
                 break
-            *numbers, rest = (rest + told).split(b"\n")
+            *numbers, rest = (rest + stop).split(b"\n")
             for number in map(int, numbers):
                 pid = fork_worker(folder, options, number)
                 alive[pid] = number

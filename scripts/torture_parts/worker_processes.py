@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 FROZEN_LEASES = 2.5
 POLL_SECONDS = 0.005
-_EXPIRED = re.compile(r"^(\d+\.\d+) \d+ WARNING Buried worker (\S+) ", re.MULTILINE)
+EXPIRED = re.compile(r"^(\d+\.\d+) \d+ WARNING Worker (\S+) on host \S+ is dead ", re.MULTILINE)
+"""The log line of a worker that was declared dead: the time in seconds since 1970, and the id of the worker."""
 
 
 class Interruption(NamedTuple):
@@ -108,7 +109,7 @@ class WorkerProcesses:
     def expired_alive(self, gone: Mapping[str, float]) -> set[str]:
         """The workers that were declared dead before they exited; `gone` maps workers to the time of their exit."""
         names = {path.read_text(): path.name.replace("ready-", "w") for path in self._folder.glob("ready-*")}
-        expired = [(names.get(worker), float(at)) for at, worker in _EXPIRED.findall(self.stderr)]
+        expired = [(names.get(worker), float(at)) for at, worker in EXPIRED.findall(self.stderr)]
         return {who for who, at in expired if who is not None and at < gone.get(who, at + 1)}
 
     async def disrupt(self, every: float, *, stops: float, freezes: float) -> None:

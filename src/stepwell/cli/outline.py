@@ -33,7 +33,10 @@ def node_lines(nodes: Sequence[Node], run: RunSnapshot, entries: Sequence[Entry]
     """A line for each node of the workflow."""
     return [
         NodeLine(
-            one.name, one.state, one.took, waiting_for(run, one.done, at) if one.state == "waiting" else _note(one, run)
+            one.name,
+            one.state,
+            one.took,
+            waiting_for(run, one.done, at) if one.state == "waiting" else _detail(one, run),
         )
         for one in node_states(nodes, run, entries, at)
     ]
@@ -54,7 +57,7 @@ def waiting_for(run: RunSnapshot, entries: Sequence[Entry], at: datetime) -> str
     return f"wakes {wakes}" if run.status != RunStatus.PENDING else f"starts {wakes}"
 
 
-def _note(node: NodeState, run: RunSnapshot) -> str:
+def _detail(node: NodeState, run: RunSnapshot) -> str:
     match node.state:
         case "failed":
             failed = next((entry.error for entry in node.done if entry.status == "failed" and entry.error), run.error)

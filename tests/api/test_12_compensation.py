@@ -137,9 +137,15 @@ async def test_a_branch_that_failed_is_not_undone(runner: Runner) -> None:
     assert undo.seen == []
 
 
+def tens(value: object, ctx: Context) -> int:
+    """Ten times the iteration's number."""
+    assert ctx.iteration is not None
+    return ctx.iteration * 10
+
+
 async def test_each_iteration_of_a_loop_is_undone_newest_first_with_its_own_result(runner: Runner) -> None:
     undo = Undo()
-    order = durable("order").loop("poll", lambda input, ctx: ctx.iteration * 10, max_iterations=3, compensate=undo)
+    order = durable("order").loop("poll", tens, max_iterations=3, compensate=undo)
     outcome = await runner(order.step("close", fail, max_retries=0))
     assert undo.seen == [("poll", 3, 30), ("poll", 2, 20), ("poll", 1, 10)]
     assert outcome.compensated == ["poll", "poll", "poll"]

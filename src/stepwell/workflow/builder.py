@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack, overload
 
 from stepwell.errors import DefinitionError, PayloadError
 from stepwell.workflow.checks import (
@@ -19,13 +19,15 @@ from stepwell.workflow.durations import Duration, micros
 from stepwell.workflow.nodes import (
     Branch,
     ChildWorkflow,
-    Function,
+    Handler,
+    Iteration,
     Loop,
     Node,
     Parallel,
     Route,
     Sleep,
     Step,
+    Verdict,
     WaitForSignal,
 )
 from stepwell.workflow.numbers import count, shown
@@ -37,8 +39,8 @@ if TYPE_CHECKING:
     from stepwell.workflow.policy import PolicyOptions
 
 _UNSET: Any = object()
-F = TypeVar("F", bound=Function)
-T = TypeVar("T")
+H = TypeVar("H", bound=Handler)
+N = TypeVar("N", bound=Iteration)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,24 @@ class InMemory(Protocol):
         """The value as stored JSON; raises PayloadError."""
 
 
-class _Decorator(Generic[T]):
-    """Takes the handler that was not passed to a builder method, and returns it unchanged."""
+class _HandlerDecorator:
+    """Takes the handler that `step` was called without, and returns it unchanged."""
 
-    def __init__(self, add: Callable[[Function], T]) -> None:
+    def __init__(self, add: Callable[[Any], object]) -> None:
         self._add = add
 
-    def __call__(self, handler: F) -> F:
+    def __call__(self, handler: H) -> H:
+        self._add(handler)
+        return handler
+
+
+class _IterationDecorator:
+    """Takes the handler that `loop` was called without, and returns it unchanged."""
+
+    def __init__(self, add: Callable[[Any], object]) -> None:
+        self._add = add
+
+    def __call__(self, handler: N) -> N:
         self._add(handler)
         return handler
 
@@ -108,10 +121,10 @@ class Workflow:
     def step(
         self,
         name: str,
-        handler: Function,
+        handler: Handler,
         *,
-        compensate: Function | None = None,
-        when: Function | None = None,
+        compensate: Handler | None = None,
+        when: Handler | None = None,
         **policy: Unpack[PolicyOptions],
     ) -> Workflow: ...
     @overload
@@ -120,19 +133,19 @@ class Workflow:
         name: str,
         handler: None = None,
         *,
-        compensate: Function | None = None,
-        when: Function | None = None,
+        compensate: Handler | None = None,
+        when: Handler | None = None,
         **policy: Unpack[PolicyOptions],
-    ) -> _Decorator[Workflow]: ...
+    ) -> _HandlerDecorator: ...
     def step(
         self,
         name: str,
-        handler: Function | None = None,
+        handler: Handler | None = None,
         *,
-        compensate: Function | None = None,
-        when: Function | None = None,
+        compensate: Handler | None = None,
+        when: Handler | None = None,
         **policy: Unpack[PolicyOptions],
-    ) -> Workflow | _Decorator[Workflow]:
+    ) -> Workflow | _HandlerDecorator:
         """Adds a node that calls `handler(ctx)`; its result is what the handler returns, a JSON value.
 
         Without a handler it returns a decorator, which adds the node and returns the function unchanged.
@@ -141,18 +154,18 @@ class Workflow:
         check_functions(where, compensate=compensate, when=when)
         tried = checked_policy(where, policy, "compensate", "when")
 
-        def add(handler: Function) -> Workflow:
+        def add(handler: Handler) -> Workflow:
             check_functions(where, handler=handler)
             return self._add(where, Step(name, handler, compensate, when, tried))
 
-        return _Decorator(add) if handler is None else add(function_from(where, "handler", handler))
+        return _HandlerDecorator(add) if handler is None else add(function_from(where, "handler", handler))
 
     def parallel(
         self,
         name: str,
-        entries: Mapping[str, Function | Branch],
+        entries: Mapping[str, Handler | Branch],
         *,
-        when: Function | None = None,
+        when: Handler | None = None,
         **policy: Unpack[PolicyOptions],
     ) -> Workflow:
         """Adds a node that calls all its entries at the same time.
@@ -168,10 +181,10 @@ class Workflow:
     def route(
         self,
         name: str,
-        resolver: Function,
-        branches: Mapping[str, Function | Branch],
+        resolver: Handler,
+        branches: Mapping[str, Handler | Branch],
         *,
-        when: Function | None = None,
+        when: Handler | None = None,
         **policy: Unpack[PolicyOptions],
     ) -> Workflow:
         """Adds a node that calls one of its branches; the result is that of the branch.
@@ -189,15 +202,15 @@ class Workflow:
     def loop(
         self,
         name: str,
-        handler: Function,
+        handler: Iteration,
         *,
         max_iterations: int = _UNSET,
-        until: Function | None = None,
-        feedback: Function | None = None,
-        map_input: Function | None = None,
-        pause: Duration | datetime | Function | None = None,
-        compensate: Function | None = None,
-        when: Function | None = None,
+        until: Verdict | None = None,
+        feedback: Callable[[Any], Any] | None = None,
+        map_input: Handler | None = None,
+        pause: Duration | datetime | Verdict | None = None,
+        compensate: Handler | None = None,
+        when: Handler | None = None,
         **policy: Unpack[PolicyOptions],
     ) -> Workflow: ...
     @overload
@@ -207,28 +220,28 @@ class Workflow:
         handler: None = None,
         *,
         max_iterations: int = _UNSET,
-        until: Function | None = None,
-        feedback: Function | None = None,
-        map_input: Function | None = None,
-        pause: Duration | datetime | Function | None = None,
-        compensate: Function | None = None,
-        when: Function | None = None,
+        until: Verdict | None = None,
+        feedback: Callable[[Any], Any] | None = None,
+        map_input: Handler | None = None,
+        pause: Duration | datetime | Verdict | None = None,
+        compensate: Handler | None = None,
+        when: Handler | None = None,
         **policy: Unpack[PolicyOptions],
-    ) -> _Decorator[Workflow]: ...
+    ) -> _IterationDecorator: ...
     def loop(
         self,
         name: str,
-        handler: Function | None = None,
+        handler: Iteration | None = None,
         *,
         max_iterations: int = _UNSET,
-        until: Function | None = None,
-        feedback: Function | None = None,
-        map_input: Function | None = None,
-        pause: Duration | datetime | Function | None = None,
-        compensate: Function | None = None,
-        when: Function | None = None,
+        until: Verdict | None = None,
+        feedback: Callable[[Any], Any] | None = None,
+        map_input: Handler | None = None,
+        pause: Duration | datetime | Verdict | None = None,
+        compensate: Handler | None = None,
+        when: Handler | None = None,
         **policy: Unpack[PolicyOptions],
-    ) -> Workflow | _Decorator[Workflow]:
+    ) -> Workflow | _IterationDecorator:
         """Adds a node that calls `handler(input, ctx)` again and again; its result is that of the last iteration.
 
         - `max_iterations`: an integer >= 1.
@@ -253,19 +266,19 @@ class Workflow:
         known = ("max_iterations", "until", "feedback", "map_input", "pause", "compensate", "when")
         tried = checked_policy(where, policy, *known)
 
-        def add(handler: Function) -> Workflow:
+        def add(handler: Iteration) -> Workflow:
             check_functions(where, handler=handler)
             given = (until, feedback, map_input, pause, compensate, when)
             return self._add(where, Loop(name, handler, max_iterations, *given, tried))
 
-        return _Decorator(add) if handler is None else add(function_from(where, "handler", handler))
+        return _IterationDecorator(add) if handler is None else add(function_from(where, "handler", handler))
 
     def sleep(
         self,
         name: str,
-        duration: Duration | datetime | Function,
+        duration: Duration | datetime | Handler,
         *,
-        when: Function | None = None,
+        when: Handler | None = None,
         **unknown: object,
     ) -> Workflow:
         """Adds a durable timer; its result is None.
@@ -286,7 +299,7 @@ class Workflow:
         *,
         timeout: Duration | None = None,
         default: Any = _UNSET,
-        when: Function | None = None,
+        when: Handler | None = None,
         **unknown: object,
     ) -> Workflow:
         """Adds a wait for a signal; its result is the signal's payload.
@@ -316,9 +329,9 @@ class Workflow:
         name: str,
         workflow: Workflow | str,
         *,
-        map_input: Function | None = None,
-        compensate: Function | None = None,
-        when: Function | None = None,
+        map_input: Handler | None = None,
+        compensate: Handler | None = None,
+        when: Handler | None = None,
         **unknown: object,
     ) -> Workflow:
         """Adds a run of another workflow, as durable as this one; its result are that run's results.

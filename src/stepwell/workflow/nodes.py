@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 from stepwell.errors import DefinitionError
+from stepwell.workflow.context import Context
 from stepwell.workflow.policy import DEFAULT_POLICY, Policy
 
 Function: TypeAlias = Callable[..., Any]
+Handler: TypeAlias = Callable[[Context], Any]
+"""A function of a node, plain or async, that is called with its context alone."""
+Iteration: TypeAlias = Callable[[Any, Context], Any]
+"""The handler of a loop, with the iteration's input and the context."""
+Verdict: TypeAlias = Callable[[Any, int], Any]
+"""What a loop asks after an iteration, with its result and number."""
 
 
 class Node(Protocol):
@@ -52,8 +59,8 @@ class _OneResult:
 class Branch:
     """A handler of a parallel or a route, with its compensator. Frozen. Raises DefinitionError if not callable."""
 
-    handler: Function
-    compensate: Function | None = None
+    handler: Handler
+    compensate: Handler | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("handler", self.handler), ("compensate", self.compensate)):

@@ -110,6 +110,7 @@ PAGES = {
     "extend": 32 * 6,  # with the names of its rows, and the catalog's pages of the journal's indexes
     "free_crashed": 40 * 6,
     "has_schema": 400,  # the catalog, with the tables of every schema that the other tests made
+    "journal_of": 6 * 14,  # with the two names of each row
     "journal_parts": 6 * 3 * 8,  # some nodes of some runs, and the two names of each row
     "list_runs": 5 * 100,  # a page of runs, anywhere in the table, each with its outline
     "held_by_worker": 2 * RUNS // 100,  # all runs that are leased
@@ -190,6 +191,7 @@ async def use(store: PostgresStore, beside: Any, worker: str) -> None:
             f'UPDATE "{store._location.schema}".runs SET messages = messages WHERE id = $1', six.run_id
         )
         held = asyncio.create_task(store.deliver(six.run_id, "other", b"1", key=None, waiting_only=False))
+        await eventually(lambda: _one_waits(beside))
         assert await store.commit(worker, [step(six, lean=True)]) == ["busy"]
         assert await store.commit(worker, [step(six)]) == ["busy"]
     assert await held
@@ -207,6 +209,10 @@ async def use(store: PostgresStore, beside: Any, worker: str) -> None:
     assert (await store.claim(worker, [max(lanes) + 1], 6, 1)).leases == []
     for heartbeat_connection in heartbeat_connections:
         heartbeat_connection.close()
+
+
+async def _one_waits(beside: Any) -> bool:
+    return bool(await beside.fetchval("SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)"))
 
 
 async def read(store: PostgresStore, run_id: str, worker: str) -> None:

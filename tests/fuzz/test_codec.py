@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepwell.errors import PayloadError
+from stepwell.store import codec
 from stepwell.store.codec import MOST_LEVELS, decode, decode_failure, encode, encode_failure, is_sound
 from tests.fuzz.profile import examples
 
@@ -365,3 +366,40 @@ def test_bytes_are_a_failure_or_one_that_says_they_are_none(data: bytes) -> None
     assert failure.type == "JournalError"
     assert failure.node == "node"
     assert decode_failure(encode_failure(failure), "other") == failure
+
+
+class Odd(str):
+    """A text that equals nothing."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+
+ODD = st.sampled_from(
+    [math.nan, math.inf, -math.inf, "\ud800", Odd("x"), b"x", (1,), {1}, 1 + 2j, date.max, object, 10**5_000]
+)
+FLAT_KEYS = TEXTS | st.sampled_from(["\ud800", Odd("key"), 1, None, True, 1.5])
+FLAT = NUMBERS | TEXTS | st.none() | st.booleans() | ODD
+
+
+def told(value: Any, limit: int) -> bytes | tuple[object, ...]:
+    """What comes of it: the bytes, or the words of the error."""
+    try:
+        return encode(value, "here", limit)
+    except PayloadError as error:
+        return error.args
+
+
+@examples(200)
+@given(
+    value=FLAT | st.lists(FLAT, max_size=4) | st.dictionaries(FLAT_KEYS, FLAT, max_size=4) | JSON,
+    limit=st.integers(0, 40),
+)
+def test_what_needs_no_second_look_has_the_same_bytes_and_errors_as_with_one(value: Any, limit: int) -> None:
+    quick = told(value, limit)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "_ALWAYS_EQUAL", frozenset())
+        assert told(value, limit) == quick

@@ -14,7 +14,7 @@ from stepwell.engine.arguments import (
     checked_positive_duration,
     checked_run_id,
 )
-from stepwell.engine.driving.inline import MAX_VALUE_BYTES, InlineRunner
+from stepwell.engine.driving.inline import InlineRunner
 from stepwell.engine.driving.telling import tell_canceled
 from stepwell.engine.fleet.app_session import AppSession, not_entered
 from stepwell.engine.fleet.events import Events
@@ -33,7 +33,7 @@ from stepwell.reading.records import Entry, ResumeResult, RunSnapshot, RunStatus
 from stepwell.reading.results import results_of, start_result
 from stepwell.reading.snapshots import listed, snapshot_of, status_of
 from stepwell.runtime.system import SystemRuntime
-from stepwell.store.codec import encode
+from stepwell.store.codec import MAX_VALUE_BYTES, Codec
 from stepwell.store.records import Filter, NewRun
 from stepwell.store.urls import without_password
 from stepwell.store_choice import chosen_store, existing_store, store_for
@@ -106,12 +106,12 @@ class Durable:
             checked_positive_duration("step_timeout", step_timeout),
             checked_positive_duration("lease", lease),
             checked_count("max_crashes", max_crashes),
-            checked_count("max_value_bytes", max_value_bytes),
+            Codec(checked_count("max_value_bytes", max_value_bytes)),
             Observers([LoggingObserver(), *observers]),
         )
         self._runtime: Runtime = SystemRuntime() if runtime is None else runtime
         self._file_mode = checked_file_mode(file_mode)
-        self._store = chosen_store(url, store, self._runtime, self._file_mode)
+        self._store = chosen_store(url, store, self._runtime, self._settings.codec, self._file_mode)
         self.url = self._store.url
         self._creates = True
         self._registry = Registry(workflows)
@@ -193,7 +193,7 @@ class Durable:
 
     def at(self, url: str) -> Durable:
         """Returns a new Durable, not entered, with the same workflows and options for the store that `url` names."""
-        return self._over(store_for(url, self._runtime, self._file_mode))
+        return self._over(store_for(url, self._runtime, self._settings.codec, self._file_mode))
 
     def existing(self, *, read_only: bool = False) -> Durable:
         """Returns a new Durable, not entered, with the same workflows and options for the same, existing store.
@@ -203,7 +203,7 @@ class Durable:
         StoreUnavailableError. A store in memory is always a new one.
         """
         if not self.shared:
-            return self._over(store_for("sqlite://", self._runtime))
+            return self._over(store_for("sqlite://", self._runtime, self._settings.codec))
         return self._over(existing_store(self._store, self._runtime, read_only=read_only), creates=False)
 
     def workflow(self, name: str) -> Workflow:
@@ -235,7 +235,7 @@ class Durable:
         Raises WorkflowNotRegisteredError and PayloadError: nothing was started. Raises StoreUnavailableError: nothing
         was started, or it was and the answer was lost; repeating it is safe with a `key`.
         """
-        value = encode(input, "input", self._settings.max_value_bytes)
+        value = self._settings.codec.encode(input, "input")
         return (await self._start(workflow, [value], [key], delay))[0]
 
     async def start_many(
@@ -250,8 +250,8 @@ class Durable:
 
         `keys`: None, or a key or None for each input; the same key twice is one run. Otherwise as `start`.
         """
-        limit = self._settings.max_value_bytes
-        values = [encode(value, f"inputs[{at}]", limit) for at, value in enumerate(inputs)]
+        encode = self._settings.codec.encode
+        values = [encode(value, f"inputs[{at}]") for at, value in enumerate(inputs)]
         return await self._start(workflow, values, [None] * len(values) if keys is None else keys, delay)
 
     async def resume(self, run_id: str, signal: str, data: Any = None, *, key: str | None = None) -> ResumeResult:
@@ -425,7 +425,7 @@ class Durable:
     async def _deliver(self, run_id: str, name: str, data: Any, key: str | None, *, waiting_only: bool) -> ResumeResult:
         store = self._open_store()
         checked_name(name, "A signal's name")
-        value = encode(data, "data", self._settings.max_value_bytes)
+        value = self._settings.codec.encode(data, "data")
         answer = await store.deliver(
             checked_run_id(run_id), name, value, key=checked_key(key), waiting_only=waiting_only
         )

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from stepwell.errors import PayloadError
 from stepwell.store import codec
-from stepwell.store.codec import MOST_LEVELS, decode, decode_failure, encode, encode_failure, is_sound
+from stepwell.store.codec import MOST_LEVELS, PLAIN, Codec
 from tests.fuzz.profile import examples
 
 if TYPE_CHECKING:
@@ -75,33 +75,33 @@ def nested(value: Any, levels: int, *, in_dicts: bool) -> Any:
 @examples(80)
 @given(value=JSON)
 def test_every_json_value_comes_back_exactly(value: Any) -> None:
-    data = encode(value, "here", LIMIT)
-    assert exactly(decode(data), value)
-    assert is_sound(data)
+    data = PLAIN.encode(value, "here")
+    assert exactly(PLAIN.decode(data), value)
+    assert PLAIN.is_sound(data)
 
 
 @pytest.mark.parametrize("in_dicts", [False, True])
 def test_nesting_comes_back_up_to_the_limit_and_is_refused_beyond_it(in_dicts: bool) -> None:  # noqa: FBT001  a parameter of the test
     deepest = nested(1, MOST_LEVELS, in_dicts=in_dicts)
-    assert exactly(decode(encode(deepest, "here", LIMIT)), deepest)
+    assert exactly(PLAIN.decode(PLAIN.encode(deepest, "here")), deepest)
     for levels in (MOST_LEVELS + 1, 900, 5_000, 200_000):
         with pytest.raises(PayloadError, match=r"^here: it is nested too deeply"):
-            encode(nested(1, levels, in_dicts=in_dicts), "here", LIMIT)
+            PLAIN.encode(nested(1, levels, in_dicts=in_dicts), "here")
 
 
 def test_what_was_kept_is_read_on_a_stack_that_is_nearly_full() -> None:
     deepest = nested([1], MOST_LEVELS - 1, in_dicts=True)
-    data = encode(deepest, "here", LIMIT)
+    data = PLAIN.encode(deepest, "here")
 
     def read(frames: int) -> Any:
-        return read(frames - 1) if frames else decode(data)
+        return read(frames - 1) if frames else PLAIN.decode(data)
 
     assert read(sys.getrecursionlimit() // 2) == deepest
 
 
 def test_a_long_flat_value_is_not_taken_for_a_deep_one() -> None:
     value = [{"at": [number]} for number in range(1_000)]
-    assert decode(encode(value, "here", LIMIT)) == value
+    assert PLAIN.decode(PLAIN.encode(value, "here")) == value
 
 
 class Text(str):
@@ -233,10 +233,10 @@ UNPLACED = {"broken dict", "broken list"}
 @pytest.mark.parametrize("kind", WRONG)
 def test_what_is_no_json_is_refused_at_its_place(kind: str) -> None:
     with pytest.raises(PayloadError) as alone:
-        encode(WRONG[kind](), "here", LIMIT)
+        PLAIN.encode(WRONG[kind](), "here")
     assert alone.value.place == "here"
     with pytest.raises(PayloadError) as within:
-        encode({"fine": [1, "x"], "list": [None, {"it": WRONG[kind]()}]}, "here", LIMIT)
+        PLAIN.encode({"fine": [1, "x"], "list": [None, {"it": WRONG[kind]()}]}, "here")
     assert within.value.place == ("here" if kind in UNPLACED else "here.list[1].it")
     str(within.value).encode()
 
@@ -244,7 +244,7 @@ def test_what_is_no_json_is_refused_at_its_place(kind: str) -> None:
 @pytest.mark.parametrize("kind", WRONG_KEYS)
 def test_a_key_that_is_no_text_is_refused_at_its_place(kind: str) -> None:
     with pytest.raises(PayloadError) as caught:
-        encode({"fine": 1, "list": [{WRONG_KEYS[kind](): 1}]}, "here", LIMIT)
+        PLAIN.encode({"fine": 1, "list": [{WRONG_KEYS[kind](): 1}]}, "here")
     assert caught.value.place.startswith("here.list[0][")
     assert "a key" in caught.value.reason
     str(caught.value).encode()
@@ -254,16 +254,16 @@ def test_a_value_that_contains_itself_is_refused_where_it_does() -> None:
     cycle: list[Any] = [1]
     cycle.append({"again": cycle})
     with pytest.raises(PayloadError, match=r"^here\[1\]\.again: it contains itself$"):
-        encode(cycle, "here", LIMIT)
+        PLAIN.encode(cycle, "here")
     ring: dict[str, Any] = {}
     ring["ring"] = {"of": [ring]}
     with pytest.raises(PayloadError, match=r"^here\.ring\.of\[0\]: it contains itself$"):
-        encode(ring, "here", LIMIT)
+        PLAIN.encode(ring, "here")
 
 
 def test_what_stands_twice_in_a_value_is_no_cycle() -> None:
     twice = {"a": [1]}
-    assert decode(encode([twice, twice], "here", LIMIT)) == [{"a": [1]}, {"a": [1]}]
+    assert PLAIN.decode(PLAIN.encode([twice, twice], "here")) == [{"a": [1]}, {"a": [1]}]
 
 
 class Level(enum.IntEnum):
@@ -280,14 +280,14 @@ class Word(enum.StrEnum):
     ids=repr,
 )
 def test_what_comes_back_equal_comes_back_as_what_it_equals(value: Any) -> None:
-    back = decode(encode(value, "here", LIMIT))
+    back = PLAIN.decode(PLAIN.encode(value, "here"))
     assert back == value
-    assert exactly(back, decode(encode(back, "here", LIMIT)))
+    assert exactly(back, PLAIN.decode(PLAIN.encode(back, "here")))
 
 
 def test_what_comes_back_equal_is_not_blamed_for_what_stands_beside_it() -> None:
     with pytest.raises(PayloadError, match=r"^here\[2\]: tuple$"):
-        encode([{Text("key"): Level.HIGH}, Word.RED, (1,)], "here", LIMIT)
+        PLAIN.encode([{Text("key"): Level.HIGH}, Word.RED, (1,)], "here")
 
 
 THINGS = st.sampled_from([make for kind, make in WRONG.items() if kind not in UNPLACED]).map(lambda make: make())
@@ -307,11 +307,11 @@ ANYTHING = st.recursive(
 def test_anything_comes_back_exactly_or_is_refused_at_a_place_in_it(value: Any) -> None:
     refused: PayloadError | None = None
     try:
-        data = encode(value, "here", LIMIT)
+        data = PLAIN.encode(value, "here")
     except PayloadError as error:
         refused = error
     else:
-        assert exactly(decode(data), value)
+        assert exactly(PLAIN.decode(data), value)
     if refused is not None:
         assert refused.place.startswith("here")
         assert len(str(refused).encode()) < 2_000
@@ -320,18 +320,18 @@ def test_anything_comes_back_exactly_or_is_refused_at_a_place_in_it(value: Any) 
 @examples(25)
 @given(value=JSON, limit=st.integers(0, 200))
 def test_nothing_longer_than_the_limit_is_kept(value: Any, limit: int) -> None:
-    length = len(encode(value, "here", LIMIT))
+    length = len(PLAIN.encode(value, "here"))
     if length <= limit:
-        assert len(encode(value, "here", limit)) == length
+        assert len(Codec(limit).encode(value, "here")) == length
     else:
         with pytest.raises(PayloadError, match=f"^here: {length:,} bytes, above the limit of {limit:,}$"):
-            encode(value, "here", limit)
+            Codec(limit).encode(value, "here")
 
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
     """A stored value after something has happened to it."""
-    data = encode(draw(JSON), "here", LIMIT)
+    data = PLAIN.encode(draw(JSON), "here")
     at = draw(st.integers(0, len(data)))
     till = draw(st.integers(at, min(len(data), at + 8)))
     between = draw(st.binary(max_size=6) | st.sampled_from([b'"', b"[", b"}", b",", b"\\", b"0"]))
@@ -350,22 +350,22 @@ STRANGE_BYTES = st.sampled_from(
 def test_bytes_are_a_json_value_or_refused(data: bytes) -> None:
     refused: str | None = None
     try:
-        value = decode(data)
+        value = PLAIN.decode(data)
     except PayloadError as error:
         refused = error.place
     else:
-        assert is_sound(data)
-        assert exactly(decode(encode(value, "here", LIMIT)), value)
+        assert PLAIN.is_sound(data)
+        assert exactly(PLAIN.decode(PLAIN.encode(value, "here")), value)
     assert refused in {None, "a stored value"}
 
 
 @examples(50)
 @given(data=st.binary(max_size=40) | damaged() | STRANGE_BYTES)
 def test_bytes_are_a_failure_or_one_that_says_they_are_none(data: bytes) -> None:
-    failure = decode_failure(data, "node")
+    failure = PLAIN.decode_failure(data, "node")
     assert failure.type == "JournalError"
     assert failure.node == "node"
-    assert decode_failure(encode_failure(failure), "other") == failure
+    assert PLAIN.decode_failure(PLAIN.encode_failure(failure), "other") == failure
 
 
 class Odd(str):
@@ -388,7 +388,7 @@ FLAT = NUMBERS | TEXTS | st.none() | st.booleans() | ODD
 def told(value: Any, limit: int) -> bytes | tuple[object, ...]:
     """What comes of it: the bytes, or the words of the error."""
     try:
-        return encode(value, "here", limit)
+        return Codec(limit).encode(value, "here")
     except PayloadError as error:
         return error.args
 

@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 
 from stepwell import Context, Durable, RunFailedError, durable
+from stepwell.store.codec import PLAIN
 from stepwell.store.postgres.commit import commit
 from stepwell.store.records import ChildEnd, Filter, NewRun
 from tests.conformance.keeper import awaiting_child, ended, ids, parked
@@ -69,7 +70,7 @@ async def test_i9_a_cancel_that_waits_for_a_spawn_to_be_committed_cancels_the_ne
         spawn = parked(parent, spawned=[await child_of(keeper, parent)])
         transaction = rival.connection.transaction()
         await transaction.start()
-        assert await commit(rival.connection, queries_of(url), "ann", [spawn]) == ["ok"]
+        assert await commit(rival.connection, queries_of(url), PLAIN, "ann", [spawn]) == ["ok"]
         canceling = asyncio.create_task(keeper.store.cancel(root.run_id))
         await rival.until_waiting()
         await transaction.commit()

@@ -52,5 +52,5 @@ async def empty_store(runtime: Runtime) -> tuple[SqliteStore, WatchedQueue]:
     connection.execute("COMMIT")
     turns = WatchedQueue(store._location, connection)
     store._writer = store._reading = store._looking = turns
-    store._reader = SqliteReader(turns, turns, runtime.wall, shared=False)
+    store._reader = SqliteReader(turns, turns, runtime.wall, store.codec, shared=False)
     return store, turns

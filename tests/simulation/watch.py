@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from stepwell.core.statuses import may_follow
-from stepwell.store.codec import decode_failure
+from stepwell.store.codec import PLAIN
 from tests.simulation.check import STRUCK
 from tests.simulation.expected_path import JournalPath
 from tests.simulation.trace import kind_of, outcome_name
@@ -361,4 +361,4 @@ class Watch:
 
 def _type_of(row: Row) -> str:
     """The type of a failure: its traceback names files, and is another one elsewhere."""
-    return decode_failure(row.error or b"", row.node).type
+    return PLAIN.decode_failure(row.error or b"", row.node).type

@@ -12,7 +12,7 @@ from stepwell.core.mailbox import Message, MessageName
 from stepwell.core.plan import plan_of
 from stepwell.core.state import RunState, look, replay
 from stepwell.errors import Failure
-from stepwell.store.codec import VALUES
+from stepwell.store.codec import PLAIN
 
 if TYPE_CHECKING:
     from stepwell import Workflow
@@ -45,7 +45,7 @@ def undone(seq: int, node: str, **facts: Any) -> JournalRow:
 
 def run_of(flow: Workflow, *rows: JournalRow, **facts: Any) -> RunState:
     """A run of the workflow that has come as far as these rows."""
-    state = RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}", VALUES, **facts)
+    state = RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}", PLAIN, **facts)
     replay(state, rows)
     return state
 

@@ -14,7 +14,7 @@ from stepwell.core.journal import JournalRow, item_of
 from stepwell.core.plan import plan_of
 from stepwell.core.state import RunState, replay, set_status
 from stepwell.errors import Failure
-from stepwell.store.codec import VALUES
+from stepwell.store.codec import PLAIN
 from tests.unit.states import row, run_of, undone
 
 BROKEN = Failure("last", "ValueError", "no")
@@ -75,7 +75,7 @@ def test_a_condition_that_failed_for_good_is_read_again(kind: str) -> None:
         flow.parallel("rest", {"air": print}, when=print)
     else:
         flow.loop("rest", print, max_iterations=2, when=print)
-    state = RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}", VALUES, "compensating")
+    state = RunState("run-7", 1, plan_of(flow.name, flow.nodes), "ann", b"{}", PLAIN, "compensating")
     rows = [row(1, "first"), row(2, "rest", status="failed", value=None, error=BROKEN)]
     replay(state, rows)
     assert state.failed == rows[-1]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from stepwell.store.codec import is_same, is_sound
+from stepwell.store.codec import PLAIN
 
 
 @pytest.mark.parametrize("data", [b'"\xff"', b'{"a": "\xc3("}', b'["\xed\xa0\x80"]'])
 def test_what_is_no_text_is_not_sound(data: bytes) -> None:
     """A run would be driven with a value that no handler can be given."""
-    assert not is_sound(data)
+    assert not PLAIN.is_sound(data)
 
 
 @pytest.mark.parametrize(
@@ -29,4 +29,4 @@ def test_what_is_no_text_is_not_sound(data: bytes) -> None:
     ],
 )
 def test_values_are_the_same_if_they_are_equal_as_json(one: bytes, other: bytes, *, same: bool) -> None:
-    assert is_same(one, other) is same
+    assert PLAIN.is_same(one, other) is same

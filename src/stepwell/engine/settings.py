@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from stepwell.engine.logging_observer import LoggingObserver
 from stepwell.engine.observer import Observers
+
+if TYPE_CHECKING:
+    from stepwell.store.codec import Codec
 
 
 def _logging() -> Observers:
@@ -20,7 +24,7 @@ class Settings:
     step_timeout_micros: int
     lease_micros: int
     max_crashes: int
-    max_value_bytes: int
+    codec: Codec
     observers: Observers = field(default_factory=_logging)
 
     @property

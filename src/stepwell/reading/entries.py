@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell.core.journal import iteration_of, name_of, why_malformed
 from stepwell.errors import JournalError, PayloadError
 from stepwell.reading.records import Entry
-from stepwell.store.codec import decode
+from stepwell.store.codec import PLAIN
 from stepwell.workflow.durations import moment
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def entries_of(run_id: str, rows: Sequence[JournalRow]) -> list[Entry]:
 def value_of(run_id: str, data: bytes, what: str) -> Any:
     """The decoded value; raises JournalError, naming `what`, for bytes that are none."""
     try:
-        return decode(data)
+        return PLAIN.decode(data)
     except PayloadError as error:
         raise JournalError(run_id, f"{what} cannot be read: {error.reason}") from None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell.errors import Failure, JournalError, PayloadError, RunCanceledError, RunFailedError
 from stepwell.reading.records import RunSnapshot, RunStatus, StartResult
 from stepwell.reading.snapshots import status_of
-from stepwell.store.codec import is_same
+from stepwell.store.codec import PLAIN
 
 if TYPE_CHECKING:
     from stepwell.store.records import NewRun, Started
@@ -42,7 +42,7 @@ def start_result(run: NewRun, started: Started) -> StartResult:
     same: bool | None = created
     if not created:
         try:
-            same = None if started.value is None else is_same(run.value, started.value)
+            same = None if started.value is None else PLAIN.is_same(run.value, started.value)
         except PayloadError:
             same = None
     return StartResult(started.run_id, status_of(started.run_id, started.status), created, same)

@@ -17,7 +17,7 @@ from stepwell.core.statuses import LIVE
 from stepwell.errors import Failure, JournalError
 from stepwell.reading.entries import moment_of, value_of
 from stepwell.reading.records import RunSnapshot, RunStatus
-from stepwell.store.codec import VALUES
+from stepwell.store.codec import PLAIN
 from stepwell.store.outlines import read_outline
 from stepwell.workflow.durations import FIRST_MOMENT, LAST_MOMENT
 
@@ -105,7 +105,7 @@ def _failed_in(rows: Iterable[JournalRow]) -> JournalRow | None:
 def _folded(run: RunRow, plan: Plan, rows: Sequence[JournalRow], faults: list[str]) -> RunState:
     """Where the journal has come; of one with a row that does not fit, where it had come before that row."""
     status: Status = "compensating" if run.status == "compensating" else "running"
-    state = RunState(run.run_id, 0, plan, "", run.value or b"", VALUES, status)
+    state = RunState(run.run_id, 0, plan, "", run.value or b"", PLAIN, status)
     with _noted(faults):
         replay(state, rows)
     return state

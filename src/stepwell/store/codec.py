@@ -26,6 +26,8 @@ _OURS = frozenset({TypeError, ValueError, OverflowError, UnicodeEncodeError, Uni
 _encode_failure = msgspec.json.Encoder().encode
 _decode_failure = msgspec.json.Decoder(Failure).decode
 _skip = msgspec.json.Decoder(msgspec.Raw).decode
+MAX_VALUE_BYTES = 4 * 2**20
+"""How many bytes a value has at most, where an app says nothing else."""
 MOST_LEVELS = 200
 """How deep lists and objects may be nested: so deep that no reader's stack is too short for it, whatever called it."""
 TOO_DEEP = f"it is nested too deeply, in more than {MOST_LEVELS} levels"
@@ -33,58 +35,87 @@ _SHOWN = 60
 """Characters of a key that a message shows."""
 
 
-class _Values:
-    """Encoded values that need no encoder."""
+class Codec:
+    """Makes and reads every stored value of an app; a value has at most `max_value_bytes`.
+
+    It is handed down from the app to its workers and its store, so that another codec can take its place.
+    """
 
     null = b"null"
+    """The value of what was skipped, and of a sleep."""
+
+    def __init__(self, max_value_bytes: int = MAX_VALUE_BYTES) -> None:
+        self.max_value_bytes = max_value_bytes
+
+    def encode(self, value: Any, place: str) -> bytes:
+        """The value as JSON; raises PayloadError that begins with `place`."""
+        try:
+            data = _encode(value)
+            if type(value) in _ALWAYS_EQUAL:
+                copy, same = value, True
+            else:
+                copy = _decode(data)
+                same = copy == value
+        except RecursionError:
+            raise PayloadError(*_deepest(value, place)) from None
+        except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+            raise PayloadError(*_culprit(value, place, _said(error))) from None
+        except Exception as error:  # noqa: BLE001  a value's own methods may raise anything
+            raise PayloadError(place, f"it cannot be compared: {type(error).__name__}") from None
+        if same is not True:
+            raise PayloadError(*_culprit(value, place, "it would not come back equal"))
+        if len(data) > MOST_LEVELS and _may_be_deep(data) and _is_deep(copy):
+            raise PayloadError(place, TOO_DEEP)
+        if len(data) > self.max_value_bytes:
+            raise PayloadError(place, self._too_large(data))
+        return data
+
+    def decode(self, data: bytes) -> Any:
+        """A fresh copy of a stored value; raises PayloadError for what is no stored value."""
+        try:
+            return _decode(data)
+        except (ValueError, RecursionError) as error:
+            raise PayloadError("a stored value", f"it is not JSON: {error}") from None
+
+    def is_same(self, one: bytes, other: bytes) -> bool:
+        """Whether two encoded values are equal as JSON: the order of keys does not count; 1 is 1.0, and is not true."""
+        return one == other or _is_equal(self.decode(one), self.decode(other))
 
     def is_sound(self, data: bytes) -> bool:
         """Whether this can be a stored value; much cheaper than to decode it."""
-        return is_sound(data)
+        try:
+            _skip(data)
+            return data.isascii() or bool(data.decode())
+        except (ValueError, RecursionError):
+            return False
 
     def join(self, parts: Mapping[str, bytes]) -> bytes:
         """Encoded values by name as one encoded object; names need no escapes."""
         return b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), value) for name, value in parts.items())
 
+    def refusal_of(self, data: bytes) -> str | None:
+        """Why encoded values that were joined are no value that may be stored, or None."""
+        if len(data) > self.max_value_bytes:
+            return self._too_large(data)
+        return TOO_DEEP if _may_be_deep(data) and _is_deep(self.decode(data)) else None
 
-VALUES = _Values()
+    def encode_failure(self, failure: Failure) -> bytes:
+        """A failure as stored."""
+        return _encode_failure(failure)
 
+    def decode_failure(self, data: bytes, node: str) -> Failure:
+        """A stored failure; of bytes that are none, one that says so, since no decision rests on its words."""
+        try:
+            return _decode_failure(data)
+        except (ValueError, RecursionError) as error:
+            return Failure(node, "JournalError", f"what was stored of its error cannot be read: {error}")
 
-def encode(value: Any, place: str, limit: int) -> bytes:
-    """The value as JSON of at most `limit` bytes; raises PayloadError that begins with `place`."""
-    try:
-        data = _encode(value)
-        if type(value) in _ALWAYS_EQUAL:
-            copy, same = value, True
-        else:
-            copy = _decode(data)
-            same = copy == value
-    except RecursionError:
-        raise PayloadError(*_deepest(value, place)) from None
-    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
-        raise PayloadError(*_culprit(value, place, _said(error))) from None
-    except Exception as error:  # noqa: BLE001  a value's own methods may raise anything
-        raise PayloadError(place, f"it cannot be compared: {type(error).__name__}") from None
-    if same is not True:
-        raise PayloadError(*_culprit(value, place, "it would not come back equal"))
-    if len(data) > MOST_LEVELS and _may_be_deep(data) and _is_deep(copy):
-        raise PayloadError(place, TOO_DEEP)
-    if len(data) > limit:
-        raise PayloadError(place, f"{len(data):,} bytes, above the limit of {limit:,}")
-    return data
+    def _too_large(self, data: bytes) -> str:
+        return f"{len(data):,} bytes, above the limit of {self.max_value_bytes:,}"
 
 
-def decode(data: bytes) -> Any:
-    """A fresh copy of a stored value; raises PayloadError for what is no stored value."""
-    try:
-        return _decode(data)
-    except (ValueError, RecursionError) as error:
-        raise PayloadError("a stored value", f"it is not JSON: {error}") from None
-
-
-def is_same(one: bytes, other: bytes) -> bool:
-    """Whether two encoded values are equal as JSON: the order of keys does not count; 1 is 1.0, and is not true."""
-    return one == other or _is_equal(decode(one), decode(other))
+PLAIN = Codec()
+"""The codec of values that no app has set a limit for."""
 
 
 def _is_equal(one: Any, other: Any) -> bool:
@@ -95,33 +126,6 @@ def _is_equal(one: Any, other: Any) -> bool:
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     return bool(one == other)
-
-
-def is_sound(data: bytes) -> bool:
-    """Whether this can be a stored value; much cheaper than to decode it."""
-    try:
-        _skip(data)
-        return data.isascii() or bool(data.decode())
-    except (ValueError, RecursionError):
-        return False
-
-
-def is_too_deep(data: bytes) -> bool:
-    """Whether an encoded value is nested deeper than one may be."""
-    return _may_be_deep(data) and _is_deep(decode(data))
-
-
-def encode_failure(failure: Failure) -> bytes:
-    """A failure as stored."""
-    return _encode_failure(failure)
-
-
-def decode_failure(data: bytes, node: str) -> Failure:
-    """A stored failure; of bytes that are none, one that says so, since nothing that a run does rests on its words."""
-    try:
-        return _decode_failure(data)
-    except (ValueError, RecursionError) as error:
-        return Failure(node, "JournalError", f"what was stored of its error cannot be read: {error}")
 
 
 def _may_be_deep(data: bytes) -> bool:

@@ -10,12 +10,12 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepwell.errors import Failure
-from stepwell.store.codec import encode_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stepwell.core.journal import JournalRow
+    from stepwell.store.codec import Codec
 
 
 class Column(NamedTuple):
@@ -89,18 +89,18 @@ def own_values(row: JournalRow, numbers: Mapping[str, int]) -> list[Any]:
     return values
 
 
-def all_values(row: JournalRow, numbers: Mapping[str, int]) -> list[Any]:
+def all_values(row: JournalRow, numbers: Mapping[str, int], codec: Codec) -> list[Any]:
     """All columns of a row as they are stored, behind the name of its run."""
-    return [row[0], *(stored(column, value, numbers) for column, value in zip(JOURNAL, row[1:], strict=True))]
+    return [row[0], *(stored(column, value, numbers, codec) for column, value in zip(JOURNAL, row[1:], strict=True))]
 
 
-def stored(column: Column, value: Any, numbers: Mapping[str, int]) -> Any:
+def stored(column: Column, value: Any, numbers: Mapping[str, int], codec: Codec) -> Any:
     """A value of that column as it is stored."""
     if column.is_name:
         return numbers[value]
     if column.is_usually_null and value == column.usual:
         return None
-    return encode_failure(value) if isinstance(value, Failure) else value
+    return codec.encode_failure(value) if isinstance(value, Failure) else value
 
 
 def is_usual(row: JournalRow) -> bool:

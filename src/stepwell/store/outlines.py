@@ -9,7 +9,7 @@ import msgspec
 
 from stepwell.core.plan import outline, outlined_plan
 from stepwell.errors import PayloadError
-from stepwell.store.codec import decode
+from stepwell.store.codec import PLAIN
 
 if TYPE_CHECKING:
     from stepwell.core.plan import Plan
@@ -29,6 +29,6 @@ def read_outline(workflow: str, stored: bytes) -> Plan:
     It is kept: most runs of a page have one outline.
     """
     try:
-        return outlined_plan(workflow, decode(stored))
+        return outlined_plan(workflow, PLAIN.decode(stored))
     except PayloadError as error:
         raise ValueError(error.reason) from None

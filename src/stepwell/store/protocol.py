@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stepwell.core.mailbox import MessageName
+    from stepwell.store.codec import Codec
     from stepwell.store.reading import Reader
     from stepwell.store.records import (
         Advance,
@@ -49,6 +50,8 @@ class SchemaStore(Protocol):
     """What whoever opens a store asks of it, and whoever makes its tables."""
 
     url: str
+    codec: Codec
+    """What makes its bytes of failures, and reads them."""
     latest: int
     """The newest schema version this store knows."""
 

@@ -208,10 +208,10 @@ class Drive(CommittedRun):
                 return await self._spawn(move)
             case Complete(results):
                 set_status(self.state, "completed")
-                return await self._end(end_of_child(self._lease, results, None, self._owner.max_value_bytes))
+                return await self._end(end_of_child(self._lease, results, None, self._owner.codec))
             case Fail(failure):
                 set_status(self.state, "failed")
-                return await self._end(end_of_child(self._lease, None, failure, self._owner.max_value_bytes))
+                return await self._end(end_of_child(self._lease, None, failure, self._owner.codec))
             case Call():  # pragma: no cover  the loop above takes calls for itself
                 return await self._do(move)
 

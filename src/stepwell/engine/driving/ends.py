@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepwell.errors import Failure
-from stepwell.store.codec import TOO_DEEP, is_too_deep
 from stepwell.store.records import ChildEnd
 
 if TYPE_CHECKING:
+    from stepwell.store.codec import Codec
     from stepwell.store.records import Lease
 
 
-def end_of_child(lease: Lease, results: bytes | None, failure: Failure | None, max_value_bytes: int) -> ChildEnd | None:
+def end_of_child(lease: Lease, results: bytes | None, failure: Failure | None, codec: Codec) -> ChildEnd | None:
     """The message for the parent of this run, or None when it has none.
 
     The results become one value of the parent, one level deeper than they are in the child, so both limits of a value
@@ -22,13 +22,7 @@ def end_of_child(lease: Lease, results: bytes | None, failure: Failure | None, m
     if parent_id is None or parent_node is None:
         return None
     error = None if failure is None else Failure(parent_node, "ChildFailed", failure.message, failure.traceback)
-    reason = None if results is None else _fault_of(results, max_value_bytes)
+    reason = None if results is None else codec.refusal_of(results)
     if reason is not None:
         results, error = None, Failure(parent_node, "PayloadError", f"results.{parent_node}: {reason}")
     return ChildEnd(parent_id, parent_node, results, error)
-
-
-def _fault_of(results: bytes, max_value_bytes: int) -> str | None:
-    if len(results) > max_value_bytes:
-        return f"{len(results):,} bytes, above the limit of {max_value_bytes:,}"
-    return TOO_DEEP if is_too_deep(results) else None

@@ -28,7 +28,6 @@ from stepwell.engine.driving.user_code import RunningFunction
 from stepwell.errors import PayloadError
 from stepwell.runtime.threads import ClosedError, Returned
 from stepwell.store.background import begin
-from stepwell.store.codec import decode, encode
 from stepwell.store.records import Advance
 from stepwell.workflow.context import Context
 
@@ -189,7 +188,7 @@ class FlatRuns:
             run.stay.first_call_at = started_at
         if self._observers.attempt_started:
             self._telling(run).begins((call,), started_at)
-        context = Context(lease.run_id, run.plan.name, call, lease.value, decode, owner.channels)
+        context = Context(lease.run_id, run.plan.name, call, lease.value, owner.codec.decode, owner.channels)
         run.call = call
         try:
             given = performer.user_code.start(performer.context.copy(), step.handler, context)
@@ -222,7 +221,7 @@ class FlatRuns:
             self.leave(run, Begun(run.started_at, Returned(given)))
             return
         try:
-            value = encode(given, step.place, self._owner.max_value_bytes)
+            value = self._owner.codec.encode(given, step.place)
         except PayloadError:
             self.leave(run, Begun(run.started_at, Returned(given)))
             return
@@ -244,9 +243,7 @@ class FlatRuns:
         if state.status == "completed":
             advance.release = advance.ended = True
             if lease.parent_id is not None:
-                advance.child_end = end_of_child(
-                    lease, state.values.join(state.results), None, self._owner.max_value_bytes
-                )
+                advance.child_end = end_of_child(lease, state.values.join(state.results), None, self._owner.codec)
         else:
             advance.lean = run.stored_status == "running"
         run.advance = advance

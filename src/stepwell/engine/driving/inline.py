@@ -18,7 +18,7 @@ from stepwell.engine.logging_observer import AttemptLog
 from stepwell.engine.observer import Observers
 from stepwell.errors import DefinitionError, RunFailedError
 from stepwell.runtime.system import SystemRuntime
-from stepwell.store.codec import decode, encode
+from stepwell.store.codec import PLAIN
 from stepwell.store.records import Advance, Found, History, Lease, Verdict, Wanted
 from stepwell.workflow.builder import RunResult
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from stepwell.runtime.protocol import Runtime
     from stepwell.workflow.nodes import Node
 
-MAX_VALUE_BYTES = 4 * 2**20
 _STEP_TIMEOUT_MICROS = 600_000_000
 _CONCURRENCY = 1_000
 _THREADS = 32
@@ -44,7 +43,7 @@ class InlineRunner:
 
     def encode(self, value: object, place: str) -> bytes:
         """The value as stored JSON; raises PayloadError."""
-        return encode(value, place, MAX_VALUE_BYTES)
+        return PLAIN.encode(value, place)
 
     async def run(self, name: str, nodes: tuple[Node, ...], value: object) -> RunResult:
         """Runs these nodes to their end."""
@@ -82,7 +81,7 @@ class _InlineHost:
     """Keeps the rows of one run, and says yes to every commit."""
 
     worker_id = "in-memory"
-    max_value_bytes = MAX_VALUE_BYTES
+    codec = PLAIN
     max_crashes = 1
     is_stopping = False
 
@@ -126,7 +125,7 @@ class _InlineHost:
                     f'Workflow "{plan.name}": step "{drive.state.node.name}" suspended itself, which needs a store.'
                 )
             if last.status == "completed":
-                return {name: decode(data) for name, data in drive.state.results.items()}
+                return {name: PLAIN.decode(data) for name, data in drive.state.results.items()}
             if last.status == "failed":
                 failed = drive.state.failed
                 raise RunFailedError(

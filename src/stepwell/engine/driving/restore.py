@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepwell.core.state import Parked, RunState, look, replay
-from stepwell.store.codec import VALUES
 
 if TYPE_CHECKING:
     from stepwell.core.plan import Plan
@@ -25,7 +24,7 @@ def restored(
         plan,
         owner.worker_id,
         lease.value,
-        VALUES,
+        owner.codec,
         "compensating" if status == "compensating" else "running",
         crashes=lease.crashes if is_new else 0,
         messages=lease.messages if history is None else history.found.messages,

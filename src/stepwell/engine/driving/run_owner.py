@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stepwell.engine.driving.room import Room
     from stepwell.engine.observer import Observers
     from stepwell.runtime.protocol import Runtime
+    from stepwell.store.codec import Codec
     from stepwell.store.records import Advance, Found, History, Lease, Verdict, Wanted
 
 
@@ -26,7 +27,7 @@ class RunOwner(Protocol):
     room: Room
     channels: Channels
     worker_id: str
-    max_value_bytes: int
+    codec: Codec
     max_crashes: int
 
     @property

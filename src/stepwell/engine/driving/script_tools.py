@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from stepwell.store.codec import decode, encode
 from stepwell.workflow.context import Context
 
 if TYPE_CHECKING:
@@ -19,21 +18,14 @@ class ScriptTools:
     """What one leased run's scripts are given."""
 
     def __init__(self, owner: RunOwner, lease: Lease, plan: Plan, clock: StoreClock) -> None:
-        self._limit = owner.max_value_bytes
+        self.encode = owner.codec.encode
+        self.decode = owner.codec.decode
         self._lease = lease
         self._channels = owner.channels
         self._workflow = plan.name
         self.now = clock.now
         self.latest = clock.latest
 
-    def encode(self, value: Any, place: str) -> bytes:
-        """The value as stored; raises PayloadError."""
-        return encode(value, place, self._limit)
-
-    def decode(self, data: bytes) -> Any:
-        """A fresh copy of a stored value."""
-        return decode(data)
-
     def context(self, call: Call) -> Context:
         """A fresh context of this call."""
-        return Context(self._lease.run_id, self._workflow, call, self._lease.value, decode, self._channels)
+        return Context(self._lease.run_id, self._workflow, call, self._lease.value, self.decode, self._channels)

@@ -22,7 +22,6 @@ from stepwell.engine.observer import RunsClaimed
 from stepwell.engine.outage import retry_while_unavailable
 from stepwell.errors import JournalError, StoreUnavailableError
 from stepwell.store.background import begin
-from stepwell.store.codec import VALUES
 from stepwell.store.logs import logger
 from stepwell.store.records import Advance, Claimed, Found, History, Lease, Offer, Wanted
 
@@ -62,7 +61,7 @@ class WorkerSession:
         self.runtime = runtime
         self.performer = performer
         self.observers = settings.observers
-        self.max_value_bytes = settings.max_value_bytes
+        self.codec = settings.codec
         self.max_crashes = settings.max_crashes
         self.is_stopping = False
         self.room = Room(runtime.tuning, concurrency, Suspects(settings.max_crashes), on_room)
@@ -185,8 +184,8 @@ class WorkerSession:
     def _drive_of(self, lease: Lease, history: History | None, clock: StoreClock) -> Drive:
         """What drives a claimed run; raises JournalError if its stored past cannot be what happened."""
         rows, message = ((), None) if history is None else (history.rows, history.found.message)
-        check_run(lease, rows, VALUES)
-        check_message(lease, message, VALUES)
+        check_run(lease, rows, self.codec)
+        check_message(lease, message, self.codec)
         drive = Drive(self, lease, self._lanes.plan(lease.lane), history, clock)
         check_length(lease, drive.state.seq)
         return drive
@@ -275,7 +274,7 @@ class WorkerSession:
         """The run's first unread message of that name behind a number; a store that is away is asked again."""
         who = f"Run {lease.run_id} must look for {name.kind} {name.name!r}"
         found = await retry_while_unavailable(self.runtime, who, lambda: self._store.find_message(lease, name, after))
-        check_message(lease, found.message, VALUES)
+        check_message(lease, found.message, self.codec)
         return found
 
     def child_lane(self, lease: Lease, workflow: str) -> int:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepwell.store.codec import encode_failure
 from stepwell.store.columns import JOURNAL, stored
 from stepwell.store.postgres.sql import columns, is_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stepwell.store.codec import Codec
     from stepwell.store.postgres.opening import Connection
     from stepwell.store.postgres.sql import Queries
     from stepwell.store.records import Advance, Verdict
@@ -23,7 +23,7 @@ _NOTHING = (None, None)
 
 
 async def commit(
-    connection: Connection, queries: Queries, worker_id: str, advances: Sequence[Advance]
+    connection: Connection, queries: Queries, codec: Codec, worker_id: str, advances: Sequence[Advance]
 ) -> list[Verdict]:
     """Applies each advance whose run is still owned as it says; the verdicts in order."""
     verdicts: list[Verdict] = ["lost"] * len(advances)
@@ -32,8 +32,8 @@ async def commit(
     for name, places in (("extend", lean), ("change", other)):
         if places:
             some = [advances[at] for at in places]
-            given = _lean(some) if name == "extend" else _full(some)
-            rows, names = _rows(worker_id, some)
+            given = _lean(some) if name == "extend" else _full(some, codec)
+            rows, names = _rows(worker_id, some, codec)
             asked = queries(name, worker=worker_id, x=rows, names=names, **given)
             found = await connection.fetch(*asked)
             if found[0][0] == "unnamed":  # nothing was written: some name has no number yet; it keeps the one it gets
@@ -49,7 +49,7 @@ def _lean(advances: Sequence[Advance]) -> dict[str, object]:
     return {"b": columns(facts, 5)}
 
 
-def _full(advances: Sequence[Advance]) -> dict[str, object]:
+def _full(advances: Sequence[Advance], codec: Codec) -> dict[str, object]:
     facts = [
         (
             one.run_id,
@@ -71,7 +71,7 @@ def _full(advances: Sequence[Advance]) -> dict[str, object]:
     ]
     numbered = list(enumerate(advances, 1))
     ends = [
-        (at, end.parent_id, end.parent_node, end.value, None if end.error is None else encode_failure(end.error))
+        (at, end.parent_id, end.parent_node, end.value, None if end.error is None else codec.encode_failure(end.error))
         for at, one in numbered
         if (end := one.child_end) is not None
     ]
@@ -89,7 +89,7 @@ def _full(advances: Sequence[Advance]) -> dict[str, object]:
     }
 
 
-def _rows(worker_id: str, advances: Sequence[Advance]) -> tuple[list[Sequence[object]], list[str]]:
+def _rows(worker_id: str, advances: Sequence[Advance], codec: Codec) -> tuple[list[Sequence[object]], list[str]]:
     """The columns of the journal's rows behind the places of their advances; and the names that they name by places.
 
     A column in which every row has what is usual is empty: each element that is not sent saves the driver 0.3 µs.
@@ -107,5 +107,5 @@ def _rows(worker_id: str, advances: Sequence[Advance]) -> tuple[list[Sequence[ob
         elif column.is_plain:
             arrays.append(values)
         else:
-            arrays.append([stored(column, value, numbers) for value in values])
+            arrays.append([stored(column, value, numbers, codec) for value in values])
     return arrays, list(numbers)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from stepwell.core.journal import JournalRow
 from stepwell.core.mailbox import Message, MessageName
 from stepwell.core.statuses import LIVE, Status
-from stepwell.store.codec import decode_failure
 from stepwell.store.pages import lookup_of
 from stepwell.store.postgres.sql import Queries, columns, compiled, is_id, is_text, pairs
 from stepwell.store.records import (
@@ -28,6 +27,7 @@ from stepwell.store.records import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from stepwell.store.codec import Codec
     from stepwell.store.postgres.connection import Connections
     from stepwell.store.postgres.notifier import Notifier
     from stepwell.store.postgres.opening import Connection
@@ -51,10 +51,11 @@ _ALL = 2**62
 class PostgresReader:
     """Reads runs, journals and pages."""
 
-    def __init__(self, connections: Connections, notifier: Notifier, queries: Queries) -> None:
+    def __init__(self, connections: Connections, notifier: Notifier, queries: Queries, codec: Codec) -> None:
         self._connections = connections
         self._notifier = notifier
         self._queries = queries
+        self._codec = codec
 
     async def snapshot(self, run_id: str) -> Snapshot | None:
         """The run with its journal and children."""
@@ -181,7 +182,7 @@ class PostgresReader:
         if wanted:
             found = await connection.fetch(*self._queries("find_messages", wanted=columns(wanted, 4)))
             for run_id, n, kind, word, value, error in found:
-                failure = None if error is None else decode_failure(error, word)
+                failure = None if error is None else self._codec.decode_failure(error, word)
                 messages[run_id] = Message(n, kind, word, value, failure)
         return {run_id: Found(name, counts.get(run_id, 0), messages.get(run_id)) for run_id, name in names.items()}
 
@@ -199,7 +200,7 @@ class PostgresReader:
             row = JournalRow(0, *rest)
             if row.error is not None:
                 encoded: Any = row.error
-                row = row._replace(error=decode_failure(encoded, row.node))
+                row = row._replace(error=self._codec.decode_failure(encoded, row.node))
             rows.setdefault(run_id, []).append(row)
         return rows
 

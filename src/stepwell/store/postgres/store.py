@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepwell.errors import Failure
-from stepwell.store.codec import encode_failure
+from stepwell.store.codec import PLAIN
 from stepwell.store.migrate import migrations_of
 from stepwell.store.postgres import schema
 from stepwell.store.postgres.commit import commit
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from stepwell.core.mailbox import MessageName
     from stepwell.core.statuses import Status
     from stepwell.runtime.protocol import Runtime
+    from stepwell.store.codec import Codec
     from stepwell.store.protocol import HeartbeatConnection
 
 
@@ -57,8 +58,9 @@ class PostgresStore:
     sees_death = False
     latest = len(migrations_of(Path(__file__).parent))
 
-    def __init__(self, url: str, runtime: Runtime) -> None:
+    def __init__(self, url: str, runtime: Runtime, codec: Codec = PLAIN) -> None:
         self.url = url
+        self.codec = codec
         self._location = location_of(url)
         self._q = Queries(self._location.schema, runtime.sql_now or NOW)
         self._opener = Opener(self._location, runtime)
@@ -76,7 +78,7 @@ class PostgresStore:
         self._loop = asyncio.get_running_loop()
         self._notifier = Notifier(self._opener)
         self._connections = Connections(self._opener, self._notifier.give_up)
-        self._reader = PostgresReader(self._connections, self._notifier, self._q)
+        self._reader = PostgresReader(self._connections, self._notifier, self._q, self.codec)
         self._signals = Signals(self._connections, self._q)
 
     @property
@@ -174,7 +176,7 @@ class PostgresStore:
     async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
         """Applies each advance whose run is still owned as it says; answers in order."""
         verdicts = await self._connections.run(
-            lambda connection: commit(connection, self._q, worker_id, advances), blames_rows=True
+            lambda connection: commit(connection, self._q, self.codec, worker_id, advances), blames_rows=True
         )
         for one in advances:
             if one.ended or one.spawned or one.child_end is not None or (one.release and one.due_at is not None):
@@ -294,7 +296,7 @@ class PostgresStore:
         if run_id in ids and parent_id is not None:
             n = await connection.fetchval(*self._q("tell_parent", run_id=parent_id))
             if n is not None:
-                error = encode_failure(Failure(parent_node, "ChildCanceled", f"run {run_id} was canceled"))
+                error = self.codec.encode_failure(Failure(parent_node, "ChildCanceled", f"run {run_id} was canceled"))
                 message = {"run_id": parent_id, "n": n, "kind": "child", "name": parent_node}
                 await connection.execute(*self._q("add_message", **message, value=None, error=error, key=None))
         return ids

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stepwell.core.journal import JournalRow
+    from stepwell.store.codec import Codec
     from stepwell.store.records import Advance, NewRun, Verdict
 
 
@@ -33,20 +34,20 @@ class MismatchError(Exception):
 
 
 def commit_trusting(
-    connection: sqlite3.Connection, now: int, worker_id: str, advances: Sequence[Advance]
+    connection: sqlite3.Connection, codec: Codec, now: int, worker_id: str, advances: Sequence[Advance]
 ) -> list[Verdict]:
     """Applies a batch whose fences all hold; raises MismatchError when one does not."""
-    _apply(connection, now, worker_id, advances)
+    _apply(connection, codec, now, worker_id, advances)
     return ["ok"] * len(advances)
 
 
 def commit_judging(
-    connection: sqlite3.Connection, now: int, worker_id: str, advances: Sequence[Advance]
+    connection: sqlite3.Connection, codec: Codec, now: int, worker_id: str, advances: Sequence[Advance]
 ) -> list[Verdict]:
     """Applies the advances whose fences hold; the verdicts in order."""
     verdicts = [_verdict(connection, worker_id, advance) for advance in advances]
     sound = [advance for advance, verdict in zip(advances, verdicts, strict=True) if verdict == "ok"]
-    _apply(connection, now, worker_id, sound)
+    _apply(connection, codec, now, worker_id, sound)
     return verdicts
 
 
@@ -71,7 +72,7 @@ def _may_have_come(connection: sqlite3.Connection, advance: Advance, messages: i
     return seen > messages or connection.execute(Q["find_message"], named).fetchone() is not None
 
 
-def _apply(connection: sqlite3.Connection, now: int, worker_id: str, advances: Sequence[Advance]) -> None:
+def _apply(connection: sqlite3.Connection, codec: Codec, now: int, worker_id: str, advances: Sequence[Advance]) -> None:
     lean = [advance for advance in advances if advance.lean]
     other = [advance for advance in advances if not advance.lean]
     changed = bulk(connection, "extend", [_lean(one) for one in lean], given=(now, worker_id))
@@ -80,7 +81,7 @@ def _apply(connection: sqlite3.Connection, now: int, worker_id: str, advances: S
     changed += bulk(connection, "change", full, given=(now, worker_id))
     if changed != len(advances):
         raise MismatchError
-    _add_rows(connection, worker_id, [row for advance in advances for row in advance.rows])
+    _add_rows(connection, codec, worker_id, [row for advance in advances for row in advance.rows])
     for advance in other:
         for n in advance.consumed:
             connection.execute(Q["take_message"], {"ref": advance.ref, "n": n})
@@ -89,14 +90,14 @@ def _apply(connection: sqlite3.Connection, now: int, worker_id: str, advances: S
         add_runs(connection, now, children, turn)
     for advance in other:
         if advance.child_end is not None:
-            tell_parent(connection, now, advance.child_end, turn)
+            tell_parent(connection, codec, now, advance.child_end, turn)
 
 
 def _lean(advance: Advance) -> tuple[object, ...]:
     return (advance.ref, advance.token, advance.seq, len(advance.rows), advance.position)
 
 
-def _add_rows(connection: sqlite3.Connection, worker_id: str, rows: Sequence[JournalRow]) -> None:
+def _add_rows(connection: sqlite3.Connection, codec: Codec, worker_id: str, rows: Sequence[JournalRow]) -> None:
     """Writes journal rows; binding is what a row costs, so that a usual one binds the values that it alone has."""
     numbers = _numbers(connection, {worker_id, *(row.node for row in rows), *(row.worker for row in rows)})
     usual: list[Sequence[object]] = []
@@ -105,7 +106,7 @@ def _add_rows(connection: sqlite3.Connection, worker_id: str, rows: Sequence[Jou
         if is_usual(row) and row.worker == worker_id:
             usual.append(own_values(row, numbers))
         else:
-            other.append(all_values(row, numbers))
+            other.append(all_values(row, numbers, codec))
     bulk(connection, "add_usual_rows", usual, given=(numbers[worker_id],))
     bulk(connection, "add_rows", other)
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stepwell.core.statuses import ENDED, Status
 from stepwell.errors import Failure
-from stepwell.store.codec import encode_failure
 from stepwell.store.records import ChildEnd, Delivered
 from stepwell.store.sqlite.sql import Q, as_json, next_turn
 
 if TYPE_CHECKING:
     import sqlite3
+
+    from stepwell.store.codec import Codec
 
 
 class Signal(NamedTuple):
@@ -45,7 +46,7 @@ def deliver(connection: sqlite3.Connection, now: int, signal: Signal) -> Deliver
     return Delivered(accepted=True, status=status, woken=wakes and worker is None, lane=lane)
 
 
-def cancel(connection: sqlite3.Connection, now: int, run_id: str) -> list[str] | None:
+def cancel(connection: sqlite3.Connection, codec: Codec, now: int, run_id: str) -> list[str] | None:
     """Cancels the run and its descendants that have not ended; their ids, or None when there is no such run."""
     parent = connection.execute(Q["parent_of"], {"run_id": run_id}).fetchone()
     if parent is None:
@@ -55,14 +56,14 @@ def cancel(connection: sqlite3.Connection, now: int, run_id: str) -> list[str] |
     parent_id, parent_node = parent
     if run_id in ids and parent_id is not None:
         error = Failure(parent_node, "ChildCanceled", f"run {run_id} was canceled")
-        tell_parent(connection, now, ChildEnd(parent_id, parent_node, None, error), next_turn(connection))
+        tell_parent(connection, codec, now, ChildEnd(parent_id, parent_node, None, error), next_turn(connection))
     return ids
 
 
-def tell_parent(connection: sqlite3.Connection, now: int, end: ChildEnd, turn: int) -> None:
+def tell_parent(connection: sqlite3.Connection, codec: Codec, now: int, end: ChildEnd, turn: int) -> None:
     """Puts the end of a child into its parent's mailbox."""
     found = connection.execute(Q["tell_parent"], {"now": now, "turn": turn, "parent_id": end.parent_id}).fetchone()
     if found is not None:
-        error = None if end.error is None else encode_failure(end.error)
+        error = None if end.error is None else codec.encode_failure(end.error)
         message = {"ref": found[0], "n": found[1], "kind": "child", "name": end.parent_node, "key": None}
         connection.execute(Q["add_message"], {**message, "value": end.value, "error": error})

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from stepwell.core.journal import JournalRow
 from stepwell.core.mailbox import Message, MessageName
 from stepwell.core.statuses import LIVE, Status
-from stepwell.store.codec import decode_failure
 from stepwell.store.pages import lookup_of
 from stepwell.store.records import (
     Child,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Mapping, Sequence
 
+    from stepwell.store.codec import Codec
     from stepwell.store.sqlite.transaction_queue import TransactionQueue
 
 _CONDITIONS = {
@@ -48,11 +48,12 @@ class SqliteReader:
     """Reads runs, journals and pages; what the edges ask for does not hold up what workers load."""
 
     def __init__(
-        self, turns: TransactionQueue, looking: TransactionQueue, now: Callable[[], int], *, shared: bool
+        self, turns: TransactionQueue, looking: TransactionQueue, now: Callable[[], int], codec: Codec, *, shared: bool
     ) -> None:
         self._turns = turns
         self._looking = looking
         self._now = now
+        self._codec = codec
         self._shared = shared
         self._version = -1
 
@@ -63,10 +64,10 @@ class SqliteReader:
             found = connection.execute(Q["find_run"], {"run_id": run_id}).fetchone()
             if found is None:
                 return None
-            children = _page(connection, Filter(None, None, None, run_id, -1, None))
+            children = _page(connection, self._codec, Filter(None, None, None, run_id, -1, None))
             ref, run = found[-1], RunRow(*found[:-1])
             unread = _unread(connection, {ref: run_id}).get(run_id, {}) if run.messages else {}
-            return Snapshot(run, rows_of(connection, ref), children, unread)
+            return Snapshot(run, rows_of(connection, self._codec, ref), children, unread)
 
         return await self._looking.run(read)
 
@@ -75,13 +76,13 @@ class SqliteReader:
 
         def read(connection: sqlite3.Connection) -> list[JournalRow] | None:
             found = connection.execute(Q["find_ref"], {"run_id": run_id}).fetchone()
-            return None if found is None else rows_of(connection, found[0])
+            return None if found is None else rows_of(connection, self._codec, found[0])
 
         return await self._looking.run(read)
 
     async def page(self, wanted: Filter) -> Page:
         """Runs, newest first, without inputs."""
-        return await self._looking.run(lambda connection: _page(connection, wanted))
+        return await self._looking.run(lambda connection: _page(connection, self._codec, wanted))
 
     async def situation(self, run_ids: Sequence[str]) -> Situation:
         """What tells why these runs do not move; those that are not stored are left out."""
@@ -89,7 +90,7 @@ class SqliteReader:
 
         def read(connection: sqlite3.Connection) -> Situation:
             sql = Q["list_runs"].format(conditions="r.id IN (SELECT value FROM json_each(:ids))", order="r.id")
-            page = _with_facts(connection, connection.execute(sql, {"ids": ids, "limit": -1}).fetchall())
+            page = _with_facts(connection, self._codec, connection.execute(sql, {"ids": ids, "limit": -1}).fetchall())
             children = [Child(*found) for found in connection.execute(Q["living_children"], {"ids": ids}).fetchall()]
             held = dict(connection.execute(Q["held_by_worker"]).fetchall())
             served = {
@@ -132,7 +133,7 @@ class SqliteReader:
                     total += connection.execute(Q["journal_size"], {"ref": one.lease.ref}).fetchone()[0]
                     if total > most_bytes:
                         break
-                history = found[one.lease.run_id] = _history(connection, one)
+                history = found[one.lease.run_id] = _history(connection, self._codec, one)
                 if len(found) == 1:
                     total = history.size
             return found
@@ -141,7 +142,7 @@ class SqliteReader:
 
     async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
         """The first unread message of a name behind a number."""
-        return await self._turns.run(lambda connection: _found(connection, lease.ref, name, after))
+        return await self._turns.run(lambda connection: _found(connection, self._codec, lease.ref, name, after))
 
     async def leased(self, worker_id: str) -> Mapping[str, int]:
         """The runs leased to a worker, with their tokens."""
@@ -162,22 +163,22 @@ class SqliteReader:
         return changed
 
 
-def rows_of(connection: sqlite3.Connection, ref: int) -> list[JournalRow]:
+def rows_of(connection: sqlite3.Connection, codec: Codec, ref: int) -> list[JournalRow]:
     """A run's journal, in order."""
-    return [_row(found) for found in connection.execute(Q["journal_of"], {"ref": ref}).fetchall()]
+    return [_row(found, codec) for found in connection.execute(Q["journal_of"], {"ref": ref}).fetchall()]
 
 
-def _history(connection: sqlite3.Connection, wanted: Wanted) -> History:
+def _history(connection: sqlite3.Connection, codec: Codec, wanted: Wanted) -> History:
     ref, needed = wanted.lease.ref, wanted.rows
-    found = _found(connection, ref, wanted.message, 0)
+    found = _found(connection, codec, ref, wanted.message, 0)
     if needed is None:
-        return History(rows_of(connection, ref), found)
+        return History(rows_of(connection, codec, ref), found)
     nodes = [*((name, False) for name in needed.whole), *((name, True) for name in needed.last)]
     rows = connection.execute(Q["journal_parts"], {"ref": ref, "nodes": as_json(nodes)}).fetchall()
-    return History([_row(one) for one in rows], found, needed.last)
+    return History([_row(one, codec) for one in rows], found, needed.last)
 
 
-def _found(connection: sqlite3.Connection, ref: int, name: MessageName | None, after: int) -> Found:
+def _found(connection: sqlite3.Connection, codec: Codec, ref: int, name: MessageName | None, after: int) -> Found:
     # a run that was deleted since it was claimed has no row: the commit that names it is answered "lost"
     (messages,) = connection.execute(Q["message_counts"], {"ref": ref}).fetchone() or (0,)
     if name is None:
@@ -186,15 +187,17 @@ def _found(connection: sqlite3.Connection, ref: int, name: MessageName | None, a
     if stored is None:
         return Found(name, messages, None)
     n, kind, word, value, error = stored
-    return Found(name, messages, Message(n, kind, word, value, None if error is None else decode_failure(error, word)))
+    return Found(
+        name, messages, Message(n, kind, word, value, None if error is None else codec.decode_failure(error, word))
+    )
 
 
-def _row(found: tuple[Any, ...]) -> JournalRow:
+def _row(found: tuple[Any, ...], codec: Codec) -> JournalRow:
     row = JournalRow(*found)
     if row.error is None:
         return row
     encoded: Any = row.error
-    return row._replace(error=decode_failure(encoded, row.node))
+    return row._replace(error=codec.decode_failure(encoded, row.node))
 
 
 def page_sql(wanted: Filter) -> str:
@@ -205,20 +208,20 @@ def page_sql(wanted: Filter) -> str:
     return Q["list_runs"].format(conditions=chosen, order="r.id" if lookup.ordered else "+r.id")
 
 
-def _page(connection: sqlite3.Connection, wanted: Filter) -> Page:
-    return _with_facts(connection, connection.execute(page_sql(wanted), wanted._asdict()).fetchall())
+def _page(connection: sqlite3.Connection, codec: Codec, wanted: Filter) -> Page:
+    return _with_facts(connection, codec, connection.execute(page_sql(wanted), wanted._asdict()).fetchall())
 
 
-def _with_facts(connection: sqlite3.Connection, found: Sequence[tuple[Any, ...]]) -> Page:
+def _with_facts(connection: sqlite3.Connection, codec: Codec, found: Sequence[tuple[Any, ...]]) -> Page:
     """A page of these rows, with what else is shown of their runs; one query for each sort of fact, none a run."""
     runs = {line[-1]: RunRow(*line[:-1]) for line in found}
     failing = {ref: run.run_id for ref, run in runs.items() if run.status in _FAILING}
     trying = {ref: run.run_id for ref, run in runs.items() if run.status in _TRYING}
     rows: dict[str, list[JournalRow]] = {}
     for row in _of_all(connection, "failure_rows", failing):
-        rows.setdefault(failing[row[0]], []).append(_row(row))
+        rows.setdefault(failing[row[0]], []).append(_row(row, codec))
     tried = _of_all(connection, "open_retries", trying)
-    retries = {trying[row[0]]: _row(row) for row in tried}
+    retries = {trying[row[0]]: _row(row, codec) for row in tried}
     return Page(
         list(runs.values()),
         rows,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stepwell.errors import StoreUnavailableError
+from stepwell.store.codec import PLAIN
 from stepwell.store.records import (
     CLAIM_BYTES,
     LOAD_BYTES,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
     from stepwell.core.mailbox import MessageName
     from stepwell.runtime.protocol import Runtime
+    from stepwell.store.codec import Codec
     from stepwell.store.protocol import HeartbeatConnection
     from stepwell.store.sqlite.connection import Location
     from stepwell.store.sqlite.guard import Identity
@@ -63,9 +65,16 @@ class SqliteStore:
     sees_death = True
 
     def __init__(
-        self, url: str, runtime: Runtime, *, permissions: int = PRIVATE, location: Location | None = None
+        self,
+        url: str,
+        runtime: Runtime,
+        codec: Codec = PLAIN,
+        *,
+        permissions: int = PRIVATE,
+        location: Location | None = None,
     ) -> None:
         self.url = url
+        self.codec = codec
         self._location = location_of(url, permissions) if location is None else location
         self.shared = self._location.path is not None
         self.latest = LATEST
@@ -81,7 +90,7 @@ class SqliteStore:
     def existing(self, *, read_only: bool) -> SqliteStore:
         """Another store on the same file, whatever folder this process is in now, that does not create it."""
         location = self._location._replace(create=False, read_only=read_only or self._location.read_only)
-        return SqliteStore(self.url, self._runtime, location=location)
+        return SqliteStore(self.url, self._runtime, self.codec, location=location)
 
     async def open(self) -> None:
         """Connects; raises StoreUnavailableError, or SchemaError when the tables are not this version's."""
@@ -100,7 +109,7 @@ class SqliteStore:
             self._looking = OpenedLate(self._location, writer.beside)
         else:
             self._writer = self._reading = self._looking = InCaller(self._location, self._in_memory())
-        self._reader = SqliteReader(self._reading, self._looking, self._runtime.wall, shared=self.shared)
+        self._reader = SqliteReader(self._reading, self._looking, self._runtime.wall, self.codec, shared=self.shared)
 
     @property
     def reader(self) -> SqliteReader:
@@ -213,10 +222,10 @@ class SqliteStore:
         """Applies each advance whose run is still owned as it says; answers in order."""
 
         def trusting(connection: sqlite3.Connection) -> list[Verdict]:
-            return commit_trusting(connection, self._runtime.wall(), worker_id, advances)
+            return commit_trusting(connection, self.codec, self._runtime.wall(), worker_id, advances)
 
         def judging(connection: sqlite3.Connection) -> list[Verdict]:
-            return commit_judging(connection, self._runtime.wall(), worker_id, advances)
+            return commit_judging(connection, self.codec, self._runtime.wall(), worker_id, advances)
 
         try:
             return await self._writer.run(trusting, blames_rows=True)
@@ -232,7 +241,7 @@ class SqliteStore:
 
     async def cancel(self, run_id: str) -> list[str] | None:
         """Cancels the run and its descendants that have not ended; their ids, or None when there is no such run."""
-        return await self._writer.run(lambda connection: cancel(connection, self._runtime.wall(), run_id))
+        return await self._writer.run(lambda connection: cancel(connection, self.codec, self._runtime.wall(), run_id))
 
     async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> HeartbeatConnection:
         """Registers a worker, alive from now on, with what it serves."""

@@ -115,7 +115,7 @@ async def test_looks_are_seldom_while_there_is_no_news_and_often_again_after_som
 async def test_an_alarm_tells_whether_it_rang_or_the_time_was_over() -> None:
     wake_flag = WakeFlag()
     assert not await wake_flag.wait(0)
-    wake_flag.ring()
+    wake_flag.set()
     assert await wake_flag.wait(20)
     wake_flag.clear()
     assert not await wake_flag.wait(0)

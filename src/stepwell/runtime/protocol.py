@@ -62,7 +62,7 @@ class Runtime(Protocol):
         """Waits in that time."""
 
     def io_later(self, seconds: float, call: Callable[..., object], *given: object) -> asyncio.TimerHandle:
-        """Has the running event loop make the call after so many seconds of that time, unless it is cancelled."""
+        """Has the running event loop make the call after that many seconds of that time, unless it is cancelled."""
 
     def share_quickly(self) -> AbstractContextManager[None]:
         """While entered, a thread that computes lets the others in sooner."""
@@ -71,12 +71,12 @@ class Runtime(Protocol):
         """Starts a daemon thread: one that is stuck in a user's handler must not keep the process from its exit."""
 
     def threads(self, limit: int) -> Threads:
-        """At most so many threads for plain handlers, which may block."""
+        """At most that many threads for plain handlers, which may block."""
 
     def repeat(
         self, what: Callable[[], None], every: float, at_end: Callable[[], None], name: str
     ) -> Callable[[], None]:
-        """Calls it every so many seconds, apart from the event loop, even while that is blocked.
+        """Calls it again and again, after `every` seconds, apart from the event loop, even while that is blocked.
 
         Gives the function that stops it: then `at_end` is called in its place, once, and nothing after that.
         """

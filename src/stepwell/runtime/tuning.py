@@ -20,7 +20,7 @@ class Tuning:
     turn_seconds: float = 0.003
     """For so long handlers are called in one turn of the event loop, before its other work; 0: one handler a turn."""
     most_held_bytes: int = 256 * 2**20
-    """With so many bytes of values in its runs a worker claims no further run."""
+    """With this many bytes of values in its runs a worker claims no further run."""
     crowded_bytes: int = 320 * 2**20
     """With more than this a run leaves its worker before its next call, unless it is the only one."""
 

@@ -105,7 +105,7 @@ class Attempts:
         task.add_done_callback(self._tasks.discard)
 
     async def ended(self, timeout: float | None) -> list[Attempt]:
-        """Those that have ended, once there is one, or after so many seconds; a ClosedError: it did not begin."""
+        """Those that have ended, once there is one, or after that many seconds; a ClosedError: it did not begin."""
         if not self._over:
             self._waiter = asyncio.get_running_loop().create_future()
             if self._channel is not None:

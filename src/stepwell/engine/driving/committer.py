@@ -1,8 +1,8 @@
 """Group commit: while one batch is on its way, the advances that end meanwhile gather for the next.
 
 No timer: at most the batch on its way is waited for. A batch is at most 256 runs or 1 MB; what is larger alone goes
-alone. A batch that fails through a row's fault is halved until the run at fault is alone. A store that is away is tried
-again, with longer and longer pauses, and no run is blamed for it.
+alone. A batch that fails through a row's fault is halved until the run at fault is alone. An unavailable
+store is tried again, with longer and longer pauses, and no run is blamed for it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BYTES = 1_000_000
 _LARGE = 64_000
 _BUSY_PAUSE = 0.005
 _CANCELED_WITHIN = 1.0
-"""How long the end of a commit that was given up is waited for; what still holds it up, a server, nobody waits for."""
+"""How long to wait for the end of a commit that was given up; a server that still holds it up is not waited for."""
 
 
 class RefusedError(Exception):
@@ -76,7 +76,7 @@ class _Answer:
 
     @property
     def is_over(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether nothing waits for it any more."""
         return self.future.done()
 
 
@@ -108,7 +108,7 @@ class Committer:
         return answer.future
 
     def submit(self, advance: Advance, size: int, receiver: Receiver) -> None:
-        """Has the advance committed, whose values have so many bytes, and the receiver told of the answer."""
+        """Has the advance committed, whose values have that many bytes, and the receiver told the answer."""
         if self._is_closed:
             receiver.settle("lost")
             return
@@ -117,7 +117,7 @@ class Committer:
             self._flushing = begin(self._flush, name="stepwell-committer")
 
     async def close(self, seconds: float) -> None:
-        """Waits until nothing is on its way; what a store that is away does not take by then is lost."""
+        """Waits until nothing is on its way; what an unavailable store does not take by then is lost."""
         flushing = self._flushing
         try:
             if flushing is not None:
@@ -128,7 +128,7 @@ class Committer:
                 flushing.cancel()
             for one in (*self._under_way, *self._waiting, *self._large):
                 if not one.receiver.is_over:
-                    one.receiver.settle("lost")  # by us: nobody may wait for an answer that will never come
+                    one.receiver.settle("lost")  # by us: nothing may wait for an answer that will never come
         if flushing is not None:
             await asyncio.wait({flushing}, timeout=_CANCELED_WITHIN)
 

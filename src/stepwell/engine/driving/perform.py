@@ -135,7 +135,7 @@ class Performer:
         return await self.end_of(started, name, limit, self._left(call, tools))
 
     async def end_of(self, started: RunningFunction, name: str, limit: float, left: float) -> Returned:
-        """What a function that waits gives within the attempt's time, of which so many seconds are left.
+        """What a function that waits gives within the attempt's time, of which `left` seconds remain.
 
         A cancel of our own task reaches the function at once, and nothing that it gives or raises from then on counts.
         The function's own cancels cannot reach us: they are what it raised, or went by unnoticed if it swallowed them.
@@ -158,7 +158,7 @@ class Performer:
             started.abandon()
             raise
         except KeyboardInterrupt:
-            raise ClosedError from None  # the loop has raised it to whoever runs it; should it go on, so may the run
+            raise ClosedError from None  # the loop has raised it to its caller; should it go on, so may the run
         else:
             returned = started.returned or Returned(None, asyncio.CancelledError())
         finally:

@@ -68,16 +68,16 @@ class Room:
         return self.size > self._crowded_bytes and self.runs > 1
 
     def take(self, size: int) -> None:
-        """A run came with so many bytes."""
+        """A run came, with values of that many bytes."""
         self.runs += 1
         self.size += size
 
     def grow(self, size: int) -> None:
-        """A run has so many bytes more."""
+        """A run has that many bytes more."""
         self.size += size
 
     def drop(self, size: int) -> None:
-        """A run of so many bytes has gone."""
+        """A run of that many bytes has gone."""
         self.runs -= 1
         self.size -= size
         self._on_room()

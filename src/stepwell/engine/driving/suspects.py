@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("stepwell.run")
 SUSPECT_FROM = 2
-"""So many workers must have died for a run to be a suspect; fewer deaths may have been caused by other runs."""
+"""This many workers must have died for a run to be a suspect; fewer deaths may have been caused by other runs."""
 
 
 class SuspectsRoom(NamedTuple):

@@ -50,7 +50,7 @@ class Claims:
         lanes = await self._lanes.of_queues(self._queues)
         self._first_lane = int(self._runtime.draw() * len(lanes))
 
-    async def turn(self, session: WorkerSession) -> None:
+    async def take_turn(self, session: WorkerSession) -> None:
         """Claims what there is room for, and waits until it is time to look again."""
         self.wake_flag.clear()
         room = 0 if session.is_stopping or self._is_stuck else session.room.to_claim

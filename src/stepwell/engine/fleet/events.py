@@ -13,22 +13,22 @@ class WakeFlag:
     """Wakes one waiter: cleared before it looks, set when what it looks at has changed."""
 
     def __init__(self) -> None:
-        self._rung = False
+        self._is_set = False
         self._waiter: asyncio.Future[None] | None = None
 
-    def ring(self) -> None:
+    def set(self) -> None:
         """Has the waiter look again."""
-        self._rung = True
+        self._is_set = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def clear(self) -> None:
-        """Called before looking: what rings from now on is not lost."""
-        self._rung = False
+        """Called before looking: what sets it from now on is not lost."""
+        self._is_set = False
 
     async def wait(self, seconds: float) -> bool:
-        """Waits to be rung, at most so long; whether it was."""
-        if self._rung:
+        """Waits until it is set, at most so long; whether it was."""
+        if self._is_set:
             return True
         loop = asyncio.get_running_loop()
         self._waiter = waiter = loop.create_future()
@@ -38,7 +38,7 @@ class WakeFlag:
         finally:
             self._waiter = None
             timer.cancel()
-        return self._rung
+        return self._is_set
 
 
 class Events:

@@ -34,7 +34,7 @@ class FleetWatch:
         self._next_at = runtime.monotonic()
         self._recheck_at = runtime.monotonic() + _RECHECK_SECONDS
 
-    async def turn(self, session: WorkerSession) -> None:
+    async def take_turn(self, session: WorkerSession) -> None:
         """Looks, and waits for the next time."""
         if self._runtime.monotonic() >= self._next_at:
             self._next_at = self._runtime.monotonic() + self._every

@@ -147,8 +147,8 @@ class Worker:
         self._worker_session = self._new_worker_session()
         await self._enlist(self._worker_session)
         # From here on nothing waits, so that no cancel comes between: either all of it has begun, or nothing has.
-        self._looking.enter_context(_listed(self._events.on_due, self._claims.wake_flag.ring))
-        self._looking.enter_context(_listed(self._events.on_changed, self._claims.wake_flag.ring))
+        self._looking.enter_context(_listed(self._events.on_due, self._claims.wake_flag.set))
+        self._looking.enter_context(_listed(self._events.on_changed, self._claims.wake_flag.set))
         self._wakeup.begin()
         self._looking.callback(self._wakeup.end)
         self._working.enter_context(_listed(self._events.on_canceled, self._cancel))
@@ -163,10 +163,12 @@ class Worker:
 
     def _loops_of_worker(self) -> list[Loop]:
         """All that this worker does again and again until it is left."""
-        loops = [Loop("claim", "claim runs", lambda: self._claims.turn(self._worker_session), _AWAY_SECONDS)]
+        loops = [Loop("claim", "claim runs", lambda: self._claims.take_turn(self._worker_session), _AWAY_SECONDS)]
         if self._store.shared:
             watch = FleetWatch(self._runtime, self._store, self._settings, self._events)
-            loops.append(Loop("watch", "look after the others", lambda: watch.turn(self._worker_session), watch.often))
+            loops.append(
+                Loop("watch", "look after the others", lambda: watch.take_turn(self._worker_session), watch.often)
+            )
         return loops
 
     async def _stop(self, stage: Stage) -> None:
@@ -248,7 +250,7 @@ class Worker:
             events=self._events,
             performer=self._performer,
             concurrency=self._concurrency,
-            on_room=self._claims.wake_flag.ring,
+            on_room=self._claims.wake_flag.set,
             on_declared_dead=lambda: self._renew(worker_session),
         )
         return worker_session
@@ -293,7 +295,7 @@ class Worker:
                 await self._runtime.sleep(_AWAY_SECONDS)
             else:
                 self._worker_session = new
-                self._claims.wake_flag.ring()
+                self._claims.wake_flag.set()
                 return
 
 

@@ -230,7 +230,7 @@ class WorkerSession:
         self._runs.stop(again=False)
 
     async def end_quickly(self, seconds: float) -> None:
-        """What is left to do after `drop`, within so many seconds; a store that is slower frees the runs by lease."""
+        """What is left to do after `drop`, within that many seconds; a store that is slower frees the runs by lease."""
         until = self.runtime.monotonic() + seconds
         await self._end_handlers(seconds / 4)
         await self._committer.close(seconds / 4)
@@ -265,13 +265,13 @@ class WorkerSession:
         return Wanted(lease, message, self._needed[lane])
 
     async def reload(self, wanted: Wanted) -> History:
-        """The run's past as it is stored now; a store that is away is asked again, so that no outcome is dropped."""
+        """The run's past as it is stored now; an unavailable store is asked again, so that no outcome is dropped."""
         run_id = wanted.lease.run_id
         who = f"Run {run_id} must be read again"
         return (await retry_while_unavailable(self.runtime, who, lambda: self._store.load([wanted])))[run_id]
 
     async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
-        """The run's first unread message of that name behind a number; a store that is away is asked again."""
+        """The run's first unread message of that name behind a number; an unavailable store is asked again."""
         who = f"Run {lease.run_id} must look for {name.kind} {name.name!r}"
         found = await retry_while_unavailable(self.runtime, who, lambda: self._store.find_message(lease, name, after))
         check_message(lease, found.message, self.codec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -121,3 +122,10 @@ def test_what_tells_kinds_apart_is_seen(text: str) -> None:
 )
 def test_a_change_of_state_is_seen(text: str) -> None:
     assert list(changes_of_state(text))
+
+
+def test_rows_of_the_journal_are_made_in_one_module() -> None:
+    """And read by the readers of the stores: a new column has one place where it is given its value."""
+    made = re.compile(r"\bJournalRow\(\s*[^)*\s]")
+    found = [shown(path) for path in package_files(".py") if made.search(path.read_text(encoding="utf-8"))]
+    assert found == ["src/stepwell/core/journal.py", "src/stepwell/store/postgres/reader.py"]

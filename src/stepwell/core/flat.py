@@ -14,8 +14,6 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, NamedTuple
 
-from stepwell.core.journal import JournalRow
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -72,26 +70,4 @@ def is_usual(state: RunState) -> bool:
         and not state.progress
         and not state.in_flight
         and not state.admitted
-    )
-
-
-def completed_row(state: RunState, step: PlainStep, value: bytes, started_at: int, finished_at: int) -> JournalRow:
-    """The row of the handler's value, the next of the run's journal."""
-    return JournalRow(
-        state.ref,
-        state.seq + 1,
-        step.name,
-        "",
-        "do",
-        0,
-        "step",
-        1,
-        "completed",
-        value,
-        None,
-        None,
-        None,
-        started_at,
-        finished_at,
-        state.worker,
     )

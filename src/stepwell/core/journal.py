@@ -3,8 +3,8 @@
 A row's identity in its run is `(node, item, phase, name, n)`. `item` is an entry of a parallel or an iteration of a
 loop, `phase` the part of the node's work, `name` is empty for the node itself, and `n` is 0 for the outcome, 1, 2, …
 for the retrying and suspended rows before it. `seq` is its place in the run, from 1: the order of completion is `seq`,
-never a clock. `new_row` makes every row and `why_invalid` judges every row that is read, so that a new column or a new
-kind of node changes one place of each.
+never a clock. `new_row` makes every row (`completed_row` that of a plain step) and `why_invalid` judges every row that
+is read, so that a new column or a new kind of node changes one place of each.
 """
 
 from __future__ import annotations
@@ -126,6 +126,28 @@ def new_row(  # noqa: PLR0917  the facts of every row, on the hot path
         detail,
         error,
         retry_at,
+        started_at,
+        finished_at,
+        state.worker,
+    )
+
+
+def completed_row(state: RunState, node: str, value: bytes, started_at: int, finished_at: int) -> JournalRow:
+    """The row of a plain step's value: what `new_row` gives for a first attempt, a little cheaper."""
+    return JournalRow(
+        state.ref,
+        state.seq + 1,
+        node,
+        "",
+        "do",
+        0,
+        "step",
+        1,
+        "completed",
+        value,
+        None,
+        None,
+        None,
         started_at,
         finished_at,
         state.worker,

@@ -17,7 +17,8 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
-from stepwell.core.flat import PlainCall, completed_row
+from stepwell.core.flat import PlainCall
+from stepwell.core.journal import completed_row
 from stepwell.core.state import apply_plain, set_status
 from stepwell.engine.driving.attempts import Begun
 from stepwell.engine.driving.committer import RefusedError
@@ -225,7 +226,7 @@ class FlatRuns:
         except PayloadError:
             self.leave(run, Begun(run.started_at, Returned(given)))
             return
-        row = completed_row(state, step, value, run.started_at, run.clock.now())
+        row = completed_row(state, step.name, value, run.started_at, run.clock.now())
         apply_plain(state, step, row)
         run.pending = [row]
         if state.position == len(run.plan.plain):

@@ -15,7 +15,7 @@ Handler: TypeAlias = Callable[[Context], Any]
 """A function of a node, plain or async, that is called with its context alone."""
 Iteration: TypeAlias = Callable[[Any, Context], Any]
 """The handler of a loop, with the iteration's input and the context."""
-Verdict: TypeAlias = Callable[[Any, int], Any]
+AfterIteration: TypeAlias = Callable[[Any, int], Any]
 """What a loop asks after an iteration, with its result and number."""
 
 

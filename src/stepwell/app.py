@@ -360,10 +360,13 @@ class Durable:
         `timeout`: how long to wait; None: without a limit. Raises RunFailedError, RunCanceledError, RunNotFoundError,
         JournalError if the stored rows of the run are damaged, and TimeoutError after `timeout`; the run continues.
         """
-        self._open_store()
+        reader = self._open_store().reader
         limit = None if timeout is None else checked_duration("timeout", timeout) / 1_000_000
         await self._waiters.ended(checked_run_id(run_id), limit)
-        return results_of(await self.status(run_id))
+        stored = await reader.result(run_id)
+        if stored is None:
+            raise RunNotFoundError(run_id)
+        return results_of(snapshot_of(stored))
 
     def worker(
         self,

@@ -170,3 +170,24 @@ async def test_what_another_process_writes_is_noticed(shared_keeper: Keeper) -> 
         await says(reader, changed=False)
     finally:
         await other.close()
+
+
+async def test_a_result_is_the_run_with_its_journal_and_nothing_else(keeper: Keeper) -> None:
+    lease = await keeper.leased(value=b'{"large":"input"}')
+    await keeper.start(parent_id=lease.run_id, parent_node="child")
+    failure = row(lease, 2, status="failed", value=None, error=Failure("step2", "ValueError", "no"))
+    await keeper.commit(ended(lease, row(lease), failure, status="failed"))
+    stored = await keeper.store.reader.result(lease.run_id)
+    whole = await keeper.snapshot(lease.run_id)
+    assert stored is not None
+    assert (stored.run, stored.rows) == (whole.run, whole.rows)
+    assert (stored.children.runs, len(whole.children.runs)) == ([], 1)
+
+
+async def test_a_result_of_a_run_without_rows_or_of_none_is_told(keeper: Keeper) -> None:
+    run_id = await keeper.start()
+    stored = await keeper.store.reader.result(run_id)
+    assert stored is not None
+    assert (stored.run.value, stored.rows) == (b"{}", [])
+    assert await keeper.store.reader.result(keeper.clock.new_id()) is None
+    assert await keeper.store.reader.result("nonsense") is None

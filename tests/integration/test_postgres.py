@@ -59,6 +59,7 @@ OF_ITS_OWN = {
     "lock_tree": "several may cancel at once",
     "deliver_signals": "one round trip for many runs",
     "find_messages": "one round trip for many runs",
+    "find_result": "one round trip, where find_run and journal_of are two",
     "journal_sizes": "one round trip for many runs",
     "list_runs_by_id": "a page by its ids",
     "now": "the server's clock, not the caller's",

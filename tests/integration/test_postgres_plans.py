@@ -43,6 +43,7 @@ INDEXES = {
     "find_key": "runs_key inputs_pkey",
     "find_messages": "mailbox_unread",
     "find_ref": "runs_pkey",
+    "find_result": "runs_pkey inputs_pkey journal_key",
     "find_run": "runs_pkey inputs_pkey",
     "find_tree": "runs_pkey runs_parent",
     "free_runs": "runs_worker runs_pkey",
@@ -220,6 +221,7 @@ async def read(store: PostgresStore, run_id: str, worker: str) -> None:
     reader = store.reader
     await reader.snapshot(run_id)
     await reader.journal(run_id)
+    await reader.result(run_id)
     await reader.ended([run_id])
     await reader.leased(worker)
     await reader.situation([run_id])

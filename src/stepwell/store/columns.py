@@ -129,12 +129,12 @@ def lease_of(table: str, as_text: str = "") -> str:
     return ", ".join(f"{table}.{name}{as_text if name in _IDS else ''}" for name in LEASE)
 
 
-def shown(as_text: str, value: str) -> str:
+def shown(as_text: str, value: str, outline: str = "d.outline") -> str:
     """A run `r` with its definition `d` as the edges read it, in the order of `RunRow`."""
     return (
         f"r.id{as_text}, r.key, r.workflow, r.status, r.position, r.awaiting,"
         f" CASE WHEN r.worker IS NULL THEN r.wake_at END, r.parent_id{as_text}, r.created_at, r.updated_at,"
-        f" r.finished_at, d.outline, {value}, r.messages, r.crashes, r.worker, r.due_at, r.lane, d.queue,"
+        f" r.finished_at, {outline}, {value}, r.messages, r.crashes, r.worker, r.due_at, r.lane, d.queue,"
         " d.fingerprint, r.damaged"
     )
 

@@ -18,6 +18,9 @@ class Reader(Protocol):
     async def snapshot(self, run_id: str) -> Snapshot | None:
         """The run with its journal and children."""
 
+    async def result(self, run_id: str) -> Snapshot | None:
+        """The run with its journal, without its children and messages: what tells the results of one that has ended."""
+
     async def journal(self, run_id: str) -> list[JournalRow] | None:
         """The run's journal in order; None when there is no such run."""
 

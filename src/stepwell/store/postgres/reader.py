@@ -74,6 +74,17 @@ class PostgresReader:
 
         return await self._connections.look(read)
 
+    async def result(self, run_id: str) -> Snapshot | None:
+        """The run with its journal alone."""
+        if not is_id(run_id):
+            return None
+        found = [tuple(each) for each in await self._connections.fetch(*self._queries("find_result", run_id=run_id))]
+        if not found:
+            return None
+        width = len(RunRow._fields)
+        rows = [self._row(each[width:]) for each in found if each[width] is not None]
+        return Snapshot(RunRow._make(found[0][:width]), rows, Page([], {}))
+
     async def journal(self, run_id: str) -> list[JournalRow] | None:
         """The run's journal in order; None when there is no such run."""
         if not is_id(run_id):
@@ -197,12 +208,15 @@ class PostgresReader:
     async def _rows(self, connection: Connection, query: str, **given: Sequence[object]) -> dict[str, list[JournalRow]]:
         rows: dict[str, list[JournalRow]] = {}
         for run_id, *rest in await connection.fetch(*self._queries(query, **given)):
-            row = JournalRow(0, *rest)
-            if row.error is not None:
-                encoded: Any = row.error
-                row = row._replace(error=self._codec.decode_failure(encoded, row.node))
-            rows.setdefault(run_id, []).append(row)
+            rows.setdefault(run_id, []).append(self._row(rest))
         return rows
+
+    def _row(self, found: Sequence[Any]) -> JournalRow:
+        row = JournalRow(0, *found)
+        if row.error is None:
+            return row
+        encoded: Any = row.error
+        return row._replace(error=self._codec.decode_failure(encoded, row.node))
 
     async def _page(self, connection: Connection, wanted: Filter) -> Page:
         lookup = lookup_of(wanted)

@@ -22,6 +22,7 @@ NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 """The store's instant, in microseconds since 1970; `now()` would stand still while a statement waits for a lock."""
 TURN = "(SELECT nextval('stepwell.turns') - 4611686018427387904)"
 """The instant of what is due at once: a number below zero, in the order of statements, so that no clock decides."""
+_FIRST = "CASE WHEN row_number() OVER (ORDER BY j.seq) = 1 THEN {} END"
 _NUMBER = "(SELECT numbers FROM named)[{}]"
 
 
@@ -59,6 +60,8 @@ _FRAGMENTS = {
     ),
     "{run.whole}": shown("::text", "i.value"),
     "{run.listed}": shown("::text", "NULL::bytea"),
+    # what may be large comes with the first row of the journal alone
+    "{run.once}": shown("::text", _FIRST.format("i.value"), _FIRST.format("d.outline")),
     "{turn}": TURN,
 }
 _QUERIES = queries_of(Path(__file__).parent, _FRAGMENTS)

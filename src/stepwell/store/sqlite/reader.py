@@ -71,6 +71,17 @@ class SqliteReader:
 
         return await self._looking.run(read)
 
+    async def result(self, run_id: str) -> Snapshot | None:
+        """The run with its journal alone."""
+
+        def read(connection: sqlite3.Connection) -> Snapshot | None:
+            found = connection.execute(Q["find_run"], {"run_id": run_id}).fetchone()
+            if found is None:
+                return None
+            return Snapshot(RunRow(*found[:-1]), rows_of(connection, self._codec, found[-1]), Page([], {}))
+
+        return await self._looking.run(read)
+
     async def journal(self, run_id: str) -> list[JournalRow] | None:
         """The run's journal in order; None when there is no such run."""
 

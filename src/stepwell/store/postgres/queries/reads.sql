@@ -6,6 +6,18 @@ LEFT JOIN stepwell.definitions AS d ON d.lane = r.lane
 LEFT JOIN stepwell.inputs AS i ON i.run_id = r.id
 WHERE r.id = $run_id
 
+-- name: find_result
+-- One run with its journal, in order, in one round trip; a run without rows comes with a row of NULLs.
+SELECT {run.once}, j.*
+FROM stepwell.runs AS r
+LEFT JOIN stepwell.definitions AS d ON d.lane = r.lane
+LEFT JOIN stepwell.inputs AS i ON i.run_id = r.id
+LEFT JOIN LATERAL (
+    SELECT {journal.entry} FROM stepwell.journal AS j WHERE j.run_id = r.id OFFSET 0
+) AS j ON true
+WHERE r.id = $run_id
+ORDER BY j.seq
+
 -- name: list_runs
 -- A page of runs, newest first, without inputs.
 SELECT {run.listed}

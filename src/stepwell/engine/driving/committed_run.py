@@ -6,17 +6,13 @@ from typing import TYPE_CHECKING
 
 from stepwell.core.state import look
 from stepwell.engine.driving.restore import restored
-from stepwell.engine.driving.room import Stay
 from stepwell.engine.driving.suspects import SUSPECT_FROM
 from stepwell.engine.driving.telling import Telling
 from stepwell.store.records import Advance
 
 if TYPE_CHECKING:
-    from stepwell.core.journal import JournalRow
     from stepwell.core.mailbox import MessageName
-    from stepwell.core.plan import Plan
     from stepwell.core.state import RunState
-    from stepwell.engine.clock import StoreClock
     from stepwell.engine.driving.flat_run import FlatRun
     from stepwell.engine.driving.run_owner import RunOwner
     from stepwell.store.records import History, Lease, Verdict
@@ -28,45 +24,31 @@ APPLIED = frozenset({"ok", "done"})
 class CommittedRun:
     """The store's side of a run that is driven; the state runs ahead of the store by the rows that are pending."""
 
-    def __init__(  # noqa: PLR0917  what a claim has told of the run, by one caller
-        self,
-        owner: RunOwner,
-        lease: Lease,
-        plan: Plan,
-        history: History | None,
-        clock: StoreClock,
-        flat: FlatRun | None,
-    ) -> None:
+    def __init__(self, owner: RunOwner, run: FlatRun) -> None:
+        """`run`: where it stands, as it was claimed or as it leaves the flat path."""
         self._owner = owner
-        self._lease = lease
-        self.plan = plan
-        self._clock = clock
-        self._now = clock.now
-        self._begun = owner.runtime.monotonic()
-        self._stay = Stay(owner.room, clock)
-        self._stored_seq = lease.seq
-        self._stored_status = lease.status
-        self._pending: list[JournalRow] = []
+        self._lease = run.lease
+        self.plan = run.plan
+        self.state = run.state
+        self._clock = run.clock
+        self._now = run.clock.now
+        self._begun = run.begun
+        self._stay = run.stay
+        self._stored_seq = run.stored_seq
+        self._stored_status = run.stored_status
+        self._pending = run.pending
         self._consumed: list[int] = []
         self._observers = owner.observers
-        self._telling = Telling(owner.observers, lease.run_id, plan.name, owner.worker_id)
+        self._telling = Telling(owner.observers, run.lease.run_id, run.plan.name, owner.worker_id)
         self._has_failures = False
         self.is_committing = False
         """Whether a commit is on its way, whose verdict will tell if the run was lost."""
-        self.is_suspect = lease.crashes >= SUSPECT_FROM
+        self.is_suspect = run.lease.crashes >= SUSPECT_FROM
         """Whether workers died of it, more than one, and nothing was journaled since."""
-        self.size = len(lease.value) + (0 if history is None else history.size)
+        self.size = run.size
         """The bytes of the values that it holds."""
-        self._left_flat_at = -1
+        self._left_flat_at = run.stored_seq if run.is_over else -1
         """How long the stored journal was when the run left the flat path: what made it leave is not over yet."""
-        if flat is None:
-            self.state = self._state_from(history)
-        else:
-            self._left_flat_at = flat.stored_seq
-            self.state = flat.state
-            self._begun, self._stay, self.size = flat.begun, flat.stay, flat.size
-            self._stored_seq, self._stored_status = flat.stored_seq, flat.stored_status
-            self._pending = flat.pending
 
     @property
     def lease(self) -> Lease:

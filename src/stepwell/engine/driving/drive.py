@@ -34,14 +34,12 @@ from stepwell.engine.driving.script_tools import ScriptTools
 from stepwell.errors import JournalError
 from stepwell.runtime.threads import ClosedError
 from stepwell.store.logs import logger
-from stepwell.store.records import AT_ONCE, ChildEnd, History, Lease, NewRun, Wanted
+from stepwell.store.records import AT_ONCE, ChildEnd, NewRun, Wanted
 
 if TYPE_CHECKING:
     import asyncio
 
     from stepwell.core.journal import JournalRow
-    from stepwell.core.plan import Plan
-    from stepwell.engine.clock import StoreClock
     from stepwell.engine.driving.channel import Channel
     from stepwell.engine.driving.run_owner import RunOwner
     from stepwell.workflow.context import Facts
@@ -53,18 +51,9 @@ _REFUSED_MICROS = 60_000_000
 class Drive(CommittedRun):
     """Drives one leased run."""
 
-    def __init__(  # noqa: PLR0917  what a claim has told of the run, by few callers
-        self,
-        owner: RunOwner,
-        lease: Lease,
-        plan: Plan,
-        history: History | None,
-        clock: StoreClock,
-        flat: FlatRun | None = None,
-    ) -> None:
-        """`flat`: the run as it stands on the flat path, which it leaves."""
-        super().__init__(owner, lease, plan, history, clock, flat)
-        self._tools = ScriptTools(owner, lease, plan, clock)
+    def __init__(self, owner: RunOwner, run: FlatRun) -> None:
+        super().__init__(owner, run)
+        self._tools = ScriptTools(owner, run.lease, run.plan, run.clock)
         self._attempts = Attempts(owner, self._tools)
         self._refused = False
         self.is_handed_on = False
@@ -100,8 +89,7 @@ class Drive(CommittedRun):
             return None
         if self._stored_seq == self._left_flat_at:
             return None
-        flat = FlatRun(self._lease, self.plan, self.state, self._clock, self._stay, self._begun)
-        flat.size = self.size
+        flat = FlatRun(self._lease, self.plan, self.state, self._clock, self._stay, self._begun, self.size)
         flat.stored_seq, flat.stored_status = self._stored_seq, self._stored_status
         return flat
 

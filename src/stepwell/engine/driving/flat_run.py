@@ -61,7 +61,7 @@ class FlatRun:
     is_suspect = False
 
     def __init__(  # noqa: PLR0917  what is known of a run that was claimed, by two callers
-        self, lease: Lease, plan: Plan, state: RunState, clock: StoreClock, stay: Stay, begun: float
+        self, lease: Lease, plan: Plan, state: RunState, clock: StoreClock, stay: Stay, begun: float, size: int
     ) -> None:
         self.lease = lease
         self.plan = plan
@@ -70,7 +70,7 @@ class FlatRun:
         self.stay = stay
         self.begun = begun
         """When its claim had been answered, in monotonic seconds: what was read of the store later must know it."""
-        self.size = 0
+        self.size = size
         """The bytes of the values that it holds."""
         self.stored_seq = lease.seq
         self.stored_status: Status = lease.status

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Protocol
 from stepwell.core.flat import is_usual
 from stepwell.engine.driving.drive import Drive
 from stepwell.engine.driving.flat import FlatRuns
-from stepwell.engine.driving.flat_run import FlatRun
-from stepwell.engine.driving.room import Stay
 from stepwell.engine.driving.run_owner import RunOwner
 from stepwell.errors import JournalError
 from stepwell.store.background import begin
@@ -23,11 +21,10 @@ from stepwell.store.logs import logger
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from stepwell.core.plan import Plan
     from stepwell.core.state import RunState
-    from stepwell.engine.clock import StoreClock
     from stepwell.engine.driving.attempts import Begun
     from stepwell.engine.driving.committer import Receiver, RefusedError
+    from stepwell.engine.driving.flat_run import FlatRun
     from stepwell.store.records import Advance, Lease
 
 _log = logger("stepwell.run")
@@ -67,38 +64,25 @@ class HeldRuns:
         """The run, if it is held."""
         return self._held.get(run_id)
 
-    def begin(self, drive: Drive) -> None:
-        """Drives a run that was claimed."""
-        self._holder.room.take(drive.size)
-        if not self.takes_flat(drive):
-            self._begin(drive, None)
-
-    def begin_new(self, lease: Lease, plan: Plan, state: RunState, clock: StoreClock) -> None:
-        """The same of a run that never was held before, at whose first node nothing can be but the node."""
-        run = FlatRun(lease, plan, state, clock, Stay(self._holder.room, clock), self._holder.runtime.monotonic())
-        run.size = len(lease.value)
+    def begin(self, run: FlatRun) -> None:
+        """Goes on with a run that was claimed, from where it stands."""
         self._holder.room.take(run.size)
-        self._held[lease.run_id] = run
-        self._flat.add(run)
-
-    def is_flat(self, state: RunState) -> bool:
-        """Whether the flat path takes a run that stands there."""
-        return is_usual(state) and self._holder.runtime.goes_flat()
+        if self._is_flat(run.state):
+            self._add(run)
+        else:
+            self._begin(Drive(self._holder, run), None)
 
     def takes_flat(self, drive: Drive) -> bool:
         """Takes over the run of a drive, if it is at a plain step with all of its past stored."""
-        if not self.is_flat(drive.state):
-            return False
-        run = drive.on_flat_path()
+        run = drive.on_flat_path() if self._is_flat(drive.state) else None
         if run is None:
             return False
-        self._held[run.run_id] = run
-        self._flat.add(run)
+        self._add(run)
         return True
 
     def drive(self, run: FlatRun, already: Begun | RefusedError | None) -> None:
         """Makes a drive of a run that leaves the flat path."""
-        self._begin(Drive(self._holder, run.lease, run.plan, None, run.clock, run), already)
+        self._begin(Drive(self._holder, run), already)
 
     def let_go(self, run: FlatRun | Drive) -> None:
         """Forgets a run that is not driven any more; a later lease of it stays."""
@@ -131,6 +115,13 @@ class HeldRuns:
         """Gives back a run after an error of ours."""
         self._log_stumble(run, error)
         self._give_back(run, _STUMBLED_MICROS)
+
+    def _is_flat(self, state: RunState) -> bool:
+        return is_usual(state) and self._holder.runtime.goes_flat()
+
+    def _add(self, run: FlatRun) -> None:
+        self._held[run.lease.run_id] = run
+        self._flat.add(run)
 
     def _begin(self, drive: Drive, already: Begun | RefusedError | None) -> None:
         drive.task = begin(self._drive, drive, already, name=f"stepwell-run-{drive.run_id}")

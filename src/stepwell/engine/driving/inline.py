@@ -10,8 +10,10 @@ from stepwell.core.plan import plan_of
 from stepwell.engine.clock import StoreClock
 from stepwell.engine.driving.channel import Channels
 from stepwell.engine.driving.drive import Drive
+from stepwell.engine.driving.flat_run import FlatRun
 from stepwell.engine.driving.perform import Performer
-from stepwell.engine.driving.room import Room
+from stepwell.engine.driving.restore import restored
+from stepwell.engine.driving.room import Room, Stay
 from stepwell.engine.driving.slots import Slots
 from stepwell.engine.driving.suspects import Suspects
 from stepwell.engine.logging_observer import AttemptLog
@@ -115,8 +117,9 @@ class _InlineHost:
         while True:
             asked_at = self.runtime.monotonic()
             clock = StoreClock(self.runtime, self.runtime.wall(), asked_at)
-            drive = Drive(self, lease, plan, None, clock)
-            drive.state = state or drive.state  # as it was when it was parked: its rows need not be folded again
+            if state is None:  # else it is as it was when it was parked: its rows need not be folded again
+                state = restored(self, lease, plan, None, lease.status, is_new=True, lag=clock.lag)
+            drive = Drive(self, FlatRun(lease, plan, state, clock, Stay(self.room, clock), asked_at, len(lease.value)))
             self._drive = drive
             await drive.run()
             last = self._last

@@ -11,9 +11,10 @@ from stepwell.core.needed import Needed, needed
 from stepwell.engine.clock import StoreClock
 from stepwell.engine.driving.channel import Channels
 from stepwell.engine.driving.committer import Committer
-from stepwell.engine.driving.drive import Drive
+from stepwell.engine.driving.flat_run import FlatRun
 from stepwell.engine.driving.held_runs import HeldRuns
-from stepwell.engine.driving.room import Room
+from stepwell.engine.driving.restore import restored
+from stepwell.engine.driving.room import Room, Stay
 from stepwell.engine.driving.suspects import Suspects, SuspectsRoom, warn_of_suspects
 from stepwell.engine.driving.telling import Telling, tell_lost
 from stepwell.engine.fleet.damaged_runs import PUT_OFF_MICROS, DamagedRuns
@@ -165,12 +166,12 @@ class WorkerSession:
         """Drives a claimed run whose past is here."""
         try:
             try:
-                drive = self._drive_of(lease, history, clock)
+                run = self._run_of(lease, history, clock)
             except JournalError:
                 # A file's reader whose locks were dropped by a `close` in this process may have seen pages of two
                 # moments. Only what is read twice is damage.
                 history = await self.reload(self._wanted(lease))
-                drive = self._drive_of(lease, history, clock)
+                run = self._run_of(lease, history, clock)
         except JournalError as error:
             await self.park_damaged(lease, error)
         except Exception:  # noqa: BLE001  one run's fault must not stop the others
@@ -178,17 +179,19 @@ class WorkerSession:
             await self.give_back({lease.run_id: lease.token}, PUT_OFF_MICROS)
         else:
             if lease.token == 1 and self.observers.run_started:  # the first owner ever: every other one has raised it
-                Telling(self.observers, lease.run_id, drive.plan.name, self.worker_id).started(clock.now())
-            self._runs.begin(drive)
+                Telling(self.observers, lease.run_id, run.plan.name, self.worker_id).started(clock.now())
+            self._runs.begin(run)
 
-    def _drive_of(self, lease: Lease, history: History | None, clock: StoreClock) -> Drive:
-        """What drives a claimed run; raises JournalError if its stored past cannot be what happened."""
+    def _run_of(self, lease: Lease, history: History | None, clock: StoreClock) -> FlatRun:
+        """Where a claimed run stands; raises JournalError if its stored past cannot be what happened."""
         rows, message = ((), None) if history is None else (history.rows, history.found.message)
         check_run(lease, rows, self.codec)
         check_message(lease, message, self.codec)
-        drive = Drive(self, lease, self._lanes.plan(lease.lane), history, clock)
-        check_length(lease, drive.state.seq)
-        return drive
+        plan = self._lanes.plan(lease.lane)
+        state = restored(self, lease, plan, history, lease.status, is_new=True, lag=clock.lag)
+        check_length(lease, state.seq)
+        size = len(lease.value) + (0 if history is None else history.size)
+        return FlatRun(lease, plan, state, clock, Stay(self.room, clock), self.runtime.monotonic(), size)
 
     def _tell_claimed(self, leases: list[Lease], asked_at: float) -> None:
         warn_of_suspects(leases, self.max_crashes)

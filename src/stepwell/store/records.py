@@ -140,10 +140,13 @@ class Advance:
     `seq` is the journal length it extends. `absent` is the message whose absence it rests on, `seen` up to which number
     the mailbox was looked through for it; it is refused when one of that name is behind that number. With `release` the
     worker lets go: the run is due at `due_at`, or never by itself. `lean`: it only adds rows to a run that stays with
-    its worker in the status it has. What is not set costs nothing: the usual advance sets seven facts.
+    its worker in the status it has. `usual`: its one row is of a plain step that this worker completed at its first
+    attempt, and it is lean, or ends a run as completed that has no parent; so stores need not look. What is not set
+    costs nothing.
     """
 
     lean: bool = False
+    usual: bool = False
     absent: MessageName | None = None
     seen: int = 0
     release: bool = False

@@ -247,6 +247,7 @@ class FlatRuns:
                 advance.child_end = end_of_child(lease, state.values.join(state.results), None, self._owner.codec)
         else:
             advance.lean = run.stored_status == "running"
+        advance.usual = advance.lean or (advance.ended and advance.child_end is None)
         run.advance = advance
         run.is_committing = True
         self._owner.submit(advance, size, run)

@@ -1,7 +1,8 @@
 """The commit of many advances: the arrays of its two statements, which judge and apply by themselves.
 
-*extend* is lean: runs that stay with their worker. *change* is for everything else. Each is one transaction and one
-round trip. The lean ones go first: when the other statement is refused they answer *done* the next time.
+*append* is for the usual: one row of a plain step, of a run that stays or is completed. *extend* is lean: all other
+rows of such runs. *change* is for everything else. Each is one transaction and one round trip. The lean ones go first:
+when the other statement is refused they answer *done* the next time.
 """
 
 from __future__ import annotations
@@ -26,9 +27,20 @@ async def commit(
     connection: Connection, queries: Queries, codec: Codec, worker_id: str, advances: Sequence[Advance]
 ) -> list[Verdict]:
     """Applies each advance whose run is still owned as it says; the verdicts in order."""
-    verdicts: list[Verdict] = ["lost"] * len(advances)
-    lean = [at for at, advance in enumerate(advances) if advance.lean and is_id(advance.run_id)]
-    other = [at for at, advance in enumerate(advances) if not advance.lean and is_id(advance.run_id)]
+    verdicts: list[Verdict] = ["ok"] * len(advances)
+    usual = [advance for advance in advances if advance.usual]
+    are_applied = not usual or await _append(connection, queries, worker_id, usual)
+    if are_applied and len(usual) == len(advances):
+        return verdicts
+    lean: list[int] = []
+    other: list[int] = []
+    for at, advance in enumerate(advances):
+        if advance.usual and are_applied:
+            continue
+        if is_id(advance.run_id):
+            (lean if advance.lean else other).append(at)
+        else:
+            verdicts[at] = "lost"
     for name, places in (("extend", lean), ("change", other)):
         if places:
             some = [advances[at] for at in places]
@@ -42,6 +54,37 @@ async def commit(
             for at, (verdict,) in zip(places, found, strict=True):
                 verdicts[at] = verdict
     return verdicts
+
+
+async def _append(connection: Connection, queries: Queries, worker_id: str, advances: Sequence[Advance]) -> bool:
+    """Applies usual advances; whether all of them. Else all are to be judged: what was applied here is *done* there.
+
+    A name that has no number yet has nothing applied; the statement that judges gives it one.
+    """
+    rows = [one.rows[0] for one in advances]
+    numbers = {worker_id: 1}
+    nodes = [numbers.setdefault(row.node, len(numbers) + 1) for row in rows]
+    asked = queries(
+        "append",
+        worker=worker_id,
+        names=list(numbers),
+        ids=_text([one.run_id for one in advances]),
+        tokens=_text([one.token for one in advances]),
+        seqs=_text([one.seq for one in advances]),
+        positions=_text([one.position for one in advances]),
+        nodes=_text(nodes),
+        values=[row.value for row in rows],
+        starts=_text([row.started_at for row in rows]),
+        ends=_text([row.finished_at for row in rows]),
+        statuses=_text([one.status for one in advances]),
+        over=_text([one.ended for one in advances]),
+    )
+    return bool(await connection.fetchval(*asked) == len(advances))
+
+
+def _text(values: Sequence[object]) -> str:
+    """Numbers or ids as the text of an array."""
+    return f"{{{','.join(map(str, values))}}}"
 
 
 def _lean(advances: Sequence[Advance]) -> dict[str, object]:

@@ -73,15 +73,26 @@ def _may_have_come(connection: sqlite3.Connection, advance: Advance, messages: i
 
 
 def _apply(connection: sqlite3.Connection, codec: Codec, now: int, worker_id: str, advances: Sequence[Advance]) -> None:
-    lean = [advance for advance in advances if advance.lean]
-    other = [advance for advance in advances if not advance.lean]
-    changed = bulk(connection, "extend", [_lean(one) for one in lean], given=(now, worker_id))
+    usual = [advance for advance in advances if advance.usual]
+    lean = [advance for advance in advances if advance.lean and not advance.usual]
+    other = [advance for advance in advances if not advance.lean and not advance.usual]
+    going = [(one.ref, one.token, one.seq, one.position) for one in usual if not one.ended]
+    ending = [(one.ref, one.token, one.seq, one.position) for one in usual if one.ended]
+    changed = bulk(connection, "append", going, given=(now, worker_id))
+    changed += bulk(connection, "finish", ending, given=(now, worker_id))
+    changed += bulk(connection, "extend", [_lean(one) for one in lean], given=(now, worker_id))
     turn = next_turn(connection) if other else AT_ONCE
     full = [_full(one, worker_id, now, turn) for one in other]
     changed += bulk(connection, "change", full, given=(now, worker_id))
     if changed != len(advances):
         raise MismatchError
-    _add_rows(connection, codec, worker_id, [row for advance in advances for row in advance.rows])
+    _add_rows(
+        connection,
+        codec,
+        worker_id,
+        [advance.rows[0] for advance in usual],
+        [row for advance in advances if not advance.usual for row in advance.rows],
+    )
     for advance in other:
         for n in advance.consumed:
             connection.execute(Q["take_message"], {"ref": advance.ref, "n": n})
@@ -97,10 +108,20 @@ def _lean(advance: Advance) -> tuple[object, ...]:
     return (advance.ref, advance.token, advance.seq, len(advance.rows), advance.position)
 
 
-def _add_rows(connection: sqlite3.Connection, codec: Codec, worker_id: str, rows: Sequence[JournalRow]) -> None:
-    """Writes journal rows; binding is what a row costs, so that a usual one binds the values that it alone has."""
-    numbers = _numbers(connection, {worker_id, *(row.node for row in rows), *(row.worker for row in rows)})
-    usual: list[Sequence[object]] = []
+def _add_rows(
+    connection: sqlite3.Connection,
+    codec: Codec,
+    worker_id: str,
+    known: Sequence[JournalRow],
+    rows: Sequence[JournalRow],
+) -> None:
+    """Writes journal rows, of which some are known to be usual.
+
+    Binding is what a row costs, so that a usual one binds the values that it alone has.
+    """
+    named = {worker_id, *[row.node for row in known], *[row.node for row in rows], *[row.worker for row in rows]}
+    numbers = _numbers(connection, named)
+    usual: list[Sequence[object]] = [own_values(row, numbers) for row in known]
     other: list[Sequence[object]] = []
     for row in rows:
         if is_usual(row) and row.worker == worker_id:

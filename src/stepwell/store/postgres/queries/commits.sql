@@ -6,6 +6,43 @@ WHERE (SELECT n.number FROM stepwell.names AS n WHERE n.name = given.name) IS NU
 ORDER BY 1
 ON CONFLICT DO NOTHING
 
+-- name: append
+-- One usual row each for runs that stay with their worker, or are completed by it: the answer is how many got theirs. It
+-- locks without waiting and judges from the rows it locked, as `extend` and `change` do, which are asked about all of
+-- them where some did not: what was applied here is done there. Numbers and ids come as one text each: an element of an array costs the driver 0.3 us,
+-- one of a text 0.05.
+WITH {named},
+b AS MATERIALIZED (
+    SELECT * FROM unnest($ids::text::uuid[], $tokens::text::integer[], $seqs::text::integer[],
+        $positions::text::integer[], $nodes::text::integer[], $values::bytea[], $starts::text::bigint[],
+        $ends::text::bigint[], $statuses::text::text[], $over::text::boolean[])
+        AS b (id, token, seq, position, node, value, started_at, finished_at, status, over)
+),
+locked AS MATERIALIZED (
+    SELECT id, worker, token, seq FROM stepwell.runs WHERE id = ANY($ids::text::uuid[]) FOR NO KEY UPDATE SKIP LOCKED
+),
+sound AS MATERIALIZED (
+    SELECT b.* FROM b JOIN locked AS l ON l.id = b.id AND l.worker = $worker AND l.token = b.token AND l.seq = b.seq
+    WHERE (SELECT array_position(numbers, NULL) FROM named) IS NULL
+),
+changed AS (
+    UPDATE stepwell.runs AS r
+    SET seq = v.seq + 1, position = v.position, crashes = 0, wake_at = NULL, awaiting = NULL, parked_at = NULL,
+        damaged = NULL, damaged_by = NULL, damage_count = NULL, updated_at = {now},
+        status = v.status,
+        worker = CASE WHEN NOT v.over THEN r.worker END,
+        due_at = CASE WHEN NOT v.over THEN r.due_at END,
+        finished_at = CASE WHEN v.over THEN {now} ELSE r.finished_at END
+    FROM sound AS v WHERE r.id = v.id
+),
+written AS (
+    INSERT INTO stepwell.journal (run_id, seq, node, value, started_at, finished_at, worker)
+    SELECT v.id, v.seq + 1, (SELECT numbers FROM named)[v.node], v.value, v.started_at, v.finished_at,
+        (SELECT numbers FROM named)[1]
+    FROM sound AS v
+)
+SELECT count(*) FROM sound
+
 -- name: extend
 -- Lean advances: runs that stay with their worker. It locks without waiting, judges from the rows it locked alone, and
 -- writes only for the runs whose verdict is ok; a journal row that is there already is a bug, and loud. A column of

@@ -14,6 +14,23 @@ SET seq = r.seq + v.n, position = v.position, crashes = 0, wake_at = NULL, await
 FROM {given(now, worker)}, {v(ref, token, seq, n, position)}
 WHERE r.ref = v.ref AND r.worker = given.worker AND r.token = v.token AND r.seq = v.seq
 
+-- name: append
+-- As `extend`, of advances with one usual row.
+UPDATE stepwell_runs AS r
+SET seq = r.seq + 1, position = v.position, crashes = 0, wake_at = NULL, awaiting = NULL, parked_at = NULL,
+    damaged = NULL, damaged_by = NULL, damage_count = NULL, updated_at = given.now
+FROM {given(now, worker)}, {v(ref, token, seq, position)}
+WHERE r.ref = v.ref AND r.worker = given.worker AND r.token = v.token AND r.seq = v.seq
+
+-- name: finish
+-- The same, which also end their runs as completed. It is apart because to set a column costs its index an entry.
+UPDATE stepwell_runs AS r
+SET seq = r.seq + 1, position = v.position, crashes = 0, wake_at = NULL, awaiting = NULL, parked_at = NULL,
+    damaged = NULL, damaged_by = NULL, damage_count = NULL, updated_at = given.now,
+    status = 'completed', worker = NULL, due_at = NULL, finished_at = given.now
+FROM {given(now, worker)}, {v(ref, token, seq, position)}
+WHERE r.ref = v.ref AND r.worker = given.worker AND r.token = v.token AND r.seq = v.seq
+
 -- name: change
 -- Advances of every other sort: they also set what the run waits for, or let go of it. One that rests on the absence of
 -- a message is refused when such a message is behind those that were seen.

@@ -1,0 +1,71 @@
+"""Advances that say they are usual: their statement answers with a count, and where that is short, others judge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.conformance.keeper import advance, grown, parked, row
+
+if TYPE_CHECKING:
+    from stepwell.store.records import Advance, Lease
+    from tests.conformance.keeper import Keeper
+
+
+def usual(lease: Lease, worker: str = "ann", *, ends: bool = False) -> Advance:
+    """A completed step by its worker, after which the run stays there or is over."""
+    one = row(lease, worker=worker)
+    if ends:
+        return advance(lease, one, usual=True, release=True, ended=True, status="completed")
+    return advance(lease, one, usual=True, lean=True)
+
+
+async def test_usual_rows_are_stored_as_others_are(keeper: Keeper) -> None:
+    plain, other = await keeper.leased(), await keeper.leased()
+    lean = advance(other, row(other, worker="ann"), lean=True)
+    assert await keeper.commit(usual(plain), lean) == ["ok", "ok"]
+    (one,), (another,) = [(await keeper.snapshot(lease.run_id)).rows for lease in (plain, other)]
+    assert one._replace(ref=0) == another._replace(ref=0)
+    assert (await keeper.stored(plain.run_id)).position == 1
+
+
+async def test_i1_of_a_repeated_batch_of_usual_rows_nothing_is_applied_twice(keeper: Keeper) -> None:
+    leases = [await keeper.leased() for _ in range(3)]
+    batch = [usual(leases[0]), usual(leases[1], ends=True), usual(leases[2])]
+    assert await keeper.commit(*batch) == ["ok"] * 3
+    fresh = await keeper.leased()
+    *repeated, verdict = await keeper.commit(*batch[::2], usual(fresh))
+    assert repeated == ["done", "done"]
+    assert verdict in {"ok", "done"}  # where it was applied before the others were judged
+    for lease in (*leases, fresh):
+        assert await keeper.nodes(lease.run_id) == ["step1"]
+
+
+async def test_i3_a_usual_row_under_an_older_lease_is_lost_and_harms_no_other(keeper: Keeper) -> None:
+    stale, sound = await keeper.leased(), await keeper.leased()
+    old = stale._replace(token=stale.token - 1)
+    first, verdict, last = await keeper.commit(usual(old), usual(sound), usual(old, ends=True))
+    assert (first, last) == ("lost", "lost")
+    assert verdict in {"ok", "done"}
+    assert await keeper.nodes(stale.run_id) == []
+    assert await keeper.nodes(sound.run_id) == ["step1"]
+
+
+async def test_i2_a_usual_row_that_does_not_follow_what_is_stored_is_lost(keeper: Keeper) -> None:
+    lease = await keeper.leased()
+    assert await keeper.commit(usual(grown(lease))) == ["lost"]
+    assert await keeper.nodes(lease.run_id) == []
+
+
+async def test_a_run_that_ends_by_a_usual_row_is_completed_and_has_no_worker(keeper: Keeper) -> None:
+    lease = await keeper.leased()
+    assert await keeper.commit(usual(lease, ends=True)) == ["ok"]
+    stored = await keeper.stored(lease.run_id)
+    assert (stored.status, stored.worker, stored.due_at) == ("completed", None, None)
+    assert stored.finished_at is not None
+
+
+async def test_usual_rows_and_others_are_one_batch(keeper: Keeper) -> None:
+    first, second, third = [await keeper.leased() for _ in range(3)]
+    assert await keeper.commit(parked(first, row(first)), usual(second), usual(third, ends=True)) == ["ok"] * 3
+    for lease in (first, second, third):
+        assert await keeper.nodes(lease.run_id) == ["step1"]

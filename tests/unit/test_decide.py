@@ -8,7 +8,7 @@ import pytest
 
 from stepwell import durable
 from stepwell.core.decide import decide
-from stepwell.core.decisions import Call
+from stepwell.core.decisions import Call, Record
 from stepwell.core.journal import item_of
 from stepwell.core.state import admit, apply, apply_decision, begin, end
 from tests.unit.states import NO, failed, heard, retrying, row, run_of, said
@@ -156,6 +156,16 @@ def test_a_message_that_is_there_goes_before_the_timeout() -> None:
     state = run_of(waiting(timeout=0))
     heard(state, "go")
     assert said(state, 9 * SECOND) == ["record wait completed, using message 1"]
+
+
+def test_a_message_that_comes_at_once_is_used_no_earlier_than_its_wait_began() -> None:
+    state = run_of(waiting(timeout=1), lag=500)
+    (park,) = decide(state, 5)
+    apply_decision(state, park)  # type: ignore[arg-type]  # it is a park
+    heard(state, "go")
+    (record,) = decide(state, 6)
+    assert isinstance(record, Record)
+    assert (record.row.started_at, record.row.finished_at) == (6, 6)
 
 
 @pytest.mark.parametrize(("now", "decided"), [(0, f"park until {SECOND}"), (SECOND, "record nap completed")])

@@ -50,7 +50,9 @@ class SignalKind(Kind[WaitForSignal]):
         name = self.awaits(node)
         message = state.first_message(name)
         if message is not None:
-            row = outcome(state, work, started_at=since, now=now, value=message.value or state.values.null)
+            # The wait began up to `lag` after the known instant: a message may be here before that is over.
+            begun = min(since, now)
+            row = outcome(state, work, started_at=begun, now=now, value=message.value or state.values.null)
             return (Record(row, consumed=(message.n,)),)
         if state.parked is not None:
             deadline = state.parked.wake_at

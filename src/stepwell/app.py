@@ -362,7 +362,9 @@ class Durable:
         """
         reader = self._open_store().reader
         limit = None if timeout is None else checked_duration("timeout", timeout) / 1_000_000
-        await self._waiters.ended(checked_run_id(run_id), limit)
+        known = await self._waiters.ended(checked_run_id(run_id), limit)
+        if known is not None:
+            return {name: self._settings.codec.decode(value) for name, value in known.items()}
         stored = await reader.result(run_id)
         if stored is None:
             raise RunNotFoundError(run_id)

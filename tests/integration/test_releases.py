@@ -117,7 +117,7 @@ async def test_i4_a_run_whose_end_is_being_answered_is_not_dropped_and_its_end_i
     app, faulty = faulty_app(file_url(tmp_path), [durable("flow").step("work", lambda ctx: 1)])
     told: list[str] = []
     async with app, app.worker() as worker:
-        app._events.on_ended.append(told.append)
+        app._events.on_ended.append(lambda run_id, results: told.append(run_id))
         ending = faulty.stop_after("commit", ends)
         run_id = (await app.start("flow")).run_id
         await ending.reached()

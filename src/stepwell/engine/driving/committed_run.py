@@ -127,7 +127,7 @@ class CommittedRun:
             self._pending = []
             if not advance.lean:
                 self._consumed = []
-                self._owner.on_committed(advance)
+                self._owner.on_committed(advance, self.state.results if advance.status == "completed" else None)
         return verdict
 
     def _state_from(self, history: History | None) -> RunState:

@@ -77,7 +77,7 @@ class FlatRuns:
         advance = run.advance
         if not advance.lean:
             run.stored_status = advance.status
-            self._owner.on_committed(advance)
+            self._owner.on_committed(advance, run.state.results if advance.ended else None)
             if advance.ended:
                 if self._observers.run_ended:
                     self._telling(run).ended(run.state, run.clock.now())

@@ -25,6 +25,8 @@ from stepwell.store.records import Advance, Found, History, Lease, Verdict, Want
 from stepwell.workflow.builder import RunResult
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from stepwell.core.journal import JournalRow
     from stepwell.core.mailbox import MessageName
     from stepwell.core.plan import Plan
@@ -167,7 +169,7 @@ class _InlineHost:
         """Never asked for: no child can run in memory."""
         raise NotImplementedError
 
-    def on_committed(self, advance: Advance) -> None:
+    def on_committed(self, advance: Advance, results: Mapping[str, bytes] | None) -> None:
         """Nothing waits for it but its caller."""
 
 

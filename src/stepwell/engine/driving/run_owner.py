@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Mapping
 
     from stepwell.core.mailbox import MessageName
     from stepwell.engine.driving.channel import Channels
@@ -49,5 +49,5 @@ class RunOwner(Protocol):
     def child_lane(self, lease: Lease, workflow: str) -> int:
         """The lane of a child of this run."""
 
-    def on_committed(self, advance: Advance) -> None:
+    def on_committed(self, advance: Advance, results: Mapping[str, bytes] | None) -> None:
         """Hears of an advance that was committed."""

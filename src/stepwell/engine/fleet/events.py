@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 class WakeFlag:
@@ -48,7 +48,7 @@ class Events:
         self.on_due: list[Callable[[], None]] = []
         self.on_changed: list[Callable[[], None]] = []
         self.on_canceled: list[Callable[[list[str]], None]] = []
-        self.on_ended: list[Callable[[str], None]] = []
+        self.on_ended: list[Callable[[str, Mapping[str, bytes] | None], None]] = []
 
     def due(self) -> None:
         """Runs became due."""
@@ -67,10 +67,10 @@ class Events:
         for run_id in run_ids:
             self.ended(run_id)
 
-    def ended(self, run_id: str) -> None:
-        """A run has ended."""
+    def ended(self, run_id: str, results: Mapping[str, bytes] | None = None) -> None:
+        """A run has ended; its results are known where it was completed here."""
         for tell in self.on_ended:
-            tell(run_id)
+            tell(run_id, results)
 
 
 def _time_out(waiter: asyncio.Future[None]) -> None:

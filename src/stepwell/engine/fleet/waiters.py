@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from stepwell.errors import DurableError, RunNotFoundError, StoreUnavailableError
 from stepwell.store.background import begin
 from stepwell.store.logs import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from stepwell.core.statuses import Status
     from stepwell.engine.fleet.events import Events
     from stepwell.engine.fleet.wakeup import Wakeup
     from stepwell.store.protocol import Store
 
+_End: TypeAlias = "DurableError | Mapping[str, bytes] | None"
+"""How a wait ends: by an error, with the results, or with a run that is to be read."""
 _log = logger("stepwell.worker")
 _LEFT = "The app was left while result() waited for run {run_id}; the run goes on wherever a worker has it."
 
@@ -26,15 +30,18 @@ class Waiters:
         self._store = store
         self._events = events
         self._wakeup = wakeup
-        self._waiting: dict[str, list[asyncio.Future[DurableError | None]]] = {}
+        self._waiting: dict[str, list[asyncio.Future[_End]]] = {}
         self._looking: asyncio.Task[None] | None = None
         self._again = False
         events.on_ended.append(self._ended)
         events.on_changed.append(self._look)
 
-    async def ended(self, run_id: str, timeout: float | None) -> None:
-        """Returns when the run has ended; raises RunNotFoundError, TimeoutError, and DurableError after `close`."""
-        future: asyncio.Future[DurableError | None] = asyncio.get_running_loop().create_future()
+    async def ended(self, run_id: str, timeout: float | None) -> Mapping[str, bytes] | None:
+        """Returns when the run has ended: its results if it was completed here meanwhile, so that nothing need be read.
+
+        Raises RunNotFoundError, TimeoutError, and DurableError after `close`.
+        """
+        future: asyncio.Future[_End] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(run_id, []).append(future)
         self._wakeup.begin()
         try:
@@ -43,9 +50,10 @@ class Waiters:
             done, _ = await asyncio.wait({future}, timeout=timeout)
             if not done:
                 raise TimeoutError(f"run {run_id} has not ended within {timeout:g} s; it goes on")
-            error = future.result()
-            if error is not None:
-                raise error
+            end = future.result()
+            if isinstance(end, DurableError):
+                raise end
+            return end
         finally:
             waiting = self._waiting.get(run_id, [])
             if future in waiting:
@@ -64,16 +72,16 @@ class Waiters:
         if self._looking is not None:
             self._looking.cancel()
 
-    def _ended(self, run_id: str) -> None:
+    def _ended(self, run_id: str, results: Mapping[str, bytes] | None) -> None:
         if run_id in self._waiting:
-            self._tell(run_id, "completed")
+            self._tell(run_id, "completed", results)
 
-    def _tell(self, run_id: str, status: Status | None) -> None:
+    def _tell(self, run_id: str, status: Status | None, results: Mapping[str, bytes] | None = None) -> None:
         if status in {"pending", "running"}:
             return
         for future in self._waiting.pop(run_id, []):
             if not future.done():
-                future.set_result(RunNotFoundError(run_id) if status is None else None)
+                future.set_result(RunNotFoundError(run_id) if status is None else results)
 
     def _look(self) -> None:
         """Looks for all at once; when something changes during a look, looks again after it."""

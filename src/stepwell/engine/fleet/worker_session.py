@@ -284,10 +284,10 @@ class WorkerSession:
         """The lane of a child of this run."""
         return self._lanes.child(lease.lane, workflow)
 
-    def on_committed(self, advance: Advance) -> None:
+    def on_committed(self, advance: Advance, results: Mapping[str, bytes] | None) -> None:
         """Passes on what a commit means to others in this process."""
         if advance.ended:
-            self._events.ended(advance.run_id)
+            self._events.ended(advance.run_id, results)
         if advance.spawned or advance.child_end is not None or advance.due_at is not None:
             self._events.due()
 

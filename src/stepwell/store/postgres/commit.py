@@ -68,7 +68,7 @@ async def _append(connection: Connection, queries: Queries, worker_id: str, adva
         "append",
         worker=worker_id,
         names=list(numbers),
-        ids=_text([one.run_id for one in advances]),
+        ids=[one.run_id for one in advances],
         tokens=_text([one.token for one in advances]),
         seqs=_text([one.seq for one in advances]),
         positions=_text([one.position for one in advances]),
@@ -83,7 +83,7 @@ async def _append(connection: Connection, queries: Queries, worker_id: str, adva
 
 
 def _text(values: Sequence[object]) -> str:
-    """Numbers or ids as the text of an array."""
+    """Numbers, words or truth values as the text of an array."""
     return f"{{{','.join(map(str, values))}}}"
 
 

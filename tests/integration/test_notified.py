@@ -54,18 +54,18 @@ async def test_i4_a_commit_that_concerns_others_has_them_told_and_no_other(
     parent = await keeper.leased()
     lease = await keeper.leased(parent_id=parent.run_id, parent_node="child")
     new = await keeper.new(parent_id=lease.run_id, parent_node="child")
-    rung: list[int] = []
-    monkeypatch.setattr("stepwell.store.postgres.notifier.Notifier.ring", lambda notifier: rung.append(1))
+    notified: list[int] = []
+    monkeypatch.setattr("stepwell.store.postgres.notifier.Notifier.notify", lambda notifier: notified.append(1))
     assert await keeper.commit(made(lease, new, parent)) == ["ok"]
-    assert bool(rung) == is_told
+    assert bool(notified) == is_told
 
 
 async def test_i4_a_signal_that_wakes_its_run_has_others_told(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     lease = await keeper.leased()
     await keeper.commit(awaiting(lease, "go"))
-    rung: list[int] = []
-    monkeypatch.setattr("stepwell.store.postgres.notifier.Notifier.ring", lambda notifier: rung.append(1))
+    notified: list[int] = []
+    monkeypatch.setattr("stepwell.store.postgres.notifier.Notifier.notify", lambda notifier: notified.append(1))
     await keeper.signal(lease.run_id, "other")
-    assert not rung
+    assert not notified
     await keeper.signal(lease.run_id, "go")
-    assert rung
+    assert notified

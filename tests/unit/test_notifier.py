@@ -126,9 +126,9 @@ async def test_i4_what_is_asked_while_a_notification_is_sent_is_sent_after_it(li
     """The one under way may have been heard, and looked for, before what it is asked for now was committed."""
     assert await notifier.changed()
     line.let.clear()
-    notifier.ring()
+    notifier.notify()
     await eventually(lambda: line.sent == 2)
-    notifier.ring()
+    notifier.notify()
     line.let.set()
     await eventually(lambda: line.sent == 3)
     await eventually(lambda: notifier._ringing is None)
@@ -138,6 +138,6 @@ async def test_i4_what_is_asked_while_a_notification_is_sent_is_sent_after_it(li
 async def test_i4_what_was_asked_before_the_end_is_sent(line: Line, notifier: Notifier) -> None:
     """Whoever commits and leaves at once has still had the others told."""
     assert await notifier.changed()
-    notifier.ring()
+    notifier.notify()
     await notifier.close()
     assert line.sent == 2

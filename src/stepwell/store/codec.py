@@ -193,7 +193,7 @@ def _walk(value: Any, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, 
 
 
 def _step(key: Any) -> str:
-    """The key as part of a path, which anybody can print."""
+    """The key as part of a path, in characters that every terminal can print."""
     if not isinstance(key, str):
         return f"[{_shown(key)}]"
     return f".{key}" if key.isidentifier() and len(key) <= _SHOWN else f"[{key!a:.{_SHOWN}}]"

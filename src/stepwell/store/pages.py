@@ -1,6 +1,6 @@
 """Which of a list's filters its index answers; the others are asked of the few rows that it gives.
 
-A plan is made without the values, and without statistics where nobody has analysed the tables. So the statement itself
+A plan is made without the values, and without statistics if the tables were never analysed. So the statement itself
 says by its shape which index is to be used: what is not to be looked up is written so that no index fits it.
 """
 
@@ -22,7 +22,7 @@ class Lookup(NamedTuple):
 def lookup_of(wanted: Filter) -> Lookup:
     """A key finds one run of each workflow, a parent its children; else status and workflow have an index together.
 
-    Beside a key the workflow is not looked up: where nobody has analysed the tables, its own index may be taken.
+    Beside a key the workflow is not looked up: if the tables were never analysed, its own index may be taken.
     """
     if wanted.key is not None:
         return Lookup(frozenset({"key"}), ordered=False)

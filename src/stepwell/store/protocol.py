@@ -40,14 +40,14 @@ class HeartbeatConnection(Protocol):
     """A worker's own connection for its beat, used by one thread."""
 
     def beat(self) -> dict[str, int] | None:
-        """Says that the worker lives; gives the runs leased to it with their tokens, or None when it was buried."""
+        """Says that the worker lives; gives the runs leased to it with their tokens, or None: it was declared dead."""
 
     def close(self) -> None:
         """Closes the connection."""
 
 
 class SchemaStore(Protocol):
-    """What whoever opens a store asks of it, and whoever makes its tables."""
+    """What opening a store and making its tables asks of it."""
 
     url: str
     codec: Codec
@@ -65,7 +65,7 @@ class SchemaStore(Protocol):
         """
 
     async def migrate(self) -> None:
-        """Creates or upgrades the tables, whoever else does it at once."""
+        """Creates or upgrades the tables; other processes may do the same at the same time."""
 
     async def schema(self) -> tuple[int, tuple[str, ...]]:
         """The stored schema version, and the names of the migrations it lacks."""
@@ -161,12 +161,12 @@ class JudgeStore(Protocol):
     """Whether it tells at once that a worker's process is gone, so that looking often pays."""
 
     async def workers(self) -> list[WorkerRow]:
-        """Everybody who is registered."""
+        """Every registered worker; with `dead` set, also each that holds runs without being registered."""
 
     async def expire(self, worker_id: str, silent_for: int | None) -> int | None:
         """Removes a dead worker and frees its runs, counting the crash; `silent_for` is checked again, None: certain.
 
-        The number of runs freed; None when it is alive after all, or was buried already.
+        The number of runs freed; None if it is alive after all, or was declared dead before.
         """
 
     async def sweep(self) -> int:

@@ -64,9 +64,9 @@ def is_data_error(error: BaseException) -> bool:
 class Connections:
     """A few connections for one event loop, made when they are needed; each piece of work has one to itself.
 
-    Whoever has room may have a connection open. Room is kept back while the server may still be busy with a call that
-    was given up here, so that there are never more connections than the URL allows; and where the server allows fewer,
-    until it is time to ask for more.
+    A call that has room may have a connection open. Room is kept back while the server may still be busy with a
+    call that was given up here, so that there are never more connections than the URL allows; and where the server
+    allows fewer, until it is time to ask for more.
     """
 
     def __init__(self, opener: Opener, give_up_another: Callable[[], bool]) -> None:
@@ -117,7 +117,7 @@ class Connections:
     async def look(self, work: Work[T]) -> T:
         """As `run`, where all that is read is of one moment.
 
-        Whoever looks may read much, and has a quarter of the connections: workers need the others.
+        A look may read much, and has a quarter of the connections: workers need the others.
         """
         async with self._looks:
             return await self._run(work, _of_one_moment, self._runtime.tuning.long_answer_seconds)
@@ -142,7 +142,7 @@ class Connections:
             connection.terminate()
 
     def give_one_up(self) -> bool:
-        """Has one connection less for a while, for somebody who cannot do without; whether there is one to give."""
+        """Has one connection less for a while, for a heartbeat, which needs one; whether there is one to give."""
         if self._most - self._crowded_out <= 1:
             return False
         if self._idle:
@@ -197,7 +197,7 @@ class Connections:
             else:
                 if isinstance(error, TimeoutError) or not connection.is_closed():
                     self._kept_back.append((self._opener.linger_seconds, 0))  # the server may still be at it
-                connection.terminate()  # a call that was given up is still under way: its answer is nobody's
+                connection.terminate()  # a call that was given up is still under way: no caller waits for its answer
             raise
         self._busy -= 1
         self._working.discard(connection)
@@ -299,7 +299,7 @@ def in_transaction(connection: Connection) -> AbstractAsyncContextManager[object
 
 @contextmanager
 def _deadline(runtime: Runtime, connection: Connection, seconds: float) -> Iterator[None]:
-    """Ends the connection after so many seconds, and so whatever waits on it: a rollback, too, that nobody answers."""
+    """Ends the connection after so many seconds, and what waits on it: also a rollback that is not answered."""
     until = runtime.io_time() + seconds
     timer = runtime.io_later(seconds, connection.terminate)
     try:

@@ -44,7 +44,7 @@ class PostgresHeartbeat:
         self._ended = threading.Event()
 
     def beat(self) -> dict[str, int] | None:
-        """Says that the worker lives; gives the runs leased to it with their tokens, or None when it was buried."""
+        """Says that the worker lives; gives the runs leased to it with their tokens, or None: it was declared dead."""
         if self._loop is None:
             self._loop = loop = asyncio.new_event_loop()
             self._opener.runtime.start_thread(lambda: self._main(loop), "stepwell-postgres-beat")

@@ -1,6 +1,6 @@
 """Notifications: a hint that something changed, sent apart from what changed it, and heard on the same connection.
 
-A hint is sent after its commit, by a statement of its own that nobody waits for, one at a time: inside the commit it
+A hint is sent after its commit, by a statement of its own that no caller waits for, one at a time: inside the commit it
 would halve the number of commits. It may be lost; looking now and then is the truth. Where nothing can be heard, as
 through a pooler, looking is all there is: often while this process writes, and more and more seldom while it does not.
 """
@@ -47,12 +47,12 @@ class Notifier:
         self._deaf_seconds = _DEAF_SECONDS
         self._is_closed = False
 
-    def ring(self) -> None:
-        """Has the other processes told, soon."""
+    def notify(self) -> None:
+        """Notifies the other processes, soon."""
         self._asked.set()
         self._deaf_seconds = _DEAF_SECONDS
         if self._ringing is None and not self._is_silent and not self._is_closed:
-            self._ringing = begin(self._ring, name="stepwell-notify")
+            self._ringing = begin(self._send, name="stepwell-notify")
 
     async def changed(self) -> bool:
         """Waits a little for a notification; whether one came, or it is time to look without one."""
@@ -96,7 +96,7 @@ class Notifier:
             self._ringing.cancel()
         self._drop()
 
-    async def _ring(self) -> None:
+    async def _send(self) -> None:
         try:
             while self._asked.is_set():
                 self._asked.clear()
@@ -105,11 +105,11 @@ class Notifier:
                     await self._notify(connection)
                 await self._runtime.io_sleep(_GAP_SECONDS)
         except CrowdedError as error:
-            _log.debug("Nobody was notified: %s", error.__cause__)
+            _log.debug("No process was notified: %s", error.__cause__)
         except StoreUnavailableError as error:
-            _log.debug("Nobody was notified: %s", error)
+            _log.debug("No process was notified: %s", error)
         except DRIVER_ERRORS as error:
-            _log.debug("Nobody was notified: %s", error)
+            _log.debug("No process was notified: %s", error)
             self._drop()
         finally:
             self._ringing = None
@@ -134,8 +134,8 @@ class Notifier:
                 if not self._location.pooled:
                     await connection.add_listener(self._channel, self._hear)
                 await self._notify(connection)
-                self._check_open()  # whoever closed it meanwhile has not seen this connection
-            except BaseException as error:  # given up half made, too: nobody else would close it
+                self._check_open()  # a close meanwhile has not seen this connection
+            except BaseException as error:  # given up half made, too: nothing else would close it
                 connection.terminate()
                 if isinstance(error, DRIVER_ERRORS):
                     raise unavailable(self._location, error) from error

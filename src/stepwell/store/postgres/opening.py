@@ -97,7 +97,7 @@ class Opener:
         for dsn in self.location.dsns:
             try:
                 return await self._connect(dsn, settings)
-            except Exception as error:  # noqa: BLE001  the driver reads files and names that somebody wrote
+            except Exception as error:  # noqa: BLE001  the driver reads files and names that a person wrote
                 refusals.append(error)
         for refusal in refusals:
             if _is_crowded(refusal):

@@ -1,7 +1,7 @@
 """Names of hosts, resolved in a thread of ours, and the addresses of one name, tried in turn.
 
 asyncio resolves names in the event loop's default executor. Handlers may keep all its threads busy for as long as they
-like (`asyncio.to_thread`), and then no connection would ever be made anew.
+like (`asyncio.to_thread`), and then no new connection would ever be made.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class ResolvingLoop:
         raise refusal or OSError(f'The host "{host}" has no address')
 
     async def _addresses(self, host: str) -> list[Any]:
-        with suppress(OSError, UnicodeError):  # an address needs nobody to be asked
+        with suppress(OSError, UnicodeError):  # an address needs no look-up
             return socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         asked = self._asked.get(host)
         if asked is None:
@@ -81,4 +81,4 @@ class ResolvingLoop:
             asked.set_result(found)
         else:
             asked.set_exception(failure)
-            asked.exception()  # whoever asked may have given up
+            asked.exception()  # the caller may have given up

@@ -5,7 +5,7 @@ nothing. Rule 1: a statement has one signal of each run, the first that waits fo
 their order and no row is changed twice in one statement. Rule 2: it waits for no lock. A run that another transaction
 holds has its signal delivered by a statement of its own, which may wait, and until then the run's other signals stay
 behind it. Rule 3: an error that one row is to blame for is only that row's: each is delivered again by itself. When the
-connection is lost, only signals with a key are: nobody knows whether the others arrived.
+connection is lost, only signals with a key are: the others may have arrived.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Signals:
             queue.popleft()
             if queue:
                 self._ready[run_id] = queue  # behind the other runs
-            if not waiting.answer.done():  # whoever asked may have given up
+            if not waiting.answer.done():  # the caller may have given up
                 batch.append(waiting)
         return batch
 
@@ -120,7 +120,7 @@ class Signals:
             found = await self._connections.run(
                 lambda connection: self._deliver_many(connection, signals), repeatable=False, blames_rows=True
             )
-        except Exception as error:  # noqa: BLE001  it is told to whoever asked
+        except Exception as error:  # noqa: BLE001  it is raised in the caller
             for waiting in batch:
                 if is_data_error(error) or (
                     isinstance(error, StoreUnavailableError) and waiting.signal.key is not None
@@ -146,7 +146,7 @@ class Signals:
             delivered = await self._connections.run(
                 lambda connection: self._deliver_one(connection, signal), repeatable=signal.key is not None, waits=True
             )
-        except Exception as error:  # noqa: BLE001  it is told to whoever asked
+        except Exception as error:  # noqa: BLE001  it is raised in the caller
             if not waiting.answer.done():
                 waiting.answer.set_exception(error)
         else:
@@ -164,15 +164,15 @@ class Signals:
         """For each, whether its run's row could be locked, and then the answer."""
         found = await connection.fetch(*self._queries("deliver_signals", g=columns(signals, 5)))
         return [
-            (is_locked, await self._told(connection, signal, _Found(*facts)) if is_locked else None)
+            (is_locked, await self._delivered(connection, signal, _Found(*facts)) if is_locked else None)
             for signal, (is_locked, *facts) in zip(signals, found, strict=True)
         ]
 
     async def _deliver_one(self, connection: Connection, signal: Signal) -> Delivered | None:
         found = await connection.fetchrow(*self._queries("deliver_signal", **signal._asdict()))
-        return None if found is None else await self._told(connection, signal, _Found(*found))
+        return None if found is None else await self._delivered(connection, signal, _Found(*found))
 
-    async def _told(self, connection: Connection, signal: Signal, found: _Found) -> Delivered:
+    async def _delivered(self, connection: Connection, signal: Signal, found: _Found) -> Delivered:
         status, wakes, is_parked, is_written, lane = found
         if not is_written:
             # asked by a snapshot of its own: the key may have been committed after that of the first statement

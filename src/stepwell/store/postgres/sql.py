@@ -156,7 +156,7 @@ def is_text(value: str | None) -> bool:
 
 
 def columns(rows: Sequence[tuple[object, ...]], width: int) -> list[Sequence[object]]:
-    """Rows as the arrays that `unnest` takes, one for each of so many columns."""
+    """Rows as the arrays that `unnest` takes, one for each of the columns."""
     return list(zip(*rows, strict=True)) if rows else [()] * width
 
 

@@ -97,7 +97,7 @@ class PostgresStore:
             raise
 
     async def migrate(self) -> None:
-        """Creates or upgrades the tables, whoever else does it at once."""
+        """Creates or upgrades the tables; other processes may do the same at the same time."""
         await schema.migrate(self._opener, self._q)
 
     async def schema(self) -> tuple[int, tuple[str, ...]]:
@@ -141,7 +141,7 @@ class PostgresStore:
             return [Started(run.run_id, "pending") if run.key is None else known[run.run_id] for run in runs]
 
         started = await self._connections.run(work)
-        self._notifier.ring()
+        self._notifier.notify()
         return started
 
     async def claim(
@@ -180,7 +180,7 @@ class PostgresStore:
         )
         for one in advances:
             if one.ended or one.spawned or one.child_end is not None or (one.release and one.due_at is not None):
-                self._notifier.ring()
+                self._notifier.notify()
                 break
         return verdicts
 
@@ -192,7 +192,7 @@ class PostgresStore:
             return None
         delivered = await self._signals.deliver(Signal(run_id, name, value, key, waiting_only))
         if delivered is not None and delivered.woken:
-            self._notifier.ring()
+            self._notifier.notify()
         return delivered
 
     async def cancel(self, run_id: str) -> list[str] | None:
@@ -207,7 +207,7 @@ class PostgresStore:
             except _GrownError:
                 continue
             if canceled:
-                self._notifier.ring()
+                self._notifier.notify()
             return canceled
 
     async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> HeartbeatConnection:
@@ -223,18 +223,18 @@ class PostgresStore:
     async def retire(self, worker_id: str) -> None:
         """Removes a worker and frees what it still holds, without blame.
 
-        Two statements: the second sees what a claim has leased that the first one waited for. Whoever dies between them
-        leaves runs of a worker that is not registered, which the next expire_dead frees.
+        Two statements: the second sees what a claim has leased that the first one waited for. A process that
+        dies between them leaves runs of a worker that is not registered, which the next expire_dead frees.
         """
         await self._connections.fetch(*self._q("delete_worker", worker=worker_id))
         await self._connections.fetch(*self._q("free_runs", worker=worker_id))
-        self._notifier.ring()
+        self._notifier.notify()
 
     async def give_back(self, worker_id: str, tokens: Mapping[str, int], delay: int = 0) -> None:
         """Frees runs leased to the worker under these tokens that it does not drive; due after `delay`, no blame."""
         named = columns([(run_id, token) for run_id, token in tokens.items() if is_id(run_id)], 2)
         await self._connections.fetch(*self._q("give_back", worker=worker_id, named=named, delay=delay))
-        self._notifier.ring()
+        self._notifier.notify()
 
     async def park_damaged(self, worker_id: str, lease: Lease, reason: str, judge: str) -> int:
         """Gives back a run whose rows cannot be understood, due after a minute, or twice as long as the last time."""
@@ -245,24 +245,24 @@ class PostgresStore:
         """Makes due at once the damaged runs of these lanes that another judge has parked; how many."""
         woken = len(await self._connections.fetch(*self._q("recheck_damaged", lanes=list(lanes), judge=judge)))
         if woken:
-            self._notifier.ring()
+            self._notifier.notify()
         return woken
 
     async def workers(self) -> list[WorkerRow]:
-        """Everybody who is registered, and as dead, whoever holds runs without being registered."""
+        """Every registered worker; with `dead` set, also each that holds runs without being registered."""
         found = await self._connections.fetch(*self._q("list_workers"))
         return [WorkerRow._make((*each[:6], Offer._make(each[6:]))) for each in map(tuple, found)]
 
     async def expire(self, worker_id: str, silent_for: int | None) -> int | None:
-        """Removes a dead worker and frees its runs, counting the crash; None when it lives, or was buried already."""
+        """Removes a dead worker and frees its runs, counting the crash; None: it is alive, or was gone already."""
         ((gone, freed),) = await self._connections.fetch(
             *self._q("free_crashed", worker=worker_id, silent_for=silent_for)
         )
         if not gone and silent_for is None:
-            # who is not registered has left or was buried: what was locked at that moment, and stayed, is not to blame
+            # a worker that is not registered has left or was declared dead: runs that were locked then are not to blame
             freed = len(await self._connections.fetch(*self._q("free_runs", worker=worker_id)))
         if freed:
-            self._notifier.ring()
+            self._notifier.notify()
         return freed if gone or freed else None
 
     async def sweep(self) -> int:
@@ -271,7 +271,7 @@ class PostgresStore:
         stranded = await self._connections.fetch(*self._q("sweep_stranded"))
         woken = len(orphans) + len(stranded)
         if woken:
-            self._notifier.ring()
+            self._notifier.notify()
         return woken
 
     def _make_room(self) -> None:
@@ -303,11 +303,11 @@ class PostgresStore:
 
 
 class _GrownError(Exception):
-    """The tree grew while its runs were being locked; the transaction is to be rolled back and begun anew."""
+    """The tree grew while its runs were being locked; the transaction is to be rolled back and repeated."""
 
 
 def _lease(  # noqa: PLR0917  the columns of the claim
     run_id: str, token: int, seq: int, messages: int, crashes: int, lane: int, position: int, status: Status, *rest: Any
 ) -> Lease:
     lease = Lease(run_id, 0, token, seq, messages, crashes, lane, position, status, *rest)
-    return lease._replace(value=b"") if rest[-1] is None else lease  # gone: whoever claimed the run is to tell
+    return lease._replace(value=b"") if rest[-1] is None else lease  # gone: the worker that claimed the run reports it

@@ -95,7 +95,7 @@ def _others(connection: sqlite3.Connection, now: int, lanes: Sequence[int], room
 
 
 def _leased(connection: sqlite3.Connection, named: dict[str, object], refs: Sequence[int]) -> list[Lease]:
-    """The leases of claimed runs; those of damaged rows too, so that whoever claimed them can tell."""
+    """The leases of claimed runs; those of damaged rows too, so that the worker that claimed them can report it."""
     try:
         found: Sequence[tuple[Any, ...]] = _leases(connection.execute(Q["leased"], named).fetchone()[0])
     except ValueError:  # some input is no text

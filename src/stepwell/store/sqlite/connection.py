@@ -18,7 +18,7 @@ T = TypeVar("T")
 _BUSY_RETRY_SECONDS = 0.0005
 _BUSY_GIVE_UP_SECONDS = 30.0
 PRIVATE = 0o600
-"""The permissions of a file that nobody asked to share."""
+"""The permissions of a file, if no others are asked for."""
 _OPTIONS = {"mode": ("rw", "ro", "rwc")}
 _DATA_ERRORS = (
     sqlite3.IntegrityError,

@@ -1,10 +1,10 @@
 """A connection to a database file: held by a guard, and sure at the end of each transaction that the file is still it.
 
-A file can be deleted, moved or replaced under whoever has it open; what is committed then goes to a file that nobody
-finds. So before a commit is acknowledged, or what was read is given, the names of the database and of its write-ahead
-log must still be those of the files that this connection opened. If they are not, nothing more is read or written
-until they are again, and the store has to be opened anew. It is not opened again by itself: SQLite keeps one index of
-the log for all connections of a process, so all of them have to be closed first.
+A file can be deleted, moved or replaced while a process has it open; what is committed then goes where no
+process finds it. So before a commit is acknowledged, or what was read is given, the names of the database and of its
+write-ahead log must still be those of the files that this connection opened. If they are not, nothing more is
+read or written until they are again, and the store has to be opened again. It is not opened again by itself: SQLite
+keeps one index of the log for all connections of a process, so all of them have to be closed first.
 
 Where another database has taken the name, as when a backup was put there, the log and its index are given other names:
 SQLite knows a log by its name alone, and would play it into a database that it does not belong to.

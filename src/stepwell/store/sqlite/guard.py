@@ -3,18 +3,18 @@
 SQLite's locks are POSIX record locks, and any `close` of the file, or of its `-shm`, in the process drops those that
 the process has there: a handler that reads, hashes or copies them is enough. Then another process that leaves takes
 itself for the last one, writes the log back and removes it, and what is committed afterwards goes to a log that has no
-name any more. Or it takes itself for the first one and makes the `-shm` anew under those who have it mapped; or it
-writes at the same time. Three locks on open file descriptions, which no other `close` drops, hold that off:
+name any more. Or it takes itself for the first one and creates the `-shm` again under processes that have it mapped; or
+it writes at the same time. Three locks on open file descriptions, which no other `close` drops, hold that off:
 
 * a shared one on the bytes that SQLite locks exclusively before it removes the log (SHARED, of the database file);
-* a shared one on the byte by which SQLite knows whether anybody has the `-shm` open (its "dead man's switch");
+* a shared one on the byte by which SQLite knows whether any process has the `-shm` open (its "dead man's switch");
 * an exclusive one on a byte of our own, for as long as a write transaction, its checkpoint included, or the close of
   the last connection takes. So writers of stepwell shut each other out even when SQLite's own locks are gone, and of
   those that leave together the last one finds itself alone, and removes the log.
 
 The descriptors are the process's, one set for each database, and are closed only after the last connection is: their
-own `close` would drop locks as well. If somebody else still has locks on the file then, who may be this process with a
-connection of a user's, they stay open until the database is opened again.
+own `close` would drop locks as well. If another connection still has locks on the file then, who may be this process
+with a connection of a user's, they stay open until the database is opened again.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Guard:
             lock(self._index, _SWITCH.free)
 
     def is_needed(self) -> bool:
-        """Whether somebody has locks on the file: perhaps this process, which a `close` would take them from."""
+        """Whether any process has locks on the file: perhaps this process, whose locks a `close` would drop."""
         return bool(is_locked(self._descriptor, _SHARED))
 
     def add(self, descriptor: int) -> None:

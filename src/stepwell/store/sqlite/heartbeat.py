@@ -25,7 +25,7 @@ class FileHeartbeat:
         self._file: FileConnection | None = None
 
     def beat(self) -> dict[str, int] | None:
-        """Says that the worker lives; gives the runs leased to it with their tokens, or None when it was buried."""
+        """Says that the worker lives; gives the runs leased to it with their tokens, or None: it was declared dead."""
         try:
             if self._file is None:
                 self._file = FileConnection(self._location, self._runtime.pause, like=self._like)
@@ -44,7 +44,7 @@ class FileHeartbeat:
 
 
 class MemoryHeartbeat:
-    """In memory nobody else can expire the worker, so there is nothing to say."""
+    """In memory no other process can expire the worker, so a beat says nothing."""
 
     def __init__(self, connection: sqlite3.Connection, worker_id: str) -> None:
         self._connection = connection

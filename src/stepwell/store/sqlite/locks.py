@@ -60,7 +60,7 @@ def lock(descriptor: int, what: bytes) -> bool | None:
 
 
 def is_locked(descriptor: int, span: Span) -> bool | None:
-    """Whether anybody else has any lock on these bytes, this process too; None where that cannot be known."""
+    """Whether another process has any lock on these bytes, this process too; None where that cannot be known."""
     if not SUPPORTED:
         return None
     try:

@@ -34,9 +34,9 @@ _FRAGMENTS = {
 }
 Q = queries_of(Path(__file__).parent, _FRAGMENTS)
 _ROWS = re.compile(r"\{(\w+) ?\(([^{}]*)\)\}")
-"""Rows that a query is given: `{v(ref, token)}` stands for a table `v` of so many rows of two bound values each.
+"""Rows that a query is given: `{v(ref, token)}` stands for a table `v` of rows of two bound values each.
 
-`given` has one row, the values that all rows share. A statement may not begin with them, by WITH: of such a one Python
+`given` has one row, the values that all rows share. A statement may not begin with them, by WITH: of those Python
 does not tell how many rows it changed.
 """
 _SIZES = (1, 8, 32, 128, 256)
@@ -49,7 +49,7 @@ while the event loop computes: each time the lock is taken from it may cost the 
 
 @cache
 def _for(name: str, count: int) -> str:
-    """The query for so many rows."""
+    """The query for this number of rows."""
 
     def rows(found: re.Match[str]) -> str:
         names = [name.strip() for name in found[2].split(",")]

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
 
 class SqliteStore:
-    """Keeps runs in a file, or in memory where nobody else can reach them."""
+    """Keeps runs in a file, or in memory, where no other process can reach them."""
 
     sees_death = True
 
@@ -128,7 +128,7 @@ class SqliteStore:
             self._memory = None
 
     async def migrate(self) -> None:
-        """Creates or upgrades the tables, whoever else does it at once."""
+        """Creates or upgrades the tables; other processes may do the same at the same time."""
         if self.shared:
             await in_thread(
                 self._runtime, partial(migrate_file, self._location, self._runtime), "stepwell-sqlite-migrate"
@@ -303,7 +303,7 @@ class SqliteStore:
         return await self._writer.run(write)
 
     async def workers(self) -> list[WorkerRow]:
-        """Everybody who is registered; one whose process's lock is free is certainly dead."""
+        """Every registered worker; one whose process's lock is free is certainly dead."""
         found = await self._reading.run(lambda connection: connection.execute(Q["list_workers"]).fetchall())
         now = self._runtime.wall()
         return [
@@ -320,7 +320,7 @@ class SqliteStore:
         ]
 
     async def expire(self, worker_id: str, silent_for: int | None) -> int | None:
-        """Removes a dead worker and frees its runs, counting the crash; None when it lives, or was buried already."""
+        """Removes a dead worker and frees its runs, counting the crash; None: it is alive, or was gone already."""
 
         def write(connection: sqlite3.Connection) -> int | None:
             now = self._runtime.wall()
@@ -364,7 +364,7 @@ class SqliteStore:
 
 
 def _lanes(text: str) -> list[int]:
-    """The lanes that a worker's row names; none in a damaged one, which must not blind whoever watches the workers."""
+    """The lanes that a worker's row names; none in a damaged one, which must not hide the others."""
     with suppress(ValueError):
         found = from_json(text)
         if isinstance(found, list):

@@ -1,8 +1,8 @@
 """Who touches a connection, and when: one thread for a file, the caller itself for memory.
 
 Operations that are waiting when the connection is free share a transaction (group commit). When one of them fails, all
-are rolled back and run again, each in a transaction of its own, so that nobody pays for another's error. An operation
-may therefore run twice, and must change nothing but the database.
+are rolled back and run again, each in a transaction of its own, so that no operation fails for another's error. An
+operation may therefore run twice, and must change nothing but the database.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class TransactionQueue(Protocol):
 
 
 class InCaller:
-    """Operations on a shared in-memory connection, run at once by whoever asks."""
+    """Operations on a shared in-memory connection, run at once by the caller."""
 
     def __init__(self, location: Location, connection: sqlite3.Connection) -> None:
         self._location = location
@@ -120,7 +120,7 @@ class InThread:
         if not self._is_closed:
             self._is_closed = True
             self._waiting.put(None)
-        await asyncio.wait({self._ended})  # a bare await would cancel the future, and nobody could wait for it again
+        await asyncio.wait({self._ended})  # a bare await would cancel the future, and it could not be waited for again
 
     def _main(self) -> None:
         going = True
@@ -149,7 +149,7 @@ class InThread:
     def _take(self, turns: list[_Turn]) -> None:
         try:
             self._transact(turns)
-        except BaseException as error:  # noqa: BLE001  it is handed to whoever asked
+        except BaseException as error:  # noqa: BLE001  it is raised in the caller
             if len(turns) == 1:
                 hidden = isinstance(error, sqlite3.Error | OverflowError) and not turns[0].blames_rows
                 turns[0].error = _translated(self._location, error) if hidden else error
@@ -167,7 +167,7 @@ class InThread:
             self._file.run(work, write=self._write)
         except sqlite3.Error as error:
             if is_data_error(error):
-                raise  # of whom it is told by whoever knows
+                raise  # the caller knows which row it is
             raise unavailable(self._location, error) from error
 
     def _yield(self) -> None:
@@ -190,7 +190,7 @@ class InThread:
     def _tell(self, what: Callable[[Any], None], value: object) -> None:
         try:
             self._loop.call_soon_threadsafe(what, value)
-        except RuntimeError:  # the loop was closed without leaving the app: nobody is left to be told
+        except RuntimeError:  # the loop was closed without leaving the app: there is no caller left
             return
 
 
@@ -206,7 +206,7 @@ class OpenedLate:
     def run(self, operation: Operation[T], *, blames_rows: bool = False) -> asyncio.Future[T]:
         """The operation's result, once its transaction has been committed."""
         if self._turns is None:
-            if self._is_closed:  # by a call that was under way when the store was closed: nobody would close it again
+            if self._is_closed:  # by a call that was under way when the store was closed: nothing would close it again
                 raise StoreUnavailableError(self._location.url, LEFT)
             self._turns = self._opened()
         return self._turns.run(operation, blames_rows=blames_rows)
@@ -235,9 +235,9 @@ async def in_thread(runtime: Runtime, what: Callable[[], None], name: str) -> No
         failed: BaseException | None = None
         try:
             what()
-        except BaseException as error:  # noqa: BLE001  it is handed to whoever asked
+        except BaseException as error:  # noqa: BLE001  it is raised in the caller
             failed = error
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody is left to be told
+        with contextlib.suppress(RuntimeError):  # the loop was closed: there is no caller left
             loop.call_soon_threadsafe(tell, failed)
 
     runtime.start_thread(main, name)

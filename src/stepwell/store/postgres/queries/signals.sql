@@ -81,7 +81,7 @@ SELECT parent_id::text, parent_node FROM stepwell.runs WHERE id = $run_id
 SELECT id FROM stepwell.runs WHERE id = ANY($ids::uuid[]) ORDER BY id FOR NO KEY UPDATE
 
 -- name: cancel
--- Ends runs; whoever holds one can write no more.
+-- Ends runs; their owners can write no more.
 UPDATE stepwell.runs
 SET status = 'canceled', worker = NULL, token = token + 1, due_at = NULL, wake_at = NULL,
     awaiting = NULL, parked_at = NULL, finished_at = clock.now, updated_at = clock.now

@@ -22,7 +22,7 @@ FROM {wanted(workflow text, key text, id uuid)}, LATERAL (
 
 -- name: add_runs
 -- Writes new runs with their inputs, in the order given, which is that of their keys; what was written before stays.
--- Gives how many lanes are not stored for their workflows, and writes nothing then: nobody could read such runs.
+-- Gives how many lanes are not stored for their workflows, and writes nothing then: no worker could read such runs.
 WITH clock AS MATERIALIZED (SELECT {now} AS now),
 n AS MATERIALIZED (SELECT * FROM {n({new_run.given})+at}),
 unknown AS MATERIALIZED (

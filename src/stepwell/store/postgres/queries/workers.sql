@@ -9,7 +9,7 @@ ON CONFLICT (id) DO NOTHING
 UPDATE stepwell.workers SET lanes = $lanes::integer[] WHERE id = $worker
 
 -- name: beat
--- The worker lives; no row: it was buried.
+-- The worker is alive; no row: it was declared dead.
 UPDATE stepwell.workers SET beat_at = {now} WHERE id = $worker RETURNING 1
 
 -- name: held
@@ -17,7 +17,7 @@ UPDATE stepwell.workers SET beat_at = {now} WHERE id = $worker RETURNING 1
 SELECT id::text, token FROM stepwell.runs WHERE worker = $worker
 
 -- name: list_workers
--- Everybody who is registered, and those who hold runs without being registered, whom a burial could not free of all.
+-- Every registered worker, and those that hold runs without being registered: not all of their runs could be freed.
 -- The index is asked for one holder after the other, not for all the runs they hold.
 WITH RECURSIVE holders (worker) AS (
     (SELECT worker FROM stepwell.runs WHERE worker IS NOT NULL ORDER BY worker LIMIT 1)
@@ -36,7 +36,7 @@ ORDER BY 1
 DELETE FROM stepwell.workers WHERE id = $worker RETURNING 1
 
 -- name: free_runs
--- Gives back the runs of a worker that left; one that another transaction holds is found by whoever looks next.
+-- Gives back the runs of a worker that left; one that another transaction holds is found by the next sweep.
 UPDATE stepwell.runs SET worker = NULL, token = token + 1, due_at = {turn}, updated_at = clock.now
 FROM (SELECT {now} AS now) AS clock
 WHERE id = ANY(ARRAY(SELECT id FROM stepwell.runs WHERE worker = $worker FOR NO KEY UPDATE SKIP LOCKED))
@@ -78,7 +78,7 @@ WHERE r.id IN (
 )
 
 -- name: free_crashed
--- Buries: removes a dead worker, at whose silence it looks again under the lock of its row, and gives back the runs it
+-- Expires: removes a dead worker, whose silence is checked again under the lock of its row, and gives back the runs it
 -- died during; one that another transaction holds is found the next time. In one statement, so that a worker that stops
 -- in the middle holds no lock.
 WITH gone AS (

@@ -12,7 +12,7 @@ SELECT json_group_array(ref) FROM (
 )
 
 -- name: find_suspects
--- The first due runs of a lane that crashed so many workers, as a JSON array; those that crashed the fewest first.
+-- The first due runs of a lane that crashed a number of workers, as a JSON array; those that crashed the fewest first.
 SELECT json_group_array(ref) FROM (
     SELECT ref FROM stepwell_runs
     WHERE lane = :lane AND worker IS NULL AND due_at IS NOT NULL AND crashes >= 2 AND crashes >= :least

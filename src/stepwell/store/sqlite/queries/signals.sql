@@ -31,7 +31,7 @@ WHERE r.status NOT IN ('completed', 'failed', 'canceled')
 SELECT parent_id, parent_node FROM stepwell_runs WHERE id = :run_id
 
 -- name: cancel
--- Ends runs; whoever holds one can write no more.
+-- Ends runs; their owners can write no more.
 UPDATE stepwell_runs
 SET status = 'canceled', worker = NULL, token = token + 1, due_at = NULL, wake_at = NULL, awaiting = NULL,
     parked_at = NULL, finished_at = :now, updated_at = :now

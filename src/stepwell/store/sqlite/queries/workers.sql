@@ -8,7 +8,7 @@ VALUES (:id, :now, :now, :host, :pid, :process, :lanes, :concurrency, :lease) ON
 UPDATE stepwell_workers SET lanes = :lanes WHERE id = :id
 
 -- name: beat
--- The worker lives; no row: it was buried.
+-- The worker is alive; no row: it was declared dead.
 UPDATE stepwell_workers SET beat_at = :now WHERE id = :id
 
 -- name: held
@@ -16,7 +16,7 @@ UPDATE stepwell_workers SET beat_at = :now WHERE id = :id
 SELECT json_group_object(id, token) FROM stepwell_runs WHERE worker = :worker
 
 -- name: list_workers
--- Everybody who is registered.
+-- Every registered worker.
 SELECT id, beat_at, host, pid, process, lanes, concurrency, lease FROM stepwell_workers ORDER BY id
 
 -- name: delete_worker

@@ -120,7 +120,7 @@ async def test_i6_a_park_that_arrives_when_its_run_was_signalled_and_goes_on_cha
         assert (await app.result(run_id, timeout=PATIENCE))["wait"] == 7
 
 
-@pytest.mark.parametrize("name", ["extend", "change"])
+@pytest.mark.parametrize("name", ["append", "change"])
 async def test_i1_a_commit_whose_answer_is_lost_on_its_way_is_known_again(proxy: Proxy, name: str) -> None:
     """The repeated one says `done`, or for a run that was let go of, `lost`; the handlers are called once."""
     url, gate = fresh_url(), Gate()
@@ -133,13 +133,13 @@ async def test_i1_a_commit_whose_answer_is_lost_on_its_way_is_known_again(proxy:
         lost = proxy.drop_answer(statements(url)[name])
         run_id = (await app.start("flow")).run_id
         await lost.answered()
-        assert b"ok" in lost.answer
+        assert name == "append" or b"ok" in lost.answer  # which answers with a count
         await until_status(app, run_id, "suspended")
         await eventually(lambda: len(faulty.verdicts_on(run_id)) == 2)
         await app.signal(run_id, "go")
         await app.result(run_id, timeout=PATIENCE)
         assert [entry.node for entry in await app.journal(run_id)] == ["first", "second", "wait"]
-    assert faulty.verdicts_on(run_id)[:2] == (["done", "ok"] if name == "extend" else ["ok", "lost"])
+    assert faulty.verdicts_on(run_id)[:2] == (["done", "ok"] if name == "append" else ["ok", "lost"])
     assert gate.calls[run_id] == 2
 
 

@@ -73,17 +73,15 @@ async def test_i6_a_signal_between_the_claim_and_the_park_is_used_once_without_a
             assert len(faulty.claims_of(run_id)) == 1
 
 
-@pytest.mark.parametrize(("arrives", "verdict"), [("after its retry", b"done"), ("after the next one", b"lost")])
-async def test_i1_a_commit_that_arrives_when_its_worker_has_gone_on_changes_nothing(
-    proxy: Proxy, arrives: str, verdict: bytes
-) -> None:
+@pytest.mark.parametrize("arrives", ["after its retry", "after the next one"])
+async def test_i1_a_commit_that_arrives_when_its_worker_has_gone_on_changes_nothing(proxy: Proxy, arrives: str) -> None:
     """The proxy has it in its hands while the worker, cut off, connects again and repeats it."""
     url, gates = fresh_url(), {"second": Gate(), "third": Gate()}
     flow = durable("flow").step("first", nothing)
     for name, gate in gates.items():
         flow.step(name, gate.handler)
     async with Durable(proxy.url(url), [flow]) as app, rival_of(url) as rival, app.worker():
-        late = proxy.hold(statements(url)["extend"])
+        late = proxy.hold(statements(url)["append"])
         run_id = (await app.start("flow")).run_id
         await late.reached()
         late.abandon()
@@ -93,7 +91,6 @@ async def test_i1_a_commit_that_arrives_when_its_worker_has_gone_on_changes_noth
             await gates["third"].entered()
         before = await app.journal(run_id), await rival.owners()
         await late.released()
-        assert verdict in late.answer
         assert (await app.journal(run_id), await rival.owners()) == before
         for gate in gates.values():
             gate.let()

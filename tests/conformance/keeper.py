@@ -79,6 +79,14 @@ def step(lease: Lease, *, lean: bool = False) -> Advance:
     return advance(lease, row(lease), lean=lean)
 
 
+def usual(lease: Lease, worker: str = "ann", *, node: str = "step1", ends: bool = False) -> Advance:
+    """A completed step by its worker, after which the run stays there or is over."""
+    one = row(lease, worker=worker, node=node)
+    if ends:
+        return advance(lease, one, usual=True, release=True, ended=True, status="completed")
+    return advance(lease, one, usual=True, lean=True)
+
+
 def parked(lease: Lease, *rows: JournalRow, **changes: Any) -> Advance:
     """An advance that lets go of the run, which then waits for a child, or as the changes say."""
     return advance(lease, *rows, **{"release": True, "status": "suspended", "parked_at": 1, **changes})

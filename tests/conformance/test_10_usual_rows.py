@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.conformance.keeper import advance, grown, parked, row
+from tests.conformance.keeper import advance, grown, parked, row, usual
 
 if TYPE_CHECKING:
-    from stepwell.store.records import Advance, Lease
     from tests.conformance.keeper import Keeper
-
-
-def usual(lease: Lease, worker: str = "ann", *, ends: bool = False) -> Advance:
-    """A completed step by its worker, after which the run stays there or is over."""
-    one = row(lease, worker=worker, node="step1")
-    if ends:
-        return advance(lease, one, usual=True, release=True, ended=True, status="completed")
-    return advance(lease, one, usual=True, lean=True)
 
 
 async def give_names(keeper: Keeper) -> None:

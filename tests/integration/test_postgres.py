@@ -37,6 +37,7 @@ FINE_WITHOUT = {
     "is_enlisted": "part of claim",
     "numbers": "part of extend and change",
     "add_usual_rows": "part of extend and change",
+    "finish": "part of append",
     "find_due": "part of claim",
     "find_suspects": "part of claim",
     "next_turn": "a sequence",

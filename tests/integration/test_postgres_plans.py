@@ -19,7 +19,7 @@ from stepwell.core.needed import Needed
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres.sql import Queries
 from stepwell.store.records import Definition, Filter, Lane, NewRun, Wanted
-from tests.conformance.keeper import awaiting, end_of_child, ended, grown, parked, row, step
+from tests.conformance.keeper import awaiting, end_of_child, ended, grown, parked, row, step, usual
 from tests.plans import Plan, Told, telling
 from tests.postgres import apart
 from tests.waiting import eventually
@@ -34,6 +34,7 @@ LANES = [Definition(Lane("durable", f"flow{number}", "v1"), b'{"nodes":[]}') for
 WHEN = ("on a few rows", "with the plans from then", "never analysed", "analysed")
 HOT = {"runs", "journal", "mailbox", "inputs"}
 INDEXES = {
+    "append": "runs_pkey",
     "cancel": "runs_pkey",
     "change": "runs_pkey mailbox_pkey mailbox_unread",
     "claim": "runs_due runs_suspect runs_pkey inputs_pkey",
@@ -164,6 +165,8 @@ async def use(store: PostgresStore, beside: Any, worker: str) -> None:
     assert len((await store.claim(f"{worker}2", lanes, 6, 1)).leases) == 6
     assert await store.commit(worker, [step(lease, lean=True) for lease in leases]) == ["ok"] * 6
     one, two, three, four, five, six = (grown(lease) for lease in leases)
+    assert await store.commit(worker, [usual(six, worker, node="usual")]) == ["ok"]
+    six = grown(six)
     for _ in range(2):
         assert await store.deliver(four.run_id, "go", b"1", key="mine", waiting_only=False)
     assert await store.deliver(one.run_id, "other", b"1", key=None, waiting_only=False)

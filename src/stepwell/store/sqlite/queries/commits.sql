@@ -6,20 +6,20 @@ SELECT json_group_object(name, number) FROM stepwell_names WHERE name IN (SELECT
 -- Gives numbers to names.
 INSERT INTO stepwell_names (name) SELECT value FROM json_each(:names)
 
--- name: extend
--- Lean advances: runs that stay with their worker, each only if it is owned and as long as the advance says.
-UPDATE stepwell_runs AS r
-SET seq = r.seq + v.n, position = v.position, crashes = 0, wake_at = NULL, awaiting = NULL, parked_at = NULL,
-    damaged = NULL, damaged_by = NULL, damage_count = NULL, updated_at = given.now
-FROM {given(now, worker)}, {v(ref, token, seq, n, position)}
-WHERE r.ref = v.ref AND r.worker = given.worker AND r.token = v.token AND r.seq = v.seq
-
 -- name: append
 -- As `extend`, of advances with one usual row.
 UPDATE stepwell_runs AS r
 SET seq = r.seq + 1, position = v.position, crashes = 0, wake_at = NULL, awaiting = NULL, parked_at = NULL,
     damaged = NULL, damaged_by = NULL, damage_count = NULL, updated_at = given.now
 FROM {given(now, worker)}, {v(ref, token, seq, position)}
+WHERE r.ref = v.ref AND r.worker = given.worker AND r.token = v.token AND r.seq = v.seq
+
+-- name: extend
+-- Lean advances: runs that stay with their worker, each only if it is owned and as long as the advance says.
+UPDATE stepwell_runs AS r
+SET seq = r.seq + v.n, position = v.position, crashes = 0, wake_at = NULL, awaiting = NULL, parked_at = NULL,
+    damaged = NULL, damaged_by = NULL, damage_count = NULL, updated_at = given.now
+FROM {given(now, worker)}, {v(ref, token, seq, n, position)}
 WHERE r.ref = v.ref AND r.worker = given.worker AND r.token = v.token AND r.seq = v.seq
 
 -- name: finish

@@ -121,6 +121,7 @@ async def test_a_worker_with_other_definitions_looks_at_once_and_one_with_the_sa
         async with app.worker():
             await parked(edited, app, run_id)
     edited.edit(REPAIR, run_id)
+    edited.edit("UPDATE {runs} SET due_at = due_at + 3600000000 WHERE id = '{id}'", run_id)  # not by itself, that is
     async with app_of(edited) as app, app.worker():  # a restart: it claims what is due, and this is not
         healthy = (await app.start("flow")).run_id
         await app.signal(healthy, "go", "yes")

@@ -37,7 +37,6 @@ class DamagedRuns:
         self._lanes = lanes
         self._events = events
         self._give_back = give_back
-        self._served: list[int] = []
 
     async def park(self, lease: Lease, error: JournalError) -> None:
         """Gives the run back as it is, with the reason; it is logged the first time, and not each time it is tried."""
@@ -52,12 +51,10 @@ class DamagedRuns:
             if times == 1:
                 _log.error("%s. It is parked as it is; `stepwell why %s` shows its options.", error, lease.run_id)
 
-    async def recheck(self, lanes: Sequence[int] | None = None) -> None:
+    async def recheck(self, lanes: Sequence[int]) -> None:
         """Makes due what another release, or one with other definitions, has parked: this one may understand it.
 
-        `lanes`: those that its worker serves from now on, where they have changed. Where workers of both releases run
-        beside each other, either of them may claim it then; so this is done seldom.
+        Where workers of both releases run beside each other, either of them may claim it then; so this is done seldom.
         """
-        self._served = self._served if lanes is None else list(lanes)
-        if self._served and await self._store.recheck_damaged(self._served, self._lanes.judge):
+        if lanes and await self._store.recheck_damaged(lanes, self._lanes.judge):
             self._events.due()

@@ -32,7 +32,8 @@ class FleetWatch:
         seldom = min(_AT_LEAST_EVERY_SECONDS, settings.lease_seconds / 8)
         self._every = self.often if store.sees_death else seldom
         self._next_at = runtime.monotonic()
-        self._recheck_at = runtime.monotonic() + _RECHECK_SECONDS
+        self._rechecked: list[int] = []
+        self._recheck_at = 0.0
 
     async def take_turn(self, session: WorkerSession) -> None:
         """Looks, and waits for the next time."""
@@ -42,8 +43,17 @@ class FleetWatch:
                 self._events.due()
             soonest = max(self._failure_detector.soonest, _GAP_SECONDS)
             self._next_at = min(self._next_at, self._runtime.monotonic() + soonest)
-        if self._runtime.monotonic() >= self._recheck_at:
-            self._recheck_at = self._runtime.monotonic() + _RECHECK_SECONDS
-            await session.damaged.recheck()
+        await self._recheck_damaged(session)
         await session.look_for_lost()
         await self._runtime.sleep(min(self.often, max(self._next_at - self._runtime.monotonic(), 0.0)))
+
+    async def _recheck_damaged(self, session: WorkerSession) -> None:
+        """Once for the lanes that the worker serves, whenever these change, and then once a minute.
+
+        Not while the worker is enlisted: a store that fails then would leave a session that has half begun.
+        """
+        served = list(session.served)
+        if served != self._rechecked or self._runtime.monotonic() >= self._recheck_at:
+            await session.damaged.recheck(served)
+            self._rechecked = served
+            self._recheck_at = self._runtime.monotonic() + _RECHECK_SECONDS

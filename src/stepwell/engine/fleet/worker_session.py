@@ -85,7 +85,8 @@ class WorkerSession:
         self._is_over = False
         self.damaged = DamagedRuns(worker_id, store, lanes, events, self.give_back)
         self.park_damaged = self.damaged.park
-        self._served: list[int] = []
+        self.served: list[int] = []
+        """The lanes that it serves."""
         self.heartbeat: Heartbeat | None = None
         self._fit_since = runtime.monotonic()
 
@@ -109,8 +110,8 @@ class WorkerSession:
 
     async def begin(self, host: str, lanes: Sequence[int] = (), concurrency: int = 0) -> None:
         """Enlists the worker, with what it serves, and starts its beat."""
-        self._served = list(lanes)
-        offer = Offer(self._served, concurrency, self._settings.lease_micros)
+        self.served = list(lanes)
+        offer = Offer(self.served, concurrency, self._settings.lease_micros)
         heartbeat_connection = await self._store.enlist(self.worker_id, host, offer)
         if self._store.shared:
             seconds = self._settings.lease_seconds
@@ -123,14 +124,12 @@ class WorkerSession:
                 worker_id=self.worker_id,
             )
             self.heartbeat.start()
-        await self.damaged.recheck(self._served)
 
     async def serve(self, lanes: Sequence[int]) -> None:
         """Tells the store which lanes the worker serves, if they are others than before."""
-        if self._served != list(lanes):
+        if self.served != list(lanes):
             await self._store.serve(self.worker_id, lanes)
-            self._served = list(lanes)
-            await self.damaged.recheck(self._served)
+            self.served = list(lanes)
 
     async def take(self, claimed: Claimed, asked_at: float) -> None:
         """Drives freshly claimed runs; `asked_at`: when the claim set out, in monotonic seconds."""

@@ -303,17 +303,17 @@ class SqliteStore:
         return await self._writer.run(write)
 
     async def workers(self) -> list[WorkerRow]:
-        """Every registered worker; one whose process's lock is free is certainly dead."""
+        """Every registered worker; `dead` are those whose process has ended, and holders that are not registered."""
         found = await self._reading.run(lambda connection: connection.execute(Q["list_workers"]).fetchall())
         now = self._runtime.wall()
         return [
             WorkerRow(
                 worker_id,
-                beat,
-                now - beat,
+                beat or 0,
+                0 if beat is None else now - beat,
                 host,
                 pid,
-                self._is_dead(worker_id, process),
+                beat is None or self._is_dead(worker_id, process),
                 Offer(_lanes(lanes), *rest),
             )
             for worker_id, beat, host, pid, process, lanes, *rest in found
@@ -329,11 +329,13 @@ class SqliteStore:
             else:
                 since = {"id": worker_id, "silent_since": now - silent_for}
                 gone = connection.execute(Q["delete_silent_worker"], since).rowcount
-            if not gone:
-                return None
-            return connection.execute(
-                Q["free_crashed"], {"worker": worker_id, **self._now_and_turn(connection)}
-            ).rowcount
+            named = {"worker": worker_id, **self._now_and_turn(connection)}
+            if gone:
+                return connection.execute(Q["free_crashed"], named).rowcount
+            if silent_for is None:
+                # One that is not registered has left or was declared dead: what it still holds is not to blame for it.
+                return connection.execute(Q["free_runs"], named).rowcount or None
+            return None
 
         freed = await self._writer.run(write)
         if freed is not None and self._location.path is not None and worker_id not in self._locks:

@@ -16,8 +16,19 @@ UPDATE stepwell_workers SET beat_at = :now WHERE id = :id
 SELECT json_group_object(id, token) FROM stepwell_runs WHERE worker = :worker
 
 -- name: list_workers
--- Every registered worker.
-SELECT id, beat_at, host, pid, process, lanes, concurrency, lease FROM stepwell_workers ORDER BY id
+-- Every registered worker, and those that hold runs without being registered, which have no host and no beat. The index
+-- is asked for one holder after the other, not for all the runs they hold.
+WITH RECURSIVE holders (worker) AS (
+    SELECT min(worker) FROM stepwell_runs WHERE worker IS NOT NULL
+    UNION ALL
+    SELECT (SELECT min(r.worker) FROM stepwell_runs AS r WHERE r.worker IS NOT NULL AND r.worker > h.worker)
+    FROM holders AS h WHERE h.worker IS NOT NULL
+)
+SELECT id, beat_at, host, pid, process, lanes, concurrency, lease FROM stepwell_workers
+UNION ALL
+SELECT h.worker, NULL, '', 0, '', '[]', 0, 0 FROM holders AS h
+WHERE h.worker IS NOT NULL AND NOT EXISTS (SELECT 1 FROM stepwell_workers AS w WHERE w.id = h.worker)
+ORDER BY 1
 
 -- name: delete_worker
 -- Removes a worker that left.

@@ -95,6 +95,7 @@ class Committer:
         self._large: deque[_Waiting] = deque()
         self._under_way: list[_Waiting] = []
         self._flushing: asyncio.Task[None] | None = None
+        self._is_large_next = False
         self._is_closed = False
 
     def commit(self, advance: Advance) -> asyncio.Future[Verdict]:
@@ -113,8 +114,7 @@ class Committer:
             receiver.settle("lost")
             return
         (self._large if size > _LARGE else self._waiting).append(_Waiting(advance, receiver, size))
-        if self._flushing is None:
-            self._flushing = begin(self._flush, name="stepwell-committer")
+        self._go_on()
 
     async def close(self, seconds: float) -> None:
         """Waits until nothing is on its way; what an unavailable store does not take by then is lost."""
@@ -132,13 +132,30 @@ class Committer:
         if flushing is not None:
             await asyncio.wait({flushing}, timeout=_CANCELED_WITHIN)
 
+    def _go_on(self) -> None:
+        if (self._waiting or self._large) and (self._flushing is None or self._flushing.done()) and not self._is_closed:
+            self._flushing = begin(self._flush, name="stepwell-committer")
+            self._flushing.add_done_callback(self._after_flush)
+
+    def _after_flush(self, _flushing: asyncio.Task[None]) -> None:
+        """Goes on where other code cancelled the task, even before its first step, which nothing in it would notice."""
+        self._go_on()
+
     async def _flush(self) -> None:
+        """Commits until nothing waits; large values and all others are first by turns, so that neither waits for long.
+
+        While a batch is on its way the runs of the last one bring the next: one queue may never be empty.
+        """
         try:
             while self._waiting or self._large:
-                self._under_way = self._next_batch(self._waiting) or self._next_batch(self._large)
+                queues = (self._large, self._waiting) if self._is_large_next else (self._waiting, self._large)
+                self._is_large_next = not self._is_large_next
+                self._under_way = self._next_batch(queues[0]) or self._next_batch(queues[1])
                 await self._commit(self._under_way)
-        finally:
-            self._flushing = None
+        except asyncio.CancelledError:
+            if not self._is_closed:  # by other code: the commit is repeated, and its fences tell what was applied
+                self._waiting.extend(one for one in self._under_way if not one.receiver.is_over)
+            raise
 
     def _next_batch(self, queue: deque[_Waiting]) -> list[_Waiting]:
         batch: list[_Waiting] = []
@@ -197,5 +214,4 @@ class Committer:
                 one.receiver.settle("lost")  # it was in no batch while it paused, so that `close` did not see it
             return
         self._waiting.append(one)
-        if self._flushing is None:
-            self._flushing = begin(self._flush, name="stepwell-committer")
+        self._go_on()

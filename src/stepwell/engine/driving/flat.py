@@ -124,7 +124,7 @@ class FlatRuns:
 
     def _make_ready(self, run: FlatRun) -> None:
         self._ready.append(run)
-        if self._task is None:
+        if self._task is None or self._task.done():  # other code may have cancelled it before its first step
             self._task = begin(self._work, name="stepwell-steps")
 
     async def _work(self) -> None:
@@ -174,7 +174,7 @@ class FlatRuns:
         step = run.plan.plain[state.position]
         assert step is not None  # noqa: S101  a run whose next node is not plain has left
         is_crowded = owner.room.others_wait or owner.room.is_crowded
-        if owner.is_stopping or (is_crowded and run.stay.ends()):
+        if owner.is_stopping or (is_crowded and not run.has_slot and run.stay.ends()):
             self.leave(run)
             return
         if run.has_slot:
@@ -196,6 +196,11 @@ class FlatRuns:
         except BaseException:
             performer.slots.give_back()
             raise
+        if run.is_over:  # its handler canceled it, for which a store in memory needs no wait
+            performer.slots.give_back()
+            if type(given) is RunningFunction:
+                given.carrier.cancel()
+            return
         if type(given) is RunningFunction:
             task = begin(self._follow, run, step, given, name=f"stepwell-run-{lease.run_id}")
             self._begin_waiter(run, task, given)

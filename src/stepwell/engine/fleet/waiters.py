@@ -85,7 +85,7 @@ class Waiters:
 
     def _look(self) -> None:
         """Looks for all at once; when something changes during a look, looks again after it."""
-        if self._looking is not None:
+        if self._looking is not None and not self._looking.done():  # done: cancelled before its first step
             self._again = True
         elif self._waiting:
             self._looking = begin(self._look_on, name="stepwell-waiters")

@@ -5,7 +5,7 @@ nothing behind it there (no attempt, no suspension, no wait, no crash), `decide`
 where the handler gives a value, its end can only be one completed row. So these are said by a table, without a
 decision, a call or a script. Whatever else comes is decided by `decide`, from the same state.
 
-Rule 1: rows and state are those of the general path, byte for byte: `tests/unit/test_flat.py` compares them.
+Rule 1: rows and state are those of the general path, byte for byte (`tests/integration/test_flat_path.py`).
 Rule 2: `next_step` looks only at where the run is, so a run may be taken onto the flat path only if `is_usual`.
 """
 

@@ -109,7 +109,6 @@ def refused_by_mypy(program: Path) -> set[int]:
 
 def refused_by_pyright(program: Path) -> set[int]:
     """The lines with an error, by pyright."""
-    pytest.importorskip("basedpyright", reason="make setup installs it")
     settings = program.with_name("pyrightconfig.json")
     settings.write_text('{"typeCheckingMode": "standard"}', encoding="utf-8")
     told = subprocess.run(

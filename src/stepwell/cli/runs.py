@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from itertools import pairwise, takewhile
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from click.shell_completion import CompletionItem
@@ -13,6 +13,7 @@ from stepwell import RunNotFoundError
 from stepwell.cli.loading import app_of_store, settled
 from stepwell.cli.problems import CommandError
 from stepwell.cli.settings import Settings
+from stepwell.cli.text import common_length
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,17 +56,12 @@ async def find_run(app: Durable, given: str) -> str:
 def _ambiguous(given: str, alike: Sequence[str]) -> CommandError:
     """The error for an ambiguous prefix: names the runs and the number of digits needed."""
     plain = sorted(run_id.replace("-", "") for run_id in alike)
-    needed = 1 + max(_common_length(one, other) for one, other in pairwise(plain))
+    needed = 1 + max(common_length(one, other) for one, other in pairwise(plain))
     count = f"{len(alike)} runs" if len(alike) < MOST_COMPARED else f"At least {MOST_COMPARED:,} runs"
     more = f" and {len(alike) - MATCHES_SHOWN} more" if len(alike) > MATCHES_SHOWN else ""
     shown = ", ".join(alike[:MATCHES_SHOWN]) + more
     message = f"{count} start with {given}: {shown}. Give at least {needed} digits of the id, not counting dashes."
     return CommandError("ambiguous_run", message)
-
-
-def _common_length(one: str, other: str) -> int:
-    """The length of the common prefix."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def complete_run(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -96,7 +96,7 @@ def short_ids(run_ids: Iterable[str]) -> dict[str, str]:
     ordered = sorted(set(run_ids))
     lengths = dict.fromkeys(ordered, SHORT_ID)
     for one, other in pairwise(ordered):
-        needed = _common_length(one, other) + 1
+        needed = common_length(one, other) + 1
         lengths[one] = max(lengths[one], needed)
         lengths[other] = max(lengths[other], needed)
     return {run_id: run_id[: _past_dash(run_id, length)] for run_id, length in lengths.items()}
@@ -126,7 +126,7 @@ def plain(given: Any) -> Any:
             raise TypeError(f"cannot convert {given!r} to JSON")
 
 
-def _common_length(one: str, other: str) -> int:
+def common_length(one: str, other: str) -> int:
     """The length of the common prefix."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 

@@ -30,16 +30,6 @@ _ATTEMPTS = frozenset({"retrying", "suspended"})
 _ERRORS = frozenset({"retrying", "failed"})
 
 
-class RowKey(NamedTuple):
-    """What identifies a row in its run."""
-
-    node: str
-    item: str
-    phase: Phase
-    name: str
-    n: int
-
-
 class JournalRow(NamedTuple):
     """One entry of a run's journal; instants in microseconds since 1970.
 
@@ -63,11 +53,6 @@ class JournalRow(NamedTuple):
     finished_at: int
     worker: str
     name: str = ""
-
-    @property
-    def key(self) -> RowKey:
-        """What identifies it in its run."""
-        return RowKey(self.node, self.item, self.phase, self.name, self.n)
 
 
 class Work(NamedTuple):

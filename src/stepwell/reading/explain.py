@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from stepwell.core.journal import iteration_of
 from stepwell.core.plan import difference
 from stepwell.core.statuses import ENDED
+from stepwell.engine.driving.suspects import SUSPECT_FROM
 from stepwell.reading.explanations import Action, Explanation, Part, Reason
 from stepwell.reading.snapshots import listed
 from stepwell.store.outlines import read_outline
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 _LONGEST_ERROR = 200
 _MOST_NAMED = 5
-_SUSPECT_FROM = 2
 
 
 class Name(str):
@@ -170,7 +170,7 @@ def _due(run: RunRow, around: Surroundings) -> Explanation:
         return _explained(
             reason, ["It is due. ", *told], brief, _due_since(run), None, _start_worker(run), _cancel(run)
         )
-    if run.crashes >= _SUSPECT_FROM:
+    if run.crashes >= SUSPECT_FROM:
         left = max(around.max_crashes - run.crashes, 0)
         told = [f"{run.crashes} workers died while they held it, with nothing of it journaled in between. It is due; "]
         told.append(f"few such runs are claimed at a time. After {left} more deaths its node fails for good.")

@@ -21,6 +21,7 @@ from stepwell.core.flat import PlainCall
 from stepwell.core.journal import completed_row
 from stepwell.core.state import apply_plain, set_status
 from stepwell.engine.driving.attempts import Begun
+from stepwell.engine.driving.committed_run import APPLIED
 from stepwell.engine.driving.committer import RefusedError
 from stepwell.engine.driving.ends import end_of_child
 from stepwell.engine.driving.flat_run import NOTHING, FlatRun
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from stepwell.store.records import Verdict
 
 _NEVER_SUSPEND = frozenset({str, int, float, bool, list, type(None)})
-_APPLIED = frozenset({"ok", "done"})
 
 
 class FlatRuns:
@@ -63,7 +63,7 @@ class FlatRuns:
         run.is_committing = False
         if run.is_over:
             return
-        if verdict not in _APPLIED:
+        if verdict not in APPLIED:
             self.let_go(run)
             return
         row = run.pending[0]
@@ -99,7 +99,7 @@ class FlatRuns:
         advance.lean = run.stored_status == state.status
         run.is_committing = True
         try:
-            is_applied = await self._owner.commit(advance) in _APPLIED
+            is_applied = await self._owner.commit(advance) in APPLIED
         finally:
             run.is_committing = False
         if is_applied:

@@ -299,7 +299,7 @@ def in_transaction(connection: Connection) -> AbstractAsyncContextManager[object
 
 @contextmanager
 def _deadline(runtime: Runtime, connection: Connection, seconds: float) -> Iterator[None]:
-    """Ends the connection after so many seconds, and what waits on it: also a rollback that is not answered."""
+    """Ends the connection after that many seconds, and what waits on it: also a rollback that is not answered."""
     until = runtime.io_time() + seconds
     timer = runtime.io_later(seconds, connection.terminate)
     try:

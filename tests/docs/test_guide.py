@@ -53,7 +53,8 @@ def programs(path: Path) -> Iterator[Program]:
             yield Program(str(path.relative_to(ROOT)), line, block["text"], printed)
 
 
-PROGRAMS = [program for name in ("README.md", "docs/guide.md", "docs/testing.md") for program in programs(ROOT / name)]
+WITH_PROGRAMS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PROGRAMS = [program for page in WITH_PROGRAMS for program in programs(page)]
 NODES = ("step", "parallel", "route", "loop", "sleep", "wait_for_signal", "child_workflow")
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stepwell.store.records import Delivered
+from stepwell.store.records import Delivered, KeyedMessage
 from tests.conformance.keeper import Keeper, advance, awaiting, ended, ids, row
 from tests.moving_clock import NOON, SECOND
 
@@ -199,3 +199,51 @@ async def test_i4_a_signal_does_not_make_a_sleeping_or_a_retrying_run_due(keeper
     assert (await keeper.stored(lease.run_id)).wake_at == wake_at
     keeper.clock.go_on(60)
     assert ids(await keeper.claim("bob")) == [lease.run_id]
+
+
+@either
+async def test_the_message_that_holds_a_key_is_told_with_its_time_and_receipt(
+    keeper: Keeper, store: Store, *, waiting_only: bool
+) -> None:
+    lease = await waiting(keeper)
+    assert await store.reader.keyed_message(lease.run_id, "k") is None
+
+    answer = await store.deliver(lease.run_id, "go", b"7", key="k", waiting_only=waiting_only, receipt=b'"first"')
+    assert answer is not None
+    assert answer.accepted
+    told = KeyedMessage("go", keeper.clock.wall(), b'"first"')
+    assert await store.reader.keyed_message(lease.run_id, "k") == told
+    keeper.clock.go_on(SECOND)
+    await store.deliver(lease.run_id, "stop", b"8", key="k", waiting_only=waiting_only, receipt=b'"second"')
+    assert await store.reader.keyed_message(lease.run_id, "k") == told
+    assert await store.reader.keyed_message(lease.run_id, "other") is None
+    assert await store.reader.keyed_message("no such run", "k") is None
+
+
+async def test_the_receipt_of_a_message_stays_when_its_value_was_used(keeper: Keeper, store: Store) -> None:
+    lease = await keeper.leased()
+    await store.deliver(lease.run_id, "go", b"7", key="k", waiting_only=False, receipt=b"1")
+    at = keeper.clock.wall()
+    used = ended(lease, row(lease))
+    used.consumed = [1]
+    assert await keeper.commit(used) == ["ok"]
+    assert await keeper.messages(lease) == []
+    assert await store.reader.keyed_message(lease.run_id, "k") == KeyedMessage("go", at, b"1")
+
+
+async def test_a_signal_without_a_receipt_has_its_time_alone(keeper: Keeper, store: Store) -> None:
+    run_id = await keeper.start()
+    assert await keeper.signal(run_id, key="k")
+    assert await store.reader.keyed_message(run_id, "k") == KeyedMessage("go", keeper.clock.wall(), None)
+
+
+async def test_signals_for_many_runs_at_once_keep_their_own_receipts(keeper: Keeper, store: Store) -> None:
+    runs = [await keeper.start() for _ in range(5)]
+    await asyncio.gather(
+        *(
+            store.deliver(run_id, "go", b"1", key="k", waiting_only=False, receipt=str(at).encode())
+            for at, run_id in enumerate(runs)
+        )
+    )
+    kept = [await store.reader.keyed_message(run_id, "k") for run_id in runs]
+    assert [one.receipt for one in kept if one is not None] == [b"0", b"1", b"2", b"3", b"4"]

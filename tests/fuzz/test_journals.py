@@ -95,6 +95,8 @@ MAILBOX: dict[str, list[Any]] = {
     "error": [None, *GARBAGE],
     "key": ["k"],
     "taken": [0, 1, 7],
+    "delivered_at": [None, *NUMBERS],
+    "receipt": [None, *GARBAGE],
 }
 INPUTS: dict[str, list[Any]] = {"value": GARBAGE}
 COLUMNS = {"journal": JOURNAL, "runs": RUNS, "mailbox": MAILBOX, "inputs": INPUTS}

@@ -42,6 +42,7 @@ INDEXES = {
     "find_ended": "runs_pkey",
     "parent_of": "runs_pkey",
     "find_key": "runs_key inputs_pkey",
+    "find_keyed_message": "mailbox_key",
     "find_messages": "mailbox_unread",
     "find_ref": "runs_pkey",
     "find_result": "runs_pkey inputs_pkey journal_key",
@@ -142,7 +143,7 @@ INSERT INTO {schema}.names (name) VALUES ('step1'), ('worker0') ON CONFLICT DO N
 INSERT INTO {schema}.journal (run_id, started_at, finished_at, seq, node, worker, value)
     SELECT id, 1, 2, 1, 1, 2, '1' FROM {schema}.runs
     WHERE created_at BETWEEN 1 AND {runs} AND seq = 1;
-INSERT INTO {schema}.mailbox SELECT id, 1, 'signal', 'other', '1', NULL, 'key', false FROM {schema}.runs
+INSERT INTO {schema}.mailbox SELECT id, 1, 'signal', 'other', '1', NULL, 'key', false, 1, NULL FROM {schema}.runs
     WHERE created_at BETWEEN 1 AND {runs} AND messages = 1;
 """
 RUN_ID = "(lpad(to_hex(1700000000000 + {}), 12, '0') || '70008000' || lpad(to_hex({}), 12, '0'))::uuid"
@@ -227,6 +228,7 @@ async def read(store: PostgresStore, run_id: str, worker: str) -> None:
     await reader.result(run_id)
     await reader.ended([run_id])
     await reader.leased(worker)
+    await reader.keyed_message(run_id, "mine")
     await reader.situation([run_id])
     lane = await reader.lane(run_id)
     assert lane is not None

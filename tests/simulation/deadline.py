@@ -38,13 +38,13 @@ class _Watching(SimulatedStore):
     over_before: bool | None = None
 
     async def deliver(
-        self, run_id: str, name: str, value: bytes, *, key: str | None, waiting_only: bool
+        self, run_id: str, name: str, value: bytes, *, key: str | None, waiting_only: bool, receipt: bytes | None = None
     ) -> Delivered | None:
         """Looks, and delivers, in one moment."""
 
         async def look_and_deliver() -> Delivered | None:
             self.over_before = self._all.connection.execute(JOURNALED, (run_id,)).fetchone() is not None
-            return await self._store.deliver(run_id, name, value, key=key, waiting_only=waiting_only)
+            return await self._store.deliver(run_id, name, value, key=key, waiting_only=waiting_only, receipt=receipt)
 
         delivered: Delivered | None = await self.call("deliver", look_and_deliver)
         return delivered

@@ -90,9 +90,12 @@ class ClientStore(Protocol):
         """Writes runs and makes them due, all or none; of a known key gives the first run; or UnknownLaneError."""
 
     async def deliver(
-        self, run_id: str, name: str, value: bytes, *, key: str | None, waiting_only: bool
+        self, run_id: str, name: str, value: bytes, *, key: str | None, waiting_only: bool, receipt: bytes | None = None
     ) -> Delivered | None:
-        """Puts a signal into the run's mailbox; None when there is no such run."""
+        """Puts a signal into the run's mailbox; None when there is no such run.
+
+        `receipt` is kept with the message, and stays when its value has been used.
+        """
 
     async def cancel(self, run_id: str) -> list[str] | None:
         """Cancels the run and its descendants that have not ended; their ids, or None when there is no such run."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from stepwell.core.journal import JournalRow
     from stepwell.core.statuses import Status
-    from stepwell.store.records import Filter, Page, Situation, Snapshot
+    from stepwell.store.records import Filter, KeyedMessage, Page, Situation, Snapshot
 
 
 class Reader(Protocol):
@@ -32,6 +32,9 @@ class Reader(Protocol):
 
     async def ended(self, run_ids: Sequence[str]) -> Mapping[str, Status | None]:
         """Those of the runs that have ended, with their status; None for one that is not stored."""
+
+    async def keyed_message(self, run_id: str, key: str) -> KeyedMessage | None:
+        """The message by which the run accepted this key; None when there is none."""
 
     async def outline(self, lane: int) -> bytes | None:
         """The outline of the workflow whose runs wait in this lane."""

@@ -203,6 +203,14 @@ class Delivered(NamedTuple):
     lane: int = 0
 
 
+class KeyedMessage(NamedTuple):
+    """The message by which a run accepted a key: its name, when it came, and the receipt that its sender had kept."""
+
+    name: str
+    delivered_at: int | None
+    receipt: bytes | None
+
+
 class RunRow(NamedTuple):
     """A run as the edges read it; encoded values, instants in microseconds."""
 

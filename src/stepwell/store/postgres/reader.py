@@ -15,6 +15,7 @@ from stepwell.store.records import (
     Filter,
     Found,
     History,
+    KeyedMessage,
     Lane,
     Lease,
     Page,
@@ -129,6 +130,15 @@ class PostgresReader:
         if known:
             found = pairs(await self._connections.fetch(*self._queries("find_ended", ids=known)))
         return {run_id: found.get(run_id) for run_id in run_ids if found.get(run_id) not in LIVE}
+
+    async def keyed_message(self, run_id: str, key: str) -> KeyedMessage | None:
+        """The message by which the run accepted this key; None when there is none."""
+        if not is_id(run_id):
+            return None
+        asked = {"run_id": run_id, "key": key}
+        for found in await self._connections.fetch(*self._queries("find_keyed_message", **asked)):
+            return KeyedMessage(*found)
+        return None
 
     async def outline(self, lane: int) -> bytes | None:
         """The outline of the workflow whose runs wait in this lane."""

@@ -41,6 +41,7 @@ class Signal(NamedTuple):
     value: bytes
     key: str | None
     waiting_only: bool
+    receipt: bytes | None
 
 
 class _Waiting(NamedTuple):
@@ -162,7 +163,7 @@ class Signals:
         self, connection: Connection, signals: Sequence[Signal]
     ) -> list[tuple[bool, Delivered | None]]:
         """For each, whether its run's row could be locked, and then the answer."""
-        found = await connection.fetch(*self._queries("deliver_signals", g=columns(signals, 5)))
+        found = await connection.fetch(*self._queries("deliver_signals", g=columns(signals, 6)))
         return [
             (is_locked, await self._delivered(connection, signal, _Found(*facts)) if is_locked else None)
             for signal, (is_locked, *facts) in zip(signals, found, strict=True)

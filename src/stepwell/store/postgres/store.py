@@ -185,12 +185,12 @@ class PostgresStore:
         return verdicts
 
     async def deliver(
-        self, run_id: str, name: str, value: bytes, *, key: str | None, waiting_only: bool
+        self, run_id: str, name: str, value: bytes, *, key: str | None, waiting_only: bool, receipt: bytes | None = None
     ) -> Delivered | None:
         """Puts a signal into the run's mailbox; None when there is no such run."""
         if not is_id(run_id):
             return None
-        delivered = await self._signals.deliver(Signal(run_id, name, value, key, waiting_only))
+        delivered = await self._signals.deliver(Signal(run_id, name, value, key, waiting_only, receipt))
         if delivered is not None and delivered.woken:
             self._notifier.notify()
         return delivered

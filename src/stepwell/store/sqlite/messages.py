@@ -23,6 +23,7 @@ class Signal(NamedTuple):
     value: bytes
     key: str | None
     waiting_only: bool
+    receipt: bytes | None
 
 
 def deliver(connection: sqlite3.Connection, now: int, signal: Signal) -> Delivered | None:
@@ -39,7 +40,8 @@ def deliver(connection: sqlite3.Connection, now: int, signal: Signal) -> Deliver
     if status in ENDED or (signal.waiting_only and not wakes):
         return Delivered(accepted=False, status=status, woken=False, lane=lane)
     message = {"n": messages + 1, "kind": "signal", "name": signal.name, "value": signal.value, "error": None}
-    connection.execute(Q["add_message"], {**key, **message})
+    kept = {"delivered_at": now, "receipt": signal.receipt}
+    connection.execute(Q["add_message"], {**key, **message, **kept})
     turn = next_turn(connection) if wakes else None
     connection.execute(Q["deliver_signal"], {"ref": ref, "now": now, "turn": turn, "wakes": wakes})
     status = "running" if wakes and status == "suspended" else status
@@ -66,4 +68,5 @@ def tell_parent(connection: sqlite3.Connection, codec: Codec, now: int, end: Chi
     if found is not None:
         error = None if end.error is None else codec.encode_failure(end.error)
         message = {"ref": found[0], "n": found[1], "kind": "child", "name": end.parent_node, "key": None}
-        connection.execute(Q["add_message"], {**message, "value": end.value, "error": error})
+        message |= {"value": end.value, "error": error, "delivered_at": None, "receipt": None}
+        connection.execute(Q["add_message"], message)

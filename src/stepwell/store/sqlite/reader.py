@@ -14,6 +14,7 @@ from stepwell.store.records import (
     Filter,
     Found,
     History,
+    KeyedMessage,
     Lane,
     Lease,
     Page,
@@ -120,6 +121,14 @@ class SqliteReader:
             return {run_id: found.get(run_id) for run_id in run_ids if found.get(run_id) not in LIVE}
 
         return await self._looking.run(read)
+
+    async def keyed_message(self, run_id: str, key: str) -> KeyedMessage | None:
+        """The message by which the run accepted this key; None when there is none."""
+        asked = {"run_id": run_id, "key": key}
+        found = await self._looking.run(
+            lambda connection: connection.execute(Q["find_keyed_message"], asked).fetchone()
+        )
+        return None if found is None else KeyedMessage(*found)
 
     async def outline(self, lane: int) -> bytes | None:
         """The outline of the workflow whose runs wait in this lane."""

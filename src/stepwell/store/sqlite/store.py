@@ -233,10 +233,10 @@ class SqliteStore:
             return await self._writer.run(judging, blames_rows=True)
 
     async def deliver(
-        self, run_id: str, name: str, value: bytes, *, key: str | None, waiting_only: bool
+        self, run_id: str, name: str, value: bytes, *, key: str | None, waiting_only: bool, receipt: bytes | None = None
     ) -> Delivered | None:
         """Puts a signal into the run's mailbox; None when there is no such run."""
-        signal = Signal(run_id, name, value, key, waiting_only=waiting_only)
+        signal = Signal(run_id, name, value, key, waiting_only, receipt)
         return await self._writer.run(lambda connection: deliver(connection, self._runtime.wall(), signal))
 
     async def cancel(self, run_id: str) -> list[str] | None:

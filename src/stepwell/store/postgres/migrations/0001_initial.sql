@@ -142,6 +142,9 @@ CREATE TABLE stepwell.mailbox (
     error bytea,
     key text,
     taken boolean NOT NULL DEFAULT false,
+    -- Of a signal: when it came, and what its sender had kept about it, which stays when the value has been used.
+    delivered_at bigint,
+    receipt bytea,
     PRIMARY KEY (run_id, n)
 );
 

@@ -95,3 +95,7 @@ WHERE lane = ANY(ARRAY(SELECT unnest(lanes) FROM stepwell.workers))
 -- name: now
 -- The store's instant.
 SELECT {now}
+
+-- name: find_keyed_message
+-- The message by which a run accepted a key: its name, when it came, and its receipt.
+SELECT m.name, m.delivered_at, m.receipt FROM stepwell.mailbox AS m WHERE m.run_id = $run_id AND m.key = $key

@@ -12,8 +12,8 @@ target AS MATERIALIZED (
     FROM stepwell.runs WHERE id = $run_id FOR NO KEY UPDATE
 ),
 written AS (
-    INSERT INTO stepwell.mailbox (run_id, n, kind, name, value, key)
-    SELECT id, messages + 1, 'signal', $name, $value, $key FROM target
+    INSERT INTO stepwell.mailbox (run_id, n, kind, name, value, key, delivered_at, receipt)
+    SELECT id, messages + 1, 'signal', $name, $value, $key, clock.now, $receipt FROM target, clock
     WHERE status NOT IN ('completed', 'failed', 'canceled') AND (wakes OR NOT $waiting_only::boolean)
     ON CONFLICT (run_id, key) WHERE key IS NOT NULL DO NOTHING
     RETURNING run_id
@@ -33,7 +33,7 @@ SELECT status, wakes, worker IS NULL, EXISTS (SELECT 1 FROM written), lane FROM 
 -- Signals for as many runs, in one statement that waits for no lock: of a run that another transaction holds, or that is
 -- not there, it says that it was not locked. Each is judged from its locked row alone, as in deliver_signal.
 WITH clock AS MATERIALIZED (SELECT {now} AS now),
-g AS MATERIALIZED (SELECT * FROM {g(run_id uuid, name text, value bytea, key text, waiting_only boolean)+at}),
+g AS MATERIALIZED (SELECT * FROM {g(run_id uuid, name text, value bytea, key text, waiting_only boolean, receipt bytea)+at}),
 target AS MATERIALIZED (
     SELECT id, status, worker, messages, lane, awaiting FROM stepwell.runs
     WHERE id = ANY(ARRAY(SELECT run_id FROM g)) FOR NO KEY UPDATE SKIP LOCKED
@@ -43,8 +43,8 @@ judged AS MATERIALIZED (
     FROM g JOIN target AS t ON t.id = g.run_id
 ),
 written AS (
-    INSERT INTO stepwell.mailbox (run_id, n, kind, name, value, key)
-    SELECT run_id, messages + 1, 'signal', name, value, key FROM judged
+    INSERT INTO stepwell.mailbox (run_id, n, kind, name, value, key, delivered_at, receipt)
+    SELECT run_id, messages + 1, 'signal', name, value, key, clock.now, receipt FROM judged, clock
     WHERE status NOT IN ('completed', 'failed', 'canceled') AND (wakes OR NOT waiting_only)
     ON CONFLICT (run_id, key) WHERE key IS NOT NULL DO NOTHING
     RETURNING run_id

@@ -146,6 +146,9 @@ CREATE TABLE stepwell_mailbox (
     error BLOB,
     key TEXT,
     taken INTEGER NOT NULL DEFAULT 0,
+    -- Of a signal: when it came, and what its sender had kept about it, which stays when the value has been used.
+    delivered_at INTEGER,
+    receipt BLOB,
     PRIMARY KEY (ref, n)
 ) STRICT, WITHOUT ROWID;
 

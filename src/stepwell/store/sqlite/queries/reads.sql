@@ -71,3 +71,8 @@ SELECT worker, count(*) FROM stepwell_runs WHERE worker IS NOT NULL GROUP BY wor
 -- The definitions that registered workers serve.
 SELECT d.lane, d.queue, d.workflow, d.fingerprint, d.outline FROM stepwell_definitions AS d
 WHERE d.lane IN (SELECT lane.value FROM stepwell_workers AS w, json_each(w.lanes) AS lane)
+
+-- name: find_keyed_message
+-- The message by which a run accepted a key: its name, when it came, and its receipt.
+SELECT m.name, m.delivered_at, m.receipt FROM stepwell_runs AS r JOIN stepwell_mailbox AS m ON m.ref = r.ref
+WHERE r.id = :run_id AND m.key = :key

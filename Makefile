@@ -12,7 +12,7 @@ RUNS    ?= 300
 HISTORIES ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-postgres test quick lint format types contracts check bench bench-peers red coverage simulate torture torture-postgres docs-diagram reference golden pins clean
+.PHONY: help setup demo demo-postgres test quick lint format types contracts check bench bench-peers red coverage simulate torture torture-postgres docs docs-diagram reference golden pins clean
 
 help: ## list all commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,7 +97,10 @@ torture-postgres: setup ## the same on a PostgreSQL server that is crashed, too
 reference: setup ## write docs/reference.md from the docstrings of the public names
 	@$(BIN)/python -m scripts.reference
 
-docs-diagram: setup ## write docs/statuses.md from the table of transitions
+docs: setup ## build the documentation as a site in build/site
+	@$(BIN)/python -m scripts.site
+
+docs-diagram: setup ## write docs/statuses.md and its picture from the table of transitions
 	@$(BIN)/python scripts/write_diagrams.py
 
 pins: ## pin the newest dependencies (needs uv)

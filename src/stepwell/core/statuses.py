@@ -70,13 +70,3 @@ _FOLLOWING = {before: frozenset(one.after for one in following) for before, foll
 def may_follow(before: Status, after: Status) -> bool:
     """Whether a run of the first status may get the second, or keep it."""
     return before == after or after in _FOLLOWING[before]
-
-
-def diagram() -> str:
-    """The table as a mermaid state diagram."""
-    lines = ["stateDiagram-v2", f"    [*] --> {FIRST}: start"]
-    for before, following in TRANSITIONS.items():
-        lines += [f"    {before} --> {one.after}: {one.why}" for one in following]
-        if not following:
-            lines.append(f"    {before} --> [*]")
-    return "\n".join(lines) + "\n"

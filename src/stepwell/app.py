@@ -101,15 +101,15 @@ class Durable:
         store: Store | None = None,
         runtime: Runtime | None = None,
     ) -> None:
+        self._runtime: Runtime = SystemRuntime() if runtime is None else runtime
         self._settings = Settings(
             checked_name(queue, "Durable: queue"),
             checked_positive_duration("step_timeout", step_timeout),
             checked_positive_duration("lease", lease),
             checked_count("max_crashes", max_crashes),
             Codec(checked_count("max_value_bytes", max_value_bytes)),
-            Observers([LoggingObserver(), *observers]),
+            Observers([*([LoggingObserver()] if self._runtime.logs_runs else ()), *observers]),
         )
-        self._runtime: Runtime = SystemRuntime() if runtime is None else runtime
         self._file_mode = checked_file_mode(file_mode)
         self._store = chosen_store(url, store, self._runtime, self._settings.codec, self._file_mode)
         self.url = self._store.url

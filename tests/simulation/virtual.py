@@ -96,6 +96,7 @@ class _Repeated:
 class VirtualRuntime:
     """The engine's runtime over a virtual loop."""
 
+    logs_runs = True
     sql_now = None
     tuning = Tuning(turn_seconds=0.0)
     """A process that dies in one handler must not call the next one."""

@@ -70,12 +70,12 @@ def function_names(plan: Plan) -> list[str]:
     """The names of the handlers and compensators that the plan has."""
     names: list[str] = []
 
-    def note(name: FunctionName, function: Function) -> Function:
+    def listed(name: FunctionName, function: Function) -> Function:
         names.append(name.shown)
         return function
 
     for node, kind in zip(plan.nodes, plan.kinds, strict=True):
-        kind.with_functions(node, note)
+        kind.with_functions(node, listed)
     return names
 
 

@@ -7,10 +7,11 @@ line that is bounded whatever an exception's message holds; an error's traceback
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stepwell.engine.observer import Observer
+from stepwell.engine.wording import clock_text, error_text
 from stepwell.store.logs import SafeLogger, logger
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _run = logger("stepwell.run")
 _worker = logger("stepwell.worker")
-_LONGEST_ERROR = 500
+_in_a_line = partial(error_text, longest=500)
 _MOST_NAMED = 5
 
 
@@ -48,9 +49,9 @@ class AttemptLog(Observer):
         if not _run.isEnabledFor(level):
             return
         what = f"compensator of {_named(event)}" if undoes else _named(event)
-        text = f"Run {event.run_id} ({event.workflow}): {what}, attempt {event.attempt} failed: {_said(error)}; "
+        text = f"Run {event.run_id} ({event.workflow}): {what}, attempt {event.attempt} failed: {_in_a_line(error)}; "
         if event.retry_at is not None:
-            text += f"next try at {_clock(event.retry_at)} (in {_seconds(event.retry_at - event.finished_at)})."
+            text += f"next try at {clock_text(event.retry_at)} (in {_seconds(event.retry_at - event.finished_at)})."
         else:
             text += "it is not undone." if undoes else "no further try."
         facts = {
@@ -99,7 +100,7 @@ class LoggingObserver(AttemptLog):
             words = {"completed": "completed", "canceled": "was canceled"}
             _log(_run, level, f"Run {named} {words.get(event.status, event.status)}.", facts)
             return
-        text = f"Run {named} failed at {error.node}, attempt {event.attempt or 1}: {_said(error)}."
+        text = f"Run {named} failed at {error.node}, attempt {event.attempt or 1}: {_in_a_line(error)}."
         if event.compensated:
             text += f" Undone: {_some(event.compensated)}."
         if event.failed_compensations:
@@ -117,7 +118,7 @@ class LoggingObserver(AttemptLog):
     def parked(self, event: RunParked) -> None:
         """For those who look closely."""
         if _run.isEnabledFor(logging.DEBUG):
-            until = "" if event.wake_at is None else f" until {_clock(event.wake_at)}"
+            until = "" if event.wake_at is None else f" until {clock_text(event.wake_at)}"
             what = "" if event.awaiting_signal is None else f" for signal {event.awaiting_signal}"
             facts = {
                 "event": "parked",
@@ -197,21 +198,9 @@ def _named(event: AttemptEnded) -> str:
     return event.node if event.iteration is None else f"{event.node} #{event.iteration}"
 
 
-def _said(error: Failure) -> str:
-    """Type and message in one line, not longer than is good for a log."""
-    text = " ".join(f"{error.type}: {error.message}".split()).rstrip(":. ")
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-    return text if len(text) <= _LONGEST_ERROR else f"{text[: _LONGEST_ERROR - 1]}…"
-
-
 def _some(names: tuple[str, ...]) -> str:
     more = len(names) - _MOST_NAMED
     return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _clock(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _seconds(length: timedelta) -> str:

@@ -8,12 +8,14 @@ its definition, did workers die of the run, has one room? If it is not due: what
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from stepwell.core.journal import iteration_of
 from stepwell.core.plan import difference
 from stepwell.core.statuses import ENDED
 from stepwell.engine.driving.suspects import SUSPECT_FROM
+from stepwell.engine.wording import clock_text, error_text
 from stepwell.reading.explanations import Action, Explanation, Part, Reason
 from stepwell.reading.snapshots import listed
 from stepwell.store.outlines import read_outline
@@ -25,12 +27,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from stepwell.core.journal import JournalRow
-    from stepwell.errors import Failure
     from stepwell.reading.records import RunSnapshot
     from stepwell.store.protocol import Store
     from stepwell.store.records import Child, Definition, RunRow, Situation, WorkerRow
 
-_LONGEST_ERROR = 200
+_in_a_line = partial(error_text, longest=200)
 _MOST_NAMED = 5
 
 
@@ -114,29 +115,29 @@ def _is_silent(worker: WorkerRow) -> bool:
 
 
 def _damaged(run: RunRow, why: str, around: Surroundings) -> Explanation:
-    told = [f"Its stored rows are not understood: {why}."]
+    pieces = [f"Its stored rows are not understood: {why}."]
     if run.status in ENDED:
-        return _explained(Reason.DAMAGED, told, "damaged", run.updated_at, None, _journal(run))
+        return _explained(Reason.DAMAGED, pieces, "damaged", run.updated_at, None, _journal(run))
     until = None
     if run.damaged is not None and run.due_at is not None and run.due_at > around.now:
         until = run.due_at
-        told.append(
+        pieces.append(
             f" It is parked as it is: a worker looks at it again at {_clock(until)}, and one of another release"
         )
-        told.append(" or of other definitions at once.")
-    return _explained(Reason.DAMAGED, told, "damaged", run.updated_at, until, _journal(run), _cancel(run))
+        pieces.append(" or of other definitions at once.")
+    return _explained(Reason.DAMAGED, pieces, "damaged", run.updated_at, until, _journal(run), _cancel(run))
 
 
 def _ended(run: RunRow, seen: RunSnapshot) -> Explanation:
-    told: _Pieces = [f"It {'was ' if run.status == 'canceled' else ''}{run.status}"]
+    pieces: _Pieces = [f"It {'was ' if run.status == 'canceled' else ''}{run.status}"]
     actions = [_journal(run)]
     if run.status == "failed" and seen.error is not None:
-        told += [" at ", Name(seen.error.node), f": {_said(seen.error)}"]
-    told.append(".")
+        pieces += [" at ", Name(seen.error.node), f": {_in_a_line(seen.error)}"]
+    pieces.append(".")
     if seen.failed_compensations:
-        told.append(" Not undone, since their compensators failed: ")
-        told += [*_listed(seen.failed_compensations), "."]
-    return _explained(Reason.ENDED, told, run.status, run.finished_at, None, *actions)
+        pieces.append(" Not undone, since their compensators failed: ")
+        pieces += [*_listed(seen.failed_compensations), "."]
+    return _explained(Reason.ENDED, pieces, run.status, run.finished_at, None, *actions)
 
 
 def _held(run: RunRow, seen: RunSnapshot, retry: JournalRow | None, around: Surroundings) -> Explanation:
@@ -144,43 +145,45 @@ def _held(run: RunRow, seen: RunSnapshot, retry: JournalRow | None, around: Surr
     node = Name(seen.current_node or "its end")
     if worker is None or worker not in around.alive:
         if worker is None:
-            told: _Pieces = ["Worker ", Name(run.worker or ""), ", which holds it at ", node, ", is dead"]
+            pieces: _Pieces = ["Worker ", Name(run.worker or ""), ", which holds it at ", node, ", is dead"]
             since = None
         else:
-            told = ["Worker ", *_worker(worker), ", which holds it at ", node, ", is silent"]
+            pieces = ["Worker ", *_worker(worker), ", which holds it at ", node, ", is silent"]
             since = around.now - worker.silent_for
-        told.append("; another worker takes over as soon as it sees that.")
-        return _explained(Reason.WORKER_SILENT, told, f"silent worker, at {node}", since, None, _start_worker(run))
+        pieces.append("; another worker takes over as soon as it sees that.")
+        return _explained(Reason.WORKER_SILENT, pieces, f"silent worker, at {node}", since, None, _start_worker(run))
     undoes = run.status == "compensating"
-    told = ["It is undoing what completed" if undoes else "It is at ", *([] if undoes else [node])]
-    told += [f", attempt {seen.attempt or 1}, on worker ", *_worker(worker)]
+    pieces = ["It is undoing what completed" if undoes else "It is at ", *([] if undoes else [node])]
+    pieces += [f", attempt {seen.attempt or 1}, on worker ", *_worker(worker)]
     if retry is not None and retry.error is not None:
-        told += [f", after attempt {retry.attempt} of ", Name(_of(retry)), f" failed: {_said(retry.error)}"]
-    told.append(".")
+        pieces += [f", after attempt {retry.attempt} of ", Name(_of(retry)), f" failed: {_in_a_line(retry.error)}"]
+    pieces.append(".")
     reason = Reason.COMPENSATING if undoes else Reason.RUNNING_HANDLER
     brief = "undoing" if undoes else f"at {node}, attempt {seen.attempt or 1}"
-    return _explained(reason, told, brief, run.updated_at, None, _cancel(run))
+    return _explained(reason, pieces, brief, run.updated_at, None, _cancel(run))
 
 
 def _due(run: RunRow, around: Surroundings) -> Explanation:
     serving = around.serving(run.lane)
     if not serving:
-        reason, told = _unserved(run, around)
+        reason, pieces = _unserved(run, around)
         brief = "no worker" if reason is Reason.DUE_NO_WORKER else "no worker has its definition"
         return _explained(
-            reason, ["It is due. ", *told], brief, _due_since(run), None, _start_worker(run), _cancel(run)
+            reason, ["It is due. ", *pieces], brief, _due_since(run), None, _start_worker(run), _cancel(run)
         )
     if run.crashes >= SUSPECT_FROM:
         left = max(around.max_crashes - run.crashes, 0)
-        told = [f"{run.crashes} workers died while they held it, with nothing of it journaled in between. It is due; "]
-        told.append(f"few such runs are claimed at a time. After {left} more deaths its node fails for good.")
+        pieces = [
+            f"{run.crashes} workers died while they held it, with nothing of it journaled in between. It is due; "
+        ]
+        pieces.append(f"few such runs are claimed at a time. After {left} more deaths its node fails for good.")
         brief = f"suspect: {run.crashes} workers died"
-        return _explained(Reason.SUSPECT, told, brief, _due_since(run), None, _cancel(run))
+        return _explained(Reason.SUSPECT, pieces, brief, _due_since(run), None, _cancel(run))
     held = sum(around.held.get(worker.worker_id, 0) for worker in serving)
     room = sum(2 * worker.offer.concurrency for worker in serving)
-    told = ["It is due, and waits for its turn at worker ", *_listed([worker.worker_id for worker in serving])]
-    told.append(f", holding {held:,} of at most {room:,} runs.")
-    return _explained(Reason.WORKERS_FULL, told, "waits for its turn", _due_since(run), None, _cancel(run))
+    pieces = ["It is due, and waits for its turn at worker ", *_listed([worker.worker_id for worker in serving])]
+    pieces.append(f", holding {held:,} of at most {room:,} runs.")
+    return _explained(Reason.WORKERS_FULL, pieces, "waits for its turn", _due_since(run), None, _cancel(run))
 
 
 def _unserved(run: RunRow, around: Surroundings) -> tuple[Reason, _Pieces]:
@@ -188,74 +191,77 @@ def _unserved(run: RunRow, around: Surroundings) -> tuple[Reason, _Pieces]:
     served = around.definitions()
     queues = sorted({one.lane.queue for _, one in served})
     if run.queue not in queues:
-        told: _Pieces = ["No living worker serves its queue ", Name(run.queue)]
-        told += ["; those alive serve: ", *_listed(queues), "."] if queues else ["; none is alive."]
-        return Reason.DUE_NO_WORKER, told
+        pieces: _Pieces = ["No living worker serves its queue ", Name(run.queue)]
+        pieces += ["; those alive serve: ", *_listed(queues), "."] if queues else ["; none is alive."]
+        return Reason.DUE_NO_WORKER, pieces
     of_queue = [one for _, one in served if one.lane.queue == run.queue]
-    told = ["No living worker has its definition (", Name(run.workflow), " ", Name(run.fingerprint[:8]), ")"]
+    pieces = ["No living worker has its definition (", Name(run.workflow), " ", Name(run.fingerprint[:8]), ")"]
     same = next((one for one in of_queue if one.lane.workflow == run.workflow), None)
     if same is None:
         return Reason.NO_WORKER_HAS_DEFINITION, [
-            *told,
+            *pieces,
             ": those of its queue do not know this workflow, but ",
             *_listed(sorted({one.lane.workflow for one in of_queue})),
             ".",
         ]
     where = _difference(run.outline, same.outline)
-    told += [": those alive have ", Name(same.lane.fingerprint[:8]), f", where {where}."]
-    return Reason.NO_WORKER_HAS_DEFINITION, told
+    pieces += [": those alive have ", Name(same.lane.fingerprint[:8]), f", where {where}."]
+    return Reason.NO_WORKER_HAS_DEFINITION, pieces
 
 
 def _waiting(run: RunRow, seen: RunSnapshot, retry: JournalRow | None, children: Sequence[Child]) -> Explanation:
     node = Name(seen.current_node or "its end")
     if run.status == "suspended" and run.awaiting is not None:
         signal = Name(run.awaiting)
-        told: _Pieces = ["It waits at ", node, " for signal ", signal]
-        told.append("." if run.wake_at is None else f", until {_clock(run.wake_at)}.")
+        pieces: _Pieces = ["It waits at ", node, " for signal ", signal]
+        pieces.append("." if run.wake_at is None else f", until {_clock(run.wake_at)}.")
         send = Action("signal", f"Send {signal}", f"stepwell signal {run.run_id} {signal} DATA", "form")
         brief = f"signal {signal}"
-        return _explained(Reason.AWAITING_SIGNAL, told, brief, run.updated_at, run.wake_at, send, _cancel(run))
+        return _explained(Reason.AWAITING_SIGNAL, pieces, brief, run.updated_at, run.wake_at, send, _cancel(run))
     if run.status == "suspended":
         return _awaiting_child(run, node, children)
     if run.due_at is None:
-        told = ["Nothing that is stored would ever move it: it is neither due nor waits for anything."]
+        pieces = ["Nothing that is stored would ever move it: it is neither due nor waits for anything."]
         again = Action("recover", "Make it due", "stepwell recover", "confirm")
-        return _explained(Reason.DAMAGED, told, "stranded", run.updated_at, None, again)
+        return _explained(Reason.DAMAGED, pieces, "stranded", run.updated_at, None, again)
     if run.status == "pending":
-        told = [f"It starts at {_clock(run.due_at)}."]
-        return _explained(Reason.DELAYED, told, "delayed", run.created_at, run.due_at, _cancel(run))
+        pieces = [f"It starts at {_clock(run.due_at)}."]
+        return _explained(Reason.DELAYED, pieces, "delayed", run.created_at, run.due_at, _cancel(run))
     if retry is not None and retry.error is not None:
         what: _Pieces = ["The compensator of ", Name(_of(retry))] if retry.phase == "undo" else [Name(_of(retry))]
-        told = [*what, f": attempt {retry.attempt} failed with {_said(retry.error)}; next try at {_clock(run.due_at)}."]
+        pieces = [
+            *what,
+            f": attempt {retry.attempt} failed with {_in_a_line(retry.error)}; next try at {_clock(run.due_at)}.",
+        ]
         undoes = "undoing " if retry.phase == "undo" else ""
         brief = f"attempt {retry.attempt} of {undoes}{_of(retry)} failed"
-        return _explained(Reason.RETRYING, told, brief, retry.finished_at, run.due_at, _journal(run), _cancel(run))
+        return _explained(Reason.RETRYING, pieces, brief, retry.finished_at, run.due_at, _journal(run), _cancel(run))
     if run.wake_at is None:
-        told = [f"A worker could not go on with it, and put it off until {_clock(run.due_at)}; its log says why."]
-        return _explained(Reason.DAMAGED, told, "put off", run.updated_at, run.due_at, _journal(run))
-    told = ["It sleeps at ", node, f" until {_clock(run.due_at)}."]
-    return _explained(Reason.SLEEPING, told, f"sleeps at {node}", run.updated_at, run.due_at, _cancel(run))
+        pieces = [f"A worker could not go on with it, and put it off until {_clock(run.due_at)}; its log says why."]
+        return _explained(Reason.DAMAGED, pieces, "put off", run.updated_at, run.due_at, _journal(run))
+    pieces = ["It sleeps at ", node, f" until {_clock(run.due_at)}."]
+    return _explained(Reason.SLEEPING, pieces, f"sleeps at {node}", run.updated_at, run.due_at, _cancel(run))
 
 
 def _awaiting_child(run: RunRow, node: Name, children: Sequence[Child]) -> Explanation:
-    told: _Pieces = ["It waits at ", node, " for its child run"]
+    pieces: _Pieces = ["It waits at ", node, " for its child run"]
     actions = []
     reason, brief = Reason.AWAITING_CHILD, f"child at {node}"
     for child in children[-1:]:
-        told += [" ", Name(child.run_id), " (", Name(child.workflow), f", {child.status})"]
+        pieces += [" ", Name(child.run_id), " (", Name(child.workflow), f", {child.status})"]
         actions.append(Action("child", "Why the child is not moving", f"stepwell why {child.run_id}", "link"))
         if child.damaged is not None:
             reason, brief = Reason.DAMAGED, f"damaged child at {node}"
-            told.append(f", whose stored rows are not understood: {child.damaged}")
+            pieces.append(f", whose stored rows are not understood: {child.damaged}")
             actions.append(Action("cancel_child", "Cancel the child", f"stepwell cancel {child.run_id}", "confirm"))
-    told.append(".")
-    return _explained(reason, told, brief, run.updated_at, None, *actions, _cancel(run))
+    pieces.append(".")
+    return _explained(reason, pieces, brief, run.updated_at, None, *actions, _cancel(run))
 
 
 def _explained(
-    reason: Reason, told: Iterable[str | Name], brief: str, since: int | None, until: int | None, *actions: Action
+    reason: Reason, pieces: Iterable[str | Name], brief: str, since: int | None, until: int | None, *actions: Action
 ) -> Explanation:
-    parts = tuple(Part(str(piece), isinstance(piece, Name)) for piece in told if piece)
+    parts = tuple(Part(str(piece), isinstance(piece, Name)) for piece in pieces if piece)
     sentence = "".join(part.text for part in parts)
     return Explanation(reason, sentence, _moment(since), _moment(until), parts, brief, actions)
 
@@ -300,14 +306,9 @@ def _listed(names: Sequence[str]) -> _Pieces:
     return [*pieces, f" and {more} more"] if more > 0 else pieces
 
 
-def _said(error: Failure) -> str:
-    text = " ".join(f"{error.type}: {error.message}".split()).rstrip(":. ")
-    return text if len(text) <= _LONGEST_ERROR else f"{text[: _LONGEST_ERROR - 1]}…"
-
-
 def _clock(at: int) -> str:
     shown = _moment(at)
-    return "a time that is no instant" if shown is None else f"{shown:%Y-%m-%d %H:%M:%S} UTC"
+    return "a time that is no instant" if shown is None else clock_text(shown)
 
 
 def _moment(at: int | None) -> datetime | None:

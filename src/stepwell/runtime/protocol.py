@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 class Runtime(Protocol):
     """What stores and engine need and cannot decide."""
 
+    logs_runs: bool
+    """Whether an app logs what happens to its runs and workers; a test whose runs fail on purpose does not."""
+
     def goes_flat(self) -> bool:
         """Whether a run that may take the flat path takes it; a test has it drawn."""
 

@@ -27,6 +27,9 @@ class SystemRuntime:
     sql_now: str | None = None
     """SQL for the instant in a store on PostgreSQL; None: the server's clock, which all hosts share."""
 
+    logs_runs = True
+    """Whether an app logs what happens to its runs and workers; a test whose runs fail on purpose does not."""
+
     def __init__(self, tuning: Tuning | None = None) -> None:
         self.tuning = Tuning() if tuning is None else tuning
         self._last = 0

@@ -140,22 +140,22 @@ class WorkerStore(Protocol):
     async def give_back(self, worker_id: str, tokens: Mapping[str, int], delay: int = 0) -> None:
         """Frees runs leased to the worker under these tokens that it does not drive; due after `delay`, no blame."""
 
-    async def park_damaged(self, worker_id: str, lease: Lease, reason: str, judge: str) -> int:
+    async def park_damaged(self, worker_id: str, lease: Lease, reason: str, validator: str) -> int:
         """Gives back a run whose rows cannot be understood, due after a minute, or twice as long as the last time.
 
-        Its status stays; `reason` and `judge`, the release and definition that judged, are kept until a commit finds
-        that the run is understood. The delay grows up to an hour. How many times it was parked since it was last
+        Its status stays; `reason` and `validator`, the release and definition that refused them, are kept until a
+        commit finds that the run is understood. The delay grows up to an hour. How many times it was parked since it was last
         understood; 0: the worker did not own it any more.
         """
 
-    async def recheck_damaged(self, lanes: Sequence[int], judge: str) -> int:
-        """Makes due at once the damaged runs of these lanes that another judge has parked; how many."""
+    async def recheck_damaged(self, lanes: Sequence[int], validator: str) -> int:
+        """Makes due at once the damaged runs of these lanes that another validator has parked; how many."""
 
     async def retire(self, worker_id: str) -> None:
         """Removes a worker and frees what it still holds, without blame."""
 
 
-class JudgeStore(Protocol):
+class FleetStore(Protocol):
     """What those ask who judge whether workers live, and free the runs of the dead."""
 
     shared: bool
@@ -176,5 +176,5 @@ class JudgeStore(Protocol):
         """Makes due every run that should move but that nothing would move; how many."""
 
 
-class Store(SchemaStore, ClientStore, WorkerStore, JudgeStore, Protocol):
+class Store(SchemaStore, ClientStore, WorkerStore, FleetStore, Protocol):
     """A whole store."""

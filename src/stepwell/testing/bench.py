@@ -10,12 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 from stepwell.app import Durable
-from stepwell.engine.observer import Observers
 from stepwell.errors import DurableError
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store_choice import store_for
@@ -57,8 +55,6 @@ class Bench:
         self.clock = VirtualRuntime(begins, seed, seeded_ids=url == MEMORY)
         self.patience = patience
         self.changed = asyncio.Event()
-        self.is_silent = False
-        """Whether its apps log nothing of their runs, which fail by the dozen on purpose."""
         self.held: dict[str, str] = {}
         """The runs that are leased, by the worker that holds them."""
         self._outside = contextvars.copy_context()
@@ -89,10 +85,7 @@ class Bench:
     def app(self, workflows: Iterable[Workflow], through: Through, **options: Any) -> Durable:
         """An app over this store, not entered, whose verbs go `through` that function."""
         store = cast("Store", View(self._store, through))
-        app = Durable(workflows=workflows, store=store, runtime=self.clock, **options)
-        if self.is_silent:
-            app._settings = replace(app._settings, observers=Observers())
-        return app
+        return Durable(workflows=workflows, store=store, runtime=self.clock, **options)
 
     @property
     def _is_on_server(self) -> bool:

@@ -115,7 +115,7 @@ class _Benches:
     async def __aenter__(self) -> None:
         if self._url != MEMORY:
             self._bench = await self._stack.enter_async_context(Bench(self._url, **self._given))
-            self._bench.is_silent = True
+            self._bench.clock.logs_runs = False
 
     async def __aexit__(self, *raised: object) -> None:
         await self._stack.aclose()
@@ -127,5 +127,5 @@ class _Benches:
         if self._bench is not None:
             return await Round(self._bench, setup, queue, place).run()
         async with Bench(self._url, **self._given) as bench:
-            bench.is_silent = True
+            bench.clock.logs_runs = False
             return await Round(bench, setup, queue, place).run()

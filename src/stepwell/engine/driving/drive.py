@@ -209,7 +209,7 @@ class Drive(CommittedRun):
             failure = failure_of(over.error, call.step)
             draw = self._owner.runtime.draw()
             record = failed(self.state, call, over.error, failure, now=now, draw=draw)
-            self._telling.raised(record.row, over.error)
+            self._telling.keep_exception(record.row, over.error)
             return await self._carry_out(record)
         decision = settled(self.state, call, over.ending, now)
         if decision is not None:
@@ -339,7 +339,7 @@ class Drive(CommittedRun):
         piece = compensate.work(self.state) if undoes else self.state.kind.next_work(self.state.node, self.state)
         failure = (type(cause).__name__, f"the store refused the outcome: {failure_of(cause, '').message}")
         row = outcome(self.state, piece, started_at=self._now(), now=self._now(), failure=failure)
-        self._telling.raised(row, cause)
+        self._telling.keep_exception(row, cause)
         self._take_in(Record(row))
         await self.run()
 

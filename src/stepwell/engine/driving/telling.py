@@ -33,7 +33,7 @@ class Telling:
         self._raised: dict[int, BaseException] = {}
         self._cause: BaseException | None = None
 
-    def raised(self, row: JournalRow, error: BaseException) -> None:
+    def keep_exception(self, row: JournalRow, error: BaseException) -> None:
         """A row that is to be committed came of this exception; of one that fails the run it is kept to the end."""
         self._raised[row.seq] = error
         if self._cause is None and row.status == "failed" and row.phase != "undo":

@@ -41,7 +41,7 @@ class DamagedRuns:
     async def park(self, lease: Lease, error: JournalError) -> None:
         """Gives the run back as it is, with the reason; it is logged the first time, and not each time it is tried."""
         try:
-            times = await self._store.park_damaged(self._worker_id, lease, error.reason, self._lanes.judge)
+            times = await self._store.park_damaged(self._worker_id, lease, error.reason, self._lanes.validator)
         except StoreUnavailableError as away:
             _log.warning("Run %s stays leased to worker %s for now: %s", lease.run_id, self._worker_id, away)
         except Exception:  # noqa: BLE001  one run's fault must not stop the others
@@ -56,5 +56,5 @@ class DamagedRuns:
 
         Where workers of both releases run beside each other, either of them may claim it then; so this is done seldom.
         """
-        if lanes and await self._store.recheck_damaged(lanes, self._lanes.judge):
+        if lanes and await self._store.recheck_damaged(lanes, self._lanes.validator):
             self._events.due()

@@ -15,7 +15,7 @@ from stepwell.engine.observer import Observers, WorkerDead
 
 if TYPE_CHECKING:
     from stepwell.runtime.protocol import Runtime
-    from stepwell.store.protocol import JudgeStore
+    from stepwell.store.protocol import FleetStore
     from stepwell.store.records import WorkerRow
 
 
@@ -23,7 +23,7 @@ class FailureDetector:
     """Watches the other workers and declares those dead that are."""
 
     def __init__(
-        self, runtime: Runtime, store: JudgeStore, lease_micros: int, observers: Observers | None = None
+        self, runtime: Runtime, store: FleetStore, lease_micros: int, observers: Observers | None = None
     ) -> None:
         self._observers = Observers() if observers is None else observers
         self._runtime = runtime

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from stepwell.engine.fleet.worker_session import WorkerSession
     from stepwell.engine.settings import Settings
     from stepwell.runtime.protocol import Runtime
-    from stepwell.store.protocol import JudgeStore
+    from stepwell.store.protocol import FleetStore
 
 _OFTEN_SECONDS = 0.5
 _AT_LEAST_EVERY_SECONDS = 2.0
@@ -23,7 +23,7 @@ _RECHECK_SECONDS = 60.0
 class FleetWatch:
     """The looks of one worker at its runs, often, and at the others, as often as one of them may have died."""
 
-    def __init__(self, runtime: Runtime, store: JudgeStore, settings: Settings, events: Events) -> None:
+    def __init__(self, runtime: Runtime, store: FleetStore, settings: Settings, events: Events) -> None:
         self._runtime = runtime
         self._events = events
         self._failure_detector = FailureDetector(runtime, store, settings.lease_micros, settings.observers)

@@ -41,7 +41,7 @@ class Lanes:
         self._outlines.clear()
 
     @property
-    def judge(self) -> str:
+    def validator(self) -> str:
         """This release with these definitions: others may understand rows that this one does not."""
         known = sorted((plan.name, plan.fingerprint, *function_names(plan)) for plan in self._registry)
         return f"{_RELEASE} {hashlib.sha256(repr(known).encode()).hexdigest()[:12]}"

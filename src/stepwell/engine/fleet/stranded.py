@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stepwell.store.protocol import JudgeStore
+    from stepwell.store.protocol import FleetStore
 
 
-async def free_stranded(store: JudgeStore) -> int:
+async def free_stranded(store: FleetStore) -> int:
     """Frees the runs of workers that are certainly dead, and makes due what nothing else would; how many."""
     freed = 0
     for row in await store.workers():

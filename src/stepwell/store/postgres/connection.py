@@ -97,7 +97,7 @@ class Connections:
         waits: bool = False,
         blames_rows: bool = False,
     ) -> T:
-        """What the work gives, which may be done twice if it is `repeatable`; `around`: as of `turn`.
+        """What the work gives, which may be done twice if it is `repeatable`; `around`: as of `in_time`.
 
         What `waits` for others' locks leaves connections to those that do not. Raises StoreUnavailableError, and
         DefinitionError for what the database cannot keep; where one of many rows may be to blame, the driver's error.
@@ -187,7 +187,7 @@ class Connections:
         connection = await self._take(fresh=fresh)
         self._working.add(connection)
         try:
-            async with turn(self._opener, connection, seconds, around):
+            async with in_time(self._opener, connection, seconds, around):
                 result = await work(connection)
         except BaseException as error:
             self._busy -= 1
@@ -273,13 +273,13 @@ class Connections:
 
 
 @asynccontextmanager
-async def turn(
+async def in_time(
     opener: Opener, connection: Connection, seconds: float, around: Around | None = None
 ) -> AsyncIterator[None]:
     """Statements within a time and a transaction; without one given, in none, but through a pooler.
 
-    There one has the server to oneself for a transaction only, and it keeps none of a session's settings: whoever is
-    stopped in the middle must lose its locks there, too.
+    There one has the server to oneself for a transaction only, and it keeps none of a session's settings: a process
+    that stops in the middle must lose its locks there, too.
     """
     with _deadline(opener.runtime, connection, seconds):
         async with (around or (in_transaction if opener.location.pooled else _alone))(connection):

@@ -10,7 +10,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from stepwell.store.postgres.connection import turn
+from stepwell.store.postgres.connection import in_time
 from stepwell.store.postgres.opening import (
     DRIVER_ERRORS,
     Connection,
@@ -100,7 +100,7 @@ class PostgresHeartbeat:
             await runtime.io_sleep(_CROWDED_PAUSE)
 
     async def _beat_on(self, connection: Connection) -> dict[str, int] | None:
-        async with turn(self._opener, connection, self._answer_seconds):
+        async with in_time(self._opener, connection, self._answer_seconds):
             if await connection.fetchval(*self._queries("beat", worker=self._worker_id)) is None:
                 return None
             return pairs(await connection.fetch(*self._queries("held", worker=self._worker_id)))

@@ -15,7 +15,7 @@ from asyncpg.exceptions import ProgramLimitExceededError
 from stepwell.errors import StoreUnavailableError
 from stepwell.store.background import begin
 from stepwell.store.logs import logger
-from stepwell.store.postgres.connection import turn
+from stepwell.store.postgres.connection import in_time
 from stepwell.store.postgres.opening import DRIVER_ERRORS, Connection, CrowdedError, Opener, disconnect, unavailable
 from stepwell.store.records import LEFT
 
@@ -150,7 +150,7 @@ class Notifier:
 
     async def _notify(self, connection: Connection) -> None:
         with suppress(ProgramLimitExceededError):  # a full queue: others will look
-            async with turn(self._opener, connection, self._runtime.tuning.notification_seconds):
+            async with in_time(self._opener, connection, self._runtime.tuning.notification_seconds):
                 await connection.execute("SELECT pg_notify($1, '')", self._channel)
 
     def _hear(self, *notification: object) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stepwell.errors import SchemaError
 from stepwell.store.migrate import migrations_of
-from stepwell.store.postgres.connection import in_transaction, turn
+from stepwell.store.postgres.connection import in_time, in_transaction
 from stepwell.store.postgres.opening import DRIVER_ERRORS, Connection, Opener, disconnect, unavailable
 from stepwell.store.postgres.sql import in_schema
 
@@ -26,7 +26,7 @@ async def describe(opener: Opener, queries: Queries) -> tuple[int, tuple[str, ..
     location = opener.location
     connection = await opener.open()
     try:
-        async with turn(opener, connection, opener.runtime.tuning.answer_seconds, in_transaction):
+        async with in_time(opener, connection, opener.runtime.tuning.answer_seconds, in_transaction):
             return await _describe(connection, location, queries)
     except DRIVER_ERRORS as error:
         raise unavailable(location, error) from error
@@ -39,7 +39,7 @@ async def migrate(opener: Opener, queries: Queries) -> None:
     location = opener.location
     connection = await opener.open(statement_timeout="0")
     try:
-        async with turn(opener, connection, opener.runtime.tuning.answer_seconds, in_transaction):
+        async with in_time(opener, connection, opener.runtime.tuning.answer_seconds, in_transaction):
             version, missing = await _describe(connection, location, queries)
         if missing:
             async with in_transaction(connection):

@@ -236,14 +236,20 @@ class PostgresStore:
         await self._connections.fetch(*self._q("give_back", worker=worker_id, named=named, delay=delay))
         self._notifier.notify()
 
-    async def park_damaged(self, worker_id: str, lease: Lease, reason: str, judge: str) -> int:
+    async def park_damaged(self, worker_id: str, lease: Lease, reason: str, validator: str) -> int:
         """Gives back a run whose rows cannot be understood, due after a minute, or twice as long as the last time."""
-        named = {"worker": worker_id, "run_id": lease.run_id, "token": lease.token, "reason": reason, "judge": judge}
+        named = {
+            "worker": worker_id,
+            "run_id": lease.run_id,
+            "token": lease.token,
+            "reason": reason,
+            "validator": validator,
+        }
         return sum([times for (times,) in await self._connections.fetch(*self._q("park_damaged", **named))])
 
-    async def recheck_damaged(self, lanes: Sequence[int], judge: str) -> int:
-        """Makes due at once the damaged runs of these lanes that another judge has parked; how many."""
-        woken = len(await self._connections.fetch(*self._q("recheck_damaged", lanes=list(lanes), judge=judge)))
+    async def recheck_damaged(self, lanes: Sequence[int], validator: str) -> int:
+        """Makes due at once the damaged runs of these lanes that another validator has parked; how many."""
+        woken = len(await self._connections.fetch(*self._q("recheck_damaged", lanes=list(lanes), validator=validator)))
         if woken:
             self._notifier.notify()
         return woken

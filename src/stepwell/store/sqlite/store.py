@@ -283,9 +283,9 @@ class SqliteStore:
             lambda connection: connection.execute(Q["give_back"], {**named, **self._now_and_turn(connection)})
         )
 
-    async def park_damaged(self, worker_id: str, lease: Lease, reason: str, judge: str) -> int:
+    async def park_damaged(self, worker_id: str, lease: Lease, reason: str, validator: str) -> int:
         """Gives back a run whose rows cannot be understood, due after a minute, or twice as long as the last time."""
-        named = {"worker": worker_id, "ref": lease.ref, "token": lease.token, "reason": reason, "judge": judge}
+        named = {"worker": worker_id, "ref": lease.ref, "token": lease.token, "reason": reason, "validator": validator}
 
         def write(connection: sqlite3.Connection) -> int:
             times = connection.execute(Q["park_damaged"], {**named, "now": self._runtime.wall()}).fetchone()
@@ -293,9 +293,9 @@ class SqliteStore:
 
         return await self._writer.run(write)
 
-    async def recheck_damaged(self, lanes: Sequence[int], judge: str) -> int:
-        """Makes due at once the damaged runs of these lanes that another judge has parked; how many."""
-        named = {"lanes": as_json(list(lanes)), "judge": judge}
+    async def recheck_damaged(self, lanes: Sequence[int], validator: str) -> int:
+        """Makes due at once the damaged runs of these lanes that another validator has parked; how many."""
+        named = {"lanes": as_json(list(lanes)), "validator": validator}
 
         def write(connection: sqlite3.Connection) -> int:
             return connection.execute(Q["recheck_damaged"], {**named, **self._now_and_turn(connection)}).rowcount

@@ -45,7 +45,7 @@ RETURNING 1
 -- name: park_damaged
 -- Puts off a run whose rows its worker does not understand, twice as long each time, up to an hour.
 UPDATE stepwell.runs
-SET worker = NULL, token = token + 1, updated_at = clock.now, damaged = $reason, damaged_by = $judge,
+SET worker = NULL, token = token + 1, updated_at = clock.now, damaged = $reason, damaged_by = $validator,
     damage_count = coalesce(damage_count, 0) + 1,
     due_at = clock.now + least(3600000000, 60000000::bigint << least(coalesce(damage_count, 0), 6))
 FROM (SELECT {now} AS now) AS clock
@@ -58,7 +58,7 @@ UPDATE stepwell.runs SET due_at = {turn}, updated_at = clock.now
 FROM (SELECT {now} AS now) AS clock
 WHERE id = ANY(ARRAY(
     SELECT id FROM stepwell.runs
-    WHERE lane = ANY($lanes::integer[]) AND damaged IS NOT NULL AND damaged_by IS DISTINCT FROM $judge
+    WHERE lane = ANY($lanes::integer[]) AND damaged IS NOT NULL AND damaged_by IS DISTINCT FROM $validator
         AND CASE WHEN worker IS NULL THEN due_at > 0 END
     FOR NO KEY UPDATE SKIP LOCKED
 ))

@@ -46,7 +46,7 @@ WHERE worker = :worker
 -- name: park_damaged
 -- Puts off a run whose rows its worker does not understand, twice as long each time, up to an hour.
 UPDATE stepwell_runs
-SET worker = NULL, token = token + 1, updated_at = :now, damaged = :reason, damaged_by = :judge,
+SET worker = NULL, token = token + 1, updated_at = :now, damaged = :reason, damaged_by = :validator,
     damage_count = coalesce(damage_count, 0) + 1,
     due_at = :now + min(3600000000, 60000000 << min(coalesce(damage_count, 0), 6))
 WHERE ref = :ref AND worker = :worker AND token = :token
@@ -55,7 +55,7 @@ RETURNING damage_count
 -- name: recheck_damaged
 -- Makes damaged runs due that another release or definition judged.
 UPDATE stepwell_runs SET due_at = :turn, updated_at = :now
-WHERE lane IN (SELECT value FROM json_each(:lanes)) AND damaged IS NOT NULL AND damaged_by IS NOT :judge
+WHERE lane IN (SELECT value FROM json_each(:lanes)) AND damaged IS NOT NULL AND damaged_by IS NOT :validator
     AND worker IS NULL AND due_at > 0
 
 -- name: give_back

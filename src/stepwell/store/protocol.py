@@ -144,8 +144,8 @@ class WorkerStore(Protocol):
         """Gives back a run whose rows cannot be understood, due after a minute, or twice as long as the last time.
 
         Its status stays; `reason` and `validator`, the release and definition that refused them, are kept until a
-        commit finds that the run is understood. The delay grows up to an hour. How many times it was parked since it was last
-        understood; 0: the worker did not own it any more.
+        commit finds that the run is understood. The delay grows up to an hour. How many times it was parked since it
+        was last understood; 0: the worker did not own it any more.
         """
 
     async def recheck_damaged(self, lanes: Sequence[int], validator: str) -> int:

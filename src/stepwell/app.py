@@ -29,6 +29,17 @@ from stepwell.engine.settings import Settings
 from stepwell.errors import DefinitionError, DurableError, RunNotFoundError
 from stepwell.reading.entries import entries_of
 from stepwell.reading.explain import explained
+from stepwell.reading.links import (
+    KEY_PREFIX,
+    AnswerLink,
+    Link,
+    LinkSigner,
+    LinkStatus,
+    checked_base,
+    described,
+    new_link,
+    status_with,
+)
 from stepwell.reading.records import Entry, ResumeResult, RunSnapshot, RunStatus, SchemaStatus, StartResult
 from stepwell.reading.results import results_of, start_result
 from stepwell.reading.snapshots import listed, snapshot_of, status_of
@@ -39,6 +50,7 @@ from stepwell.store.urls import without_password
 from stepwell.store_choice import chosen_store, existing_store, store_for
 from stepwell.workflow.builder import Workflow
 from stepwell.workflow.checks import checked_name
+from stepwell.workflow.durations import latest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -79,6 +91,7 @@ class Durable:
     - `max_value_bytes`: the largest size of a value as JSON, in bytes.
     - `file_mode`: the permissions of the files that a store on SQLite creates.
     - `observers`: objects that receive events of the app's workers, see `Observer`.
+    - `signing_keys`: secrets, as strings or bytes, for the links of `signal_url`: the first signs, all of them verify.
     - `store`, `runtime`: for tests, without a promise between releases. A store instead of a `url`; the clock, chance,
       ids, sleep and threads of the store and the engine.
 
@@ -98,6 +111,7 @@ class Durable:
         max_value_bytes: int = MAX_VALUE_BYTES,
         file_mode: int = 0o600,
         observers: Iterable[Observer] = (),
+        signing_keys: Iterable[str | bytes] = (),
         store: Store | None = None,
         runtime: Runtime | None = None,
     ) -> None:
@@ -110,6 +124,7 @@ class Durable:
             Codec(checked_count("max_value_bytes", max_value_bytes)),
             Observers([*([LoggingObserver()] if self._runtime.logs_runs else ()), *observers]),
         )
+        self._signer = LinkSigner(signing_keys)
         self._file_mode = checked_file_mode(file_mode)
         self._store = chosen_store(url, store, self._runtime, self._settings.codec, self._file_mode)
         self.url = self._store.url
@@ -270,6 +285,70 @@ class Durable:
         """
         return await self._deliver(run_id, name, data, key, waiting_only=False)
 
+    def signal_url(
+        self,
+        base: str,
+        run_id: str,
+        signal: str,
+        *,
+        data: Any = None,
+        key: str | None = None,
+        expires: Duration = timedelta(days=7),
+    ) -> str:
+        """Returns a signed link, `{base}/answer/{token}`, by which a person without an account can signal the run once.
+
+        All links of one run, signal and key share one answer: the first that is submitted delivers its data, with the
+        signal key `url/<key>`, and the others tell when and by which link the run was answered. Needs no store.
+
+        - `base`: the URL or path under which the pages are served, see [webhooks.md](webhooks.md).
+        - `data`: JSON, which can be read by those who have the link; small, since it becomes part of the link.
+        - `key`: the signal's name if None. In a loop give another key for each iteration.
+        - `expires`: how long the link can be used.
+
+        Raises DefinitionError if the app has no `signing_keys` or a parameter is not accepted, and PayloadError.
+        """
+        named = signal if checked_key(key) is None else str(key)
+        checked_key(KEY_PREFIX + named)
+        until = latest(self._runtime.wall() + checked_duration("expires", expires))
+        value = self._settings.codec.encode(data, "data")
+        link = new_link(checked_run_id(run_id), checked_name(signal, "A signal's name"), named, value, until)
+        return f"{checked_base(base)}/answer/{self._signer.sign(link)}"
+
+    async def read_link(self, token: str) -> AnswerLink:
+        """Returns what a link of `signal_url` is for and what became of its answer. Delivers nothing.
+
+        `token`: the last part of the URL. Raises StoreUnavailableError.
+        """
+        link = self._signer.verified(token)
+        if link is None or link.expires_at <= self._runtime.wall():
+            return self._unusable(link)
+        reader = self._open_store().reader
+        run_status = (await reader.ended([link.run_id])).get(link.run_id, "running")
+        if run_status is None:
+            return AnswerLink(LinkStatus.UNKNOWN)
+        message = await reader.keyed_message(link.run_id, link.signal_key)
+        return described(link, self._settings.codec, status_with(link, message, run_status), message)
+
+    async def answer_link(self, token: str) -> AnswerLink:
+        """Delivers the answer of a link of `signal_url`, if it is the first, and returns what became of it.
+
+        `token`: the last part of the URL. Raises PayloadError if the run does not accept the data, and
+        StoreUnavailableError; repeating it is safe.
+        """
+        link = self._signer.verified(token)
+        if link is None or link.expires_at <= self._runtime.wall():
+            return self._unusable(link)
+        data = self._settings.codec.decode(bytes(link.value))
+        delivery = self._deliver(
+            link.run_id, link.signal, data, link.signal_key, waiting_only=False, receipt=link.receipt
+        )
+        try:
+            answer = await delivery
+        except RunNotFoundError:
+            return AnswerLink(LinkStatus.UNKNOWN)
+        message = await self._store.reader.keyed_message(link.run_id, link.signal_key)
+        return described(link, self._settings.codec, status_with(link, message, answer.status), message)
+
     async def expected_signals(self, run_id: str) -> tuple[str, ...]:
         """Returns the signals that the run's workflow can use: those of its waits, then the names of what may suspend.
 
@@ -427,12 +506,19 @@ class Durable:
         self._events.due()
         return [start_result(run, one) for run, one in zip(runs, started, strict=True)]
 
-    async def _deliver(self, run_id: str, name: str, data: Any, key: str | None, *, waiting_only: bool) -> ResumeResult:
+    def _unusable(self, link: Link | None) -> AnswerLink:
+        if link is None:
+            return AnswerLink(LinkStatus.UNKNOWN)
+        return described(link, self._settings.codec, LinkStatus.EXPIRED)
+
+    async def _deliver(
+        self, run_id: str, name: str, data: Any, key: str | None, *, waiting_only: bool, receipt: bytes | None = None
+    ) -> ResumeResult:
         store = self._open_store()
         checked_name(name, "A signal's name")
         value = self._settings.codec.encode(data, "data")
         answer = await store.deliver(
-            checked_run_id(run_id), name, value, key=checked_key(key), waiting_only=waiting_only
+            checked_run_id(run_id), name, value, key=checked_key(key), waiting_only=waiting_only, receipt=receipt
         )
         if answer is None:
             raise RunNotFoundError(run_id)
@@ -445,7 +531,7 @@ class Durable:
         """The same workflows and options over that store; not entered."""
         workflows = (self.workflow(name) for name in self.workflows)
         other = Durable(workflows=workflows, file_mode=self._file_mode, store=store, runtime=self._runtime)
-        other._settings, other._creates = self._settings, creates
+        other._settings, other._signer, other._creates = self._settings, self._signer, creates
         return other
 
     def _opened(self) -> AppSession:

@@ -39,6 +39,7 @@ def test_a_file_uses_plain_words_unless_it_is_listed(path: Path) -> None:
         "def told() -> None: ...",
         "class A:\n    def f(self) -> None:\n        self.mail = 1",
         "def f() -> None:\n    raise ValueError('the store is away')",
+        "text = 'there are so '\nmore = ('there are so ' f'many of them')\n",
         "# whoever comes first\n",
         '"""What nobody reads."""\n',
     ],

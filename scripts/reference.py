@@ -19,7 +19,7 @@ TEMPLATE = Path(__file__).resolve().with_name("reference_template.md")
 PAGE = TEMPLATE.parents[1] / "docs" / "reference.md"
 NOTE = "<!-- Written by `make reference` from docstrings and scripts/reference_template.md: change those. -->\n\n"
 LONGEST_TITLE = 80
-CONSTRUCTED = {"Abort", "Backoff", "Branch", "Durable", "Retry", "Suspended", "durable"}
+CONSTRUCTED = {"Abort", "Backoff", "Branch", "Durable", "Retry", "Secret", "Suspended", "durable"}
 """The names that users call; the others are only received, or derived from."""
 
 _PLACE = re.compile(r"^\{\{ (\w+) \}\}$", re.MULTILINE)

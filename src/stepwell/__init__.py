@@ -23,15 +23,18 @@ from stepwell.errors import (
     RunFailedError,
     RunNotFoundError,
     SchemaError,
+    StoredValueError,
     StoreUnavailableError,
     WorkflowNotRegisteredError,
 )
 from stepwell.reading.explanations import Action, Explanation, Part, Reason
 from stepwell.reading.records import Entry, ResumeResult, RunSnapshot, RunStatus, SchemaStatus, StartResult
-from stepwell.workflow.builder import RunResult, Workflow
+from stepwell.workflow.builder import Workflow
 from stepwell.workflow.context import Context
+from stepwell.workflow.in_memory import RunResult
 from stepwell.workflow.nodes import Branch
 from stepwell.workflow.policy import Abort, Backoff, Retry, Suspended
+from stepwell.workflow.secret import Secret
 
 __all__ = [
     "Abort",
@@ -68,8 +71,10 @@ __all__ = [
     "RunsClaimed",
     "SchemaError",
     "SchemaStatus",
+    "Secret",
     "StartResult",
     "StoreUnavailableError",
+    "StoredValueError",
     "Suspended",
     "WorkerDead",
     "Workflow",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
 from stepwell.core.registry import Registry
 from stepwell.engine.arguments import (
@@ -45,15 +45,18 @@ from stepwell.reading.results import results_of, start_result
 from stepwell.reading.snapshots import listed, snapshot_of, status_of
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.codec import MAX_VALUE_BYTES, Codec
+from stepwell.store.readings import PlanReading, Readings
 from stepwell.store.records import Filter, NewRun
 from stepwell.store.urls import without_password
 from stepwell.store_choice import chosen_store, existing_store, store_for
+from stepwell.workflow.annotations import UNSET
 from stepwell.workflow.builder import Workflow
 from stepwell.workflow.checks import checked_name
+from stepwell.workflow.context import In, Results
 from stepwell.workflow.durations import latest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
@@ -69,12 +72,21 @@ _Statements: TypeAlias = list[str]
 """Named here, since inside the class `list` is a method."""
 
 
-def durable(name: str) -> Workflow:
+@overload
+def durable(name: str) -> Workflow[Any]: ...
+@overload
+def durable(name: str, *, input: type[In]) -> Workflow[In]: ...
+@overload
+def durable(name: str, *, input: Any) -> Workflow[Any]: ...
+def durable(name: str, *, input: Any = UNSET) -> Workflow[Any]:
     """Returns a new workflow without nodes; its builder methods add them.
 
-    `name`: up to 100 ASCII letters, digits and `_ - . :`. Raises DefinitionError for any other.
+    - `name`: up to 100 ASCII letters, digits and `_ - . :`.
+    - `input`: the type of its runs' input; without one any JSON value.
+
+    Raises DefinitionError for any other name, and for a type that cannot be converted to JSON and back.
     """
-    return Workflow(name, InlineRunner())
+    return Workflow(name, InlineRunner(), input)
 
 
 class Durable:
@@ -102,7 +114,7 @@ class Durable:
     def __init__(
         self,
         url: str | None = None,
-        workflows: Iterable[Workflow] = (),
+        workflows: Iterable[Workflow[Any]] = (),
         *,
         queue: str = "durable",
         step_timeout: Duration = timedelta(minutes=10),
@@ -130,6 +142,7 @@ class Durable:
         self.url = self._store.url
         self._creates = True
         self._registry = Registry(workflows)
+        self._readings = Readings(self._settings.codec)
         self._session: AppSession | None = None
         self._is_entering = False
 
@@ -221,20 +234,32 @@ class Durable:
             return self._over(store_for("sqlite://", self._runtime, self._settings.codec))
         return self._over(existing_store(self._store, self._runtime, read_only=read_only), creates=False)
 
-    def workflow(self, name: str) -> Workflow:
+    def workflow(self, name: str) -> Workflow[Any]:
         """Returns the registered workflow of that name. Raises WorkflowNotRegisteredError."""
         return self._registry.get_workflow(name)
 
-    def register(self, workflow: Workflow) -> None:
+    def register(self, workflow: Workflow[Any]) -> None:
         """Adds a workflow and closes it: nothing can be added to it any more. Running workers serve it at once.
 
         Raises DefinitionError for a second workflow of that name.
         """
         self._registry.add(workflow)
 
+    @overload
+    async def start(
+        self, workflow: Workflow[In], input: In, *, key: str | None = None, delay: Duration | None = None
+    ) -> StartResult: ...
+    @overload
+    async def start(
+        self, workflow: Workflow[None], *, key: str | None = None, delay: Duration | None = None
+    ) -> StartResult: ...
+    @overload
+    async def start(
+        self, workflow: str, input: Any = None, *, key: str | None = None, delay: Duration | None = None
+    ) -> StartResult: ...
     async def start(
         self,
-        workflow: Workflow | str,
+        workflow: Workflow[Any] | str,
         input: Any = None,
         *,
         key: str | None = None,
@@ -242,7 +267,7 @@ class Durable:
     ) -> StartResult:
         """Writes a run and makes it due, in one transaction, and returns without waiting for the run.
 
-        - `input`: JSON.
+        - `input`: a value of the type that the workflow declares, or JSON.
         - `key`: 1 to 500 characters. A second start of the same workflow and key starts nothing and returns the first
           run as it is, with `created` False, as long as that run is stored.
         - `delay`: how long until the run is due.
@@ -250,12 +275,11 @@ class Durable:
         Raises WorkflowNotRegisteredError and PayloadError: nothing was started. Raises StoreUnavailableError: nothing
         was started, or it was and the answer was lost; repeating it is safe with a `key`.
         """
-        value = self._settings.codec.encode(input, "input")
-        return (await self._start(workflow, [value], [key], delay))[0]
+        return (await self._start(workflow, {"input": input}, [key], delay))[0]
 
     async def start_many(
         self,
-        workflow: Workflow | str,
+        workflow: Workflow[Any] | str,
         inputs: Sequence[Any],
         *,
         keys: Sequence[str | None] | None = None,
@@ -265,9 +289,8 @@ class Durable:
 
         `keys`: None, or a key or None for each input; the same key twice is one run. Otherwise as `start`.
         """
-        encode = self._settings.codec.encode
-        values = [encode(value, f"inputs[{at}]") for at, value in enumerate(inputs)]
-        return await self._start(workflow, values, [None] * len(values) if keys is None else keys, delay)
+        given = {f"inputs[{at}]": value for at, value in enumerate(inputs)}
+        return await self._start(workflow, given, [None] * len(given) if keys is None else keys, delay)
 
     async def resume(self, run_id: str, signal: str, data: Any = None, *, key: str | None = None) -> ResumeResult:
         """Delivers a signal to a run that waits for it now; otherwise `accepted` is False and nothing changes.
@@ -362,7 +385,7 @@ class Durable:
         stored = await self._open_store().reader.snapshot(checked_run_id(run_id))
         if stored is None:
             raise RunNotFoundError(run_id)
-        return snapshot_of(stored)
+        return snapshot_of(stored, self._reading_of)
 
     async def explain(self, run_id: str) -> Explanation:
         """Returns why a run does not move and what would move it. Raises RunNotFoundError and StoreUnavailableError."""
@@ -380,7 +403,7 @@ class Durable:
         self,
         *,
         status: RunStatus | str | None = None,
-        workflow: Workflow | str | None = None,
+        workflow: Workflow[Any] | str | None = None,
         key: str | None = None,
         parent_run_id: str | None = None,
         limit: int = 100,
@@ -443,11 +466,12 @@ class Durable:
         limit = None if timeout is None else checked_duration("timeout", timeout) / 1_000_000
         known = await self._waiters.ended(checked_run_id(run_id), limit)
         if known is not None:
-            return {name: self._settings.codec.decode(value) for name, value in known.items()}
+            reading = self._readings.of(self._registry.get_plan(known.workflow))
+            return dict(Results(known.results, reading, run_id, None))
         stored = await reader.result(run_id)
         if stored is None:
             raise RunNotFoundError(run_id)
-        return results_of(snapshot_of(stored))
+        return results_of(snapshot_of(stored, self._reading_of))
 
     def worker(
         self,
@@ -488,10 +512,16 @@ class Durable:
         )
 
     async def _start(
-        self, workflow: Workflow | str, values: Sequence[bytes], keys: Sequence[str | None], delay: Duration | None
+        self,
+        workflow: Workflow[Any] | str,
+        inputs: Mapping[str, Any],
+        keys: Sequence[str | None],
+        delay: Duration | None,
     ) -> _Started:
+        """`inputs`: by their places, as errors name them."""
         self._open_store()
         plan = self._registry.get_plan(workflow)
+        values = [self._settings.codec.encode(value, place, plan.types.input) for place, value in inputs.items()]
         named = [checked_key(key) for key in keys]
         if len(named) != len(values):
             raise DefinitionError(f"start_many: {len(values)} inputs need {len(values)} keys, got {len(named)}.")
@@ -526,6 +556,10 @@ class Durable:
             self._events.due()
         expected = await self._lanes.expects(answer.lane, name)
         return ResumeResult(answer.accepted, status_of(run_id, answer.status), expected)
+
+    def _reading_of(self, workflow: str) -> PlanReading | None:
+        """How values are given back of a workflow that is registered; None for another."""
+        return self._readings.of(self._registry.get_plan(workflow)) if workflow in self._registry else None
 
     def _over(self, store: Store, *, creates: bool = True) -> Durable:
         """The same workflows and options over that store; not entered."""

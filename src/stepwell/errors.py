@@ -166,3 +166,22 @@ class JournalError(DurableError):
         self.run_id = run_id
         self.reason = reason
         super().__init__(f"The journal of run {run_id} cannot be continued: {reason}")
+
+
+class StoredValueError(JournalError):
+    """A stored value is not of the type that this process declares for it, as after a change of the type.
+
+    Raised where the value is read: by `ctx.input`, `ctx.results[name]`, `ctx.result(function)` and `app.result`. If it
+    leaves a function of a workflow, that is no attempt: the run is parked until a worker comes that can decode the
+    value (see [types.md](types.md)).
+
+    - `run_id`: the run's id.
+    - `place`: where, for example `results.charge.total`.
+    - `type`: the type that is declared for the value.
+    - `reason`: all of it in a sentence.
+    """
+
+    def __init__(self, run_id: str, place: str, type: str, reason: str) -> None:
+        self.place = place
+        self.type = type
+        super().__init__(run_id, f"{place} does not decode as {type}: {reason}")

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from stepwell.core.journal import iteration_of
+from stepwell.workflow.annotations import UNDECLARED
 
 if TYPE_CHECKING:
     from stepwell.core.journal import JournalRow, Phase, RowKind, Work
     from stepwell.core.mailbox import MessageName
     from stepwell.errors import Failure
+    from stepwell.workflow.annotations import Declaration
     from stepwell.workflow.context import Context
     from stepwell.workflow.policy import Policy
 
@@ -25,11 +27,14 @@ if TYPE_CHECKING:
 class Tools(Protocol):
     """What a script is given besides its call: the codec, contexts and the clock."""
 
-    def encode(self, value: Any, place: str) -> bytes:
-        """The value as stored; raises PayloadError."""
+    def encode(self, value: Any, place: str, declaration: Declaration = UNDECLARED) -> bytes:
+        """The value as stored, by what is declared of it; raises PayloadError."""
 
-    def decode(self, data: bytes) -> Any:
-        """A fresh copy of a stored value."""
+    def encode_input(self, value: Any, place: str, workflow: str) -> bytes:
+        """The input of a child of that workflow, as its definition declares it; raises PayloadError."""
+
+    def decode(self, data: bytes, declaration: Declaration = UNDECLARED, place: str = "") -> Any:
+        """A fresh copy of a stored value, as what is declared of it; raises StoredValueError."""
 
     def context(self, call: Call) -> Context:
         """A fresh context of this call."""

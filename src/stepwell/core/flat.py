@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stepwell.core.state import RunState
+    from stepwell.workflow.declared import DeclaredType
     from stepwell.workflow.nodes import Function
     from stepwell.workflow.policy import Policy
 
@@ -30,6 +31,7 @@ class PlainStep(NamedTuple):
     place: str
     policy: Policy
     is_undone: bool
+    type: DeclaredType | None = None
 
 
 class PlainCall:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ import msgspec
 
 from stepwell.core.kinds import KINDS, UNKNOWN, kind_of
 from stepwell.core.kinds.kind import text_in
+from stepwell.core.types import NO_PLAN_TYPES, Children, PlanTypes
+from stepwell.workflow.declared import Results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +25,13 @@ if TYPE_CHECKING:
     from stepwell.core.flat import PlainStep
     from stepwell.core.kinds import Kind
     from stepwell.core.kinds.functions import FunctionName
+    from stepwell.workflow.declared import DeclaredType, ValueType
     from stepwell.workflow.nodes import Function, Node
+
+
+def _no_children(_: str) -> PlanTypes:
+    """The types of an app without workflows."""
+    return NO_PLAN_TYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +45,32 @@ class Plan:
     """The steps of the flat path, each in its node's place."""
     fingerprint: str
     indexes: Mapping[str, int] = field(repr=False)
+    types: PlanTypes = field(default_factory=PlanTypes, repr=False, compare=False)
+    """What its values are declared to be."""
+    child_types: Children = field(default=_no_children, repr=False, compare=False)
+    """By the name of a registered workflow, what its values are declared to be."""
     has_code: bool = True
     """Whether the nodes have their functions; not those of a plan that was made of a stored outline."""
 
 
-def plan_of(name: str, nodes: tuple[Node, ...]) -> Plan:
+def plan_of(
+    name: str, nodes: tuple[Node, ...], input_type: DeclaredType | None = None, child_types: Children = _no_children
+) -> Plan:
     """The plan, with each node's kind in its place, and each node's place by its name."""
     indexes = MappingProxyType({node.name: at for at, node in enumerate(nodes)})
     kinds = tuple(map(kind_of, nodes))
     plain = tuple(kind.plain(node) for kind, node in zip(kinds, nodes, strict=True))
-    return Plan(name, nodes, kinds, plain, fingerprint(name, nodes), indexes)
+    types = PlanTypes(input_type)
+    for kind, node in zip(kinds, nodes, strict=True):
+        types.add(kind.declares(node))
+        child = kind.child(node)
+        if child is not None:
+            types.results[node.name] = Results(child, partial(_results_of, child_types, child))
+    return Plan(name, nodes, kinds, plain, fingerprint(name, nodes), indexes, types, child_types)
+
+
+def _results_of(child_types: Children, workflow: str) -> Mapping[str, ValueType]:
+    return child_types(workflow).results
 
 
 def outlined_plan(name: str, outline: object) -> Plan:

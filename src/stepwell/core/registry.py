@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepwell.core.plan import Plan, plan_of
+from stepwell.core.types import NO_PLAN_TYPES, PlanTypes
 from stepwell.errors import DefinitionError, WorkflowNotRegisteredError
 from stepwell.workflow.builder import Workflow
 
@@ -41,7 +42,7 @@ class Registry:
             raise DefinitionError(f'A workflow "{workflow.name}" is already registered. Registered: {known}.')
         workflow.close()
         self._workflows[workflow.name] = workflow
-        self._plans[workflow.name] = plan_of(workflow.name, workflow.nodes)
+        self._plans[workflow.name] = plan_of(workflow.name, workflow.nodes, workflow.input_type, self.types_of)
 
     def get_workflow(self, name: str) -> Workflow:
         """The workflow of that name; raises WorkflowNotRegisteredError."""
@@ -57,6 +58,11 @@ class Registry:
         if isinstance(workflow, Workflow) and workflow is not found:
             raise DefinitionError(f'Workflow "{name}" is not the object that is registered under this name.')
         return self._plans[name]
+
+    def types_of(self, name: str) -> PlanTypes:
+        """What the values of the workflow of that name are declared to be; nothing for one that is not registered."""
+        plan = self._plans.get(name)
+        return NO_PLAN_TYPES if plan is None else plan.types
 
     def check_children(self) -> None:
         """Raises WorkflowNotRegisteredError when a registered workflow has a child that is not."""

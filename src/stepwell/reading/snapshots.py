@@ -8,7 +8,7 @@ as the `damaged` of its run, and never prevents a page.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from stepwell.core.journal import JournalRow, name_of
 from stepwell.core.mailbox import MessageName
@@ -22,16 +22,22 @@ from stepwell.store.outlines import read_outline
 from stepwell.workflow.durations import FIRST_MOMENT, LAST_MOMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from stepwell.core.plan import Plan
     from stepwell.core.statuses import Status
+    from stepwell.store.readings import PlanReading
     from stepwell.store.records import Page, RunRow, Snapshot
 
+ReadingOf: TypeAlias = "Callable[[str], PlanReading | None]"
 _FAILING = frozenset({"failed", "compensating"})
 _TRYING = frozenset({"running", "compensating"})
 _STATUSES: dict[str, RunStatus] = {status.value: status for status in RunStatus}
+
+
+def _unknown(_: str) -> None:
+    """Of no workflow is the code here."""
 
 
 def status_of(run_id: str, word: str) -> RunStatus:
@@ -42,9 +48,13 @@ def status_of(run_id: str, word: str) -> RunStatus:
     return status
 
 
-def snapshot_of(stored: Snapshot) -> RunSnapshot:
-    """The run with its input, results and children, oldest child first; of a damaged one, what can be read."""
+def snapshot_of(stored: Snapshot, reading_of: ReadingOf = _unknown) -> RunSnapshot:
+    """The run with its input, results and children, oldest child first; of a damaged one, what can be read.
+
+    `reading_of`: how the values of a workflow are given back that is registered where this is asked.
+    """
     run, rows = stored.run, stored.rows
+    reading = reading_of(run.workflow)
     faults: list[str] = []
     plan = _plan_of(run, faults)
     results: dict[str, Any] = {}
@@ -55,9 +65,9 @@ def snapshot_of(stored: Snapshot) -> RunSnapshot:
         if not faults:
             with _noted(faults):
                 _check_agreement(run, state)
-        results = _results(run.run_id, state, faults)
+        results = _results(run.run_id, state, reading, faults)
     retry = open_retry(rows) if run.status in _TRYING else None
-    facts = _Facts(rows, retry, stored.unread, faults)
+    facts = _Facts(rows, retry, stored.unread, faults, reading)
     return _snapshot(run, plan, facts, results, tuple(reversed(listed(stored.children))))
 
 
@@ -111,14 +121,30 @@ def _folded(run: RunRow, plan: Plan, rows: Sequence[JournalRow], faults: list[st
     return state
 
 
-def _results(run_id: str, state: RunState, faults: list[str]) -> dict[str, Any]:
+def _results(run_id: str, state: RunState, reading: PlanReading | None, faults: list[str]) -> dict[str, Any]:
     """The results so far, and what the node that the run is at has given; those that can be read."""
     encoded = state.results if state.at_end else {**state.results, **state.kind.partial_results(state.node, state)}
+    left = [one.snapshot for one in state.progress.values() if one.outcome is None and one.snapshot is not None]
     results: dict[str, Any] = {}
     for name, value in encoded.items():
+        types = {} if reading is None else reading.snapshots if any(value is one for one in left) else reading.results
         with _noted(faults):
             results[name] = value_of(run_id, value, f"the result of {name}")
+            type_ = types.get(name)
+            if reading is not None and type_ is not None and value != state.values.null:
+                results[name] = reading.decode_as(type_, value, run_id, f"results.{name}")
     return results
+
+
+def _input(run: RunRow, reading: PlanReading | None, faults: list[str]) -> Any:
+    """The input, as it is declared where the workflow is registered; else, or where it does not fit, as JSON."""
+    value: Any = None
+    if run.value is not None:
+        with _noted(faults):
+            value = value_of(run.run_id, run.value, "its input")
+            if reading is not None and reading.input is not None:
+                value = reading.decode_as(reading.input, run.value, run.run_id, "input")
+    return value
 
 
 def _check_agreement(run: RunRow, state: RunState) -> None:
@@ -142,6 +168,7 @@ class _Facts(NamedTuple):
     retry: JournalRow | None
     unread: Mapping[str, int]
     faults: list[str]
+    reading: PlanReading | None = None
 
 
 def _snapshot(
@@ -152,21 +179,18 @@ def _snapshot(
     children: tuple[RunSnapshot, ...] | None,
 ) -> RunSnapshot:
     """What its row says, with why a worker parked it, or else the first fault that was found in it before or is now."""
-    rows, retry, unread, faults = facts
+    rows, retry, unread, faults, _ = facts
     outline = () if plan is None else plan.nodes
     if outline and not 0 <= run.position <= len(outline):
         faults.append(f"its row says node {run.position} of {len(outline)}")
     at_a_node = 0 <= run.position < len(outline) and run.status != "completed"
     # A page has a hundred of these: what most runs lack costs nothing here.
     status: Any = run.status
-    input: Any = None
     try:
         status = status_of(run.run_id, run.status)
     except JournalError as unknown:
         faults.append(unknown.reason)
-    if run.value is not None:
-        with _noted(faults):
-            input = value_of(run.run_id, run.value, "its input")
+    input = _input(run, facts.reading, faults)
     created_at = _nearest_moment(run.run_id, run.created_at, faults)
     updated_at = _nearest_moment(run.run_id, run.updated_at, faults)
     finished_at = None if run.finished_at is None else _nearest_moment(run.run_id, run.finished_at, faults)

@@ -16,6 +16,9 @@ from stepwell.errors import Failure, PayloadError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from stepwell.workflow.annotations import Declaration
+    from stepwell.workflow.declared import DeclaredType, ValueType
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 # Types of which JSON alters no value, so that it need not be decoded and compared; exactly these, since a subclass may
@@ -47,8 +50,10 @@ class Codec:
     def __init__(self, max_value_bytes: int = MAX_VALUE_BYTES) -> None:
         self.max_value_bytes = max_value_bytes
 
-    def encode(self, value: Any, place: str) -> bytes:
-        """The value as JSON; raises PayloadError that begins with `place`."""
+    def encode(self, value: Any, place: str, declared: DeclaredType | None = None) -> bytes:
+        """The value as JSON, by its declared type if it has one; raises PayloadError that begins with `place`."""
+        if declared is not None:
+            return self._encode_declared(value, place, declared)
         try:
             data = _encode(value)
             if type(value) in _ALWAYS_EQUAL:
@@ -69,6 +74,45 @@ class Codec:
         if len(data) > self.max_value_bytes:
             raise PayloadError(place, self._too_large(data))
         return data
+
+    def encode_result(self, value: Any, place: str, declaration: Declaration) -> bytes:
+        """The value as JSON, by what is declared of it; the error tells of an annotation that was not resolved."""
+        try:
+            return self.encode(value, place, declaration.type)
+        except PayloadError as error:
+            if not declaration.hint:
+                raise
+            raise PayloadError(error.place, f"{error.reason}; {declaration.hint}") from None
+
+    def _encode_declared(self, value: Any, place: str, declared: DeclaredType) -> bytes:
+        if declared.is_plain and type(value) is declared.annotation:
+            return self.encode(value, place)
+        try:
+            data = declared.encode(value)
+            copy = declared.decode(data)
+            same = copy == value
+            if same is not True:
+                same = declared.is_same(value, copy)
+        except RecursionError:
+            raise PayloadError(place, TOO_DEEP) from None
+        except Exception as error:  # noqa: BLE001  a value's own methods, and a type's own checks, may raise anything
+            raise PayloadError(*declared.why_refused(value, place, error)) from None
+        if not same:
+            raise PayloadError(*declared.why_refused(value, place, None))
+        naive = declared.naive(value, data, place)
+        if naive is not None:
+            raise PayloadError(*naive)
+        reason = self.refusal_of(data)
+        if reason is not None:
+            raise PayloadError(place, reason)
+        return data
+
+    def decode_as(self, declared: ValueType, data: bytes, place: str) -> Any:
+        """A fresh copy of a stored value, as its declared type; raises PayloadError for one that does not fit it."""
+        try:
+            return declared.decode(data)
+        except Exception as error:  # noqa: BLE001  a type's own checks may raise anything
+            raise PayloadError(*declared.why_unreadable(self.decode(data), place, error)) from None
 
     def decode(self, data: bytes) -> Any:
         """A fresh copy of a stored value; raises PayloadError for what is no stored value."""

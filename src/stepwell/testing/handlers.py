@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def changed(workflow: Workflow, change: Change) -> Workflow:
     """A copy of the workflow with the functions that `change` gives for its handlers and compensators."""
     copy = durable(workflow.name)
+    copy._input_type = workflow.input_type
     copy._nodes = [kind_of(node).with_functions(node, change) for node in workflow.nodes]
     return copy
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Unpack, overload
 
 from stepwell.errors import DefinitionError, PayloadError
+from stepwell.workflow.annotations import UNSET, option, types_of
 from stepwell.workflow.checks import (
     branches_from,
     check_functions,
@@ -15,6 +15,9 @@ from stepwell.workflow.checks import (
     checked_policy,
     function_from,
 )
+from stepwell.workflow.context import In
+from stepwell.workflow.declared import declared
+from stepwell.workflow.decorators import HandlerDecorator, IterationDecorator
 from stepwell.workflow.durations import Duration, micros
 from stepwell.workflow.nodes import (
     AfterIteration,
@@ -29,70 +32,33 @@ from stepwell.workflow.nodes import (
     Sleep,
     Step,
     WaitForSignal,
+    resolve,
+    route_types,
 )
 from stepwell.workflow.numbers import count, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
-    from stepwell.workflow.policy import PolicyOptions
+    from stepwell.workflow.declared import DeclaredType
+    from stepwell.workflow.in_memory import InMemory, RunResult
+    from stepwell.workflow.policy import PolicyOptions, RouteOptions, StepOptions
 
-_UNSET: Any = object()
-H = TypeVar("H", bound=Handler)
-N = TypeVar("N", bound=Iteration)
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """The return value of `Workflow.run`: the `results` by name, and the `duration`, a timedelta. Frozen."""
-
-    results: dict[str, Any]
-    duration: timedelta
+_TYPES = ("result", "snapshot", "resume")
 
 
-class InMemory(Protocol):
-    """What the builder is given by the layers above it: a run in memory, and the check and encoding of a value."""
-
-    async def run(self, name: str, nodes: tuple[Node, ...], value: object) -> RunResult:
-        """Runs these nodes in memory."""
-
-    def encode(self, value: object, place: str) -> bytes:
-        """The value as stored JSON; raises PayloadError."""
-
-
-class _HandlerDecorator:
-    """Takes the handler that `step` was called without, and returns it unchanged."""
-
-    def __init__(self, add: Callable[[Any], object]) -> None:
-        self._add = add
-
-    def __call__(self, handler: H) -> H:
-        self._add(handler)
-        return handler
-
-
-class _IterationDecorator:
-    """Takes the handler that `loop` was called without, and returns it unchanged."""
-
-    def __init__(self, add: Callable[[Any], object]) -> None:
-        self._add = add
-
-    def __call__(self, handler: N) -> N:
-        self._add(handler)
-        return handler
-
-
-class Workflow:
+class Workflow(Generic[In]):
     """An ordered list of named nodes, created by `durable(name)`.
 
     Each builder method adds a node and returns the workflow. It raises DefinitionError for a name that is taken, an
     invalid or unknown option, or a workflow that is registered; then it adds nothing. `name` is the workflow's name.
     """
 
-    def __init__(self, name: str, in_memory: InMemory) -> None:
-        self.name = checked_name(name, "A workflow's name")
+    def __init__(self, name: str, in_memory: InMemory, input: Any = UNSET) -> None:
+        self.name: str = checked_name(name, "A workflow's name")
         self._in_memory = in_memory
+        self._input_type = None if input is UNSET else declared(input, f'Workflow "{name}": input')
         self._nodes: list[Node] = []
         self._taken: dict[str, str] = {}
         self._is_closed = False
@@ -105,69 +71,81 @@ class Workflow:
         """The nodes in order, as frozen values."""
         return tuple(self._nodes)
 
+    @property
+    def input_type(self) -> DeclaredType | None:
+        """What the input is declared to be."""
+        return self._input_type
+
     def close(self) -> None:
         """Closes the workflow: no node can be added any more. Registering a workflow closes it."""
         self._is_closed = True
+        self._resolve()
 
+    @overload
+    async def run(self: Workflow[None]) -> RunResult: ...
+    @overload
+    async def run(self, input: In) -> RunResult: ...
     async def run(self, input: Any = None) -> RunResult:
         """Runs the workflow in memory, without a store, and returns a `RunResult`. Sleeps take real time.
 
-        Raises RunFailedError from the handler's exception, PayloadError for an input that is not JSON, and
-        DefinitionError for a node that needs a store.
+        Raises RunFailedError from the handler's exception, PayloadError for an input that is not of the declared type,
+        or not JSON, and DefinitionError for a node that needs a store.
         """
-        return await self._in_memory.run(self.name, self.nodes, input)
+        self._resolve()
+        return await self._in_memory.run(self.name, self.nodes, self._input_type, input)
 
     @overload
     def step(
         self,
         name: str,
-        handler: Handler,
+        handler: Handler[In],
         *,
-        compensate: Handler | None = None,
-        when: Handler | None = None,
-        **policy: Unpack[PolicyOptions],
-    ) -> Workflow: ...
+        compensate: Handler[In] | None = None,
+        when: Handler[In] | None = None,
+        **options: Unpack[StepOptions],
+    ) -> Workflow[In]: ...
     @overload
     def step(
         self,
         name: str,
         handler: None = None,
         *,
-        compensate: Handler | None = None,
-        when: Handler | None = None,
-        **policy: Unpack[PolicyOptions],
-    ) -> _HandlerDecorator: ...
+        compensate: Handler[In] | None = None,
+        when: Handler[In] | None = None,
+        **options: Unpack[StepOptions],
+    ) -> HandlerDecorator[In]: ...
     def step(
         self,
         name: str,
-        handler: Handler | None = None,
+        handler: Handler[In] | None = None,
         *,
-        compensate: Handler | None = None,
-        when: Handler | None = None,
-        **policy: Unpack[PolicyOptions],
-    ) -> Workflow | _HandlerDecorator:
+        compensate: Handler[In] | None = None,
+        when: Handler[In] | None = None,
+        **options: Unpack[StepOptions],
+    ) -> Workflow[In] | HandlerDecorator[In]:
         """Adds a node that calls `handler(ctx)`; its result is what the handler returns, a JSON value.
 
         Without a handler it returns a decorator, which adds the node and returns the function unchanged.
         """
         where = self._where("step", name)
         check_functions(where, compensate=compensate, when=when)
-        tried = checked_policy(where, policy, "compensate", "when")
+        tried = checked_policy(where, options, "compensate", "when", *_TYPES)
 
-        def add(handler: Handler) -> Workflow:
-            check_functions(where, handler=handler)
-            return self._add(where, Step(name, handler, compensate, when, tried))
+        def add(handler: Handler[In]) -> Workflow[In]:
+            function = function_from(where, "handler", handler)
+            types = types_of(where, function, options)
+            return self._add(where, Step(name, function, compensate, when, tried, types))
 
-        return _HandlerDecorator(add) if handler is None else add(function_from(where, "handler", handler))
+        return HandlerDecorator(add) if handler is None else add(handler)
 
     def parallel(
         self,
         name: str,
-        entries: Mapping[str, Handler | Branch],
+        entries: Mapping[str, Handler[In] | Branch],
         *,
-        when: Handler | None = None,
+        when: Handler[In] | None = None,
         **policy: Unpack[PolicyOptions],
-    ) -> Workflow:
+    ) -> Workflow[In]:
         """Adds a node that calls all its entries at the same time.
 
         `entries`: handlers `f(ctx)` or `Branch`es by name. Each entry has attempts of its own and one result, under its
@@ -181,12 +159,12 @@ class Workflow:
     def route(
         self,
         name: str,
-        resolver: Handler,
-        branches: Mapping[str, Handler | Branch],
+        resolver: Handler[In],
+        branches: Mapping[str, Handler[In] | Branch],
         *,
-        when: Handler | None = None,
-        **policy: Unpack[PolicyOptions],
-    ) -> Workflow:
+        when: Handler[In] | None = None,
+        **options: Unpack[RouteOptions],
+    ) -> Workflow[In]:
         """Adds a node that calls one of its branches; the result is that of the branch.
 
         `resolver`: `f(ctx)`, which returns the name of the branch. The choice is journaled before the branch is called.
@@ -195,53 +173,54 @@ class Workflow:
         where = self._where("route", name)
         check_functions(where, when=when)
         resolver = function_from(where, "resolver", resolver)
-        chosen = branches_from(where, "branches", branches)
-        return self._add(where, Route(name, resolver, chosen, when, checked_policy(where, policy, "when")))
+        tried = checked_policy(where, options, "when", "result")
+        types, chosen = route_types(where, branches_from(where, "branches", branches), options)
+        return self._add(where, Route(name, resolver, chosen, when, tried, types))
 
     @overload
     def loop(
         self,
         name: str,
-        handler: Iteration,
+        handler: Iteration[In],
         *,
-        max_iterations: int = _UNSET,
+        max_iterations: int = UNSET,
         until: AfterIteration | None = None,
         feedback: Callable[[Any], Any] | None = None,
-        map_input: Handler | None = None,
+        map_input: Handler[In] | None = None,
         pause: Duration | datetime | AfterIteration | None = None,
-        compensate: Handler | None = None,
-        when: Handler | None = None,
-        **policy: Unpack[PolicyOptions],
-    ) -> Workflow: ...
+        compensate: Handler[In] | None = None,
+        when: Handler[In] | None = None,
+        **options: Unpack[StepOptions],
+    ) -> Workflow[In]: ...
     @overload
     def loop(
         self,
         name: str,
         handler: None = None,
         *,
-        max_iterations: int = _UNSET,
+        max_iterations: int = UNSET,
         until: AfterIteration | None = None,
         feedback: Callable[[Any], Any] | None = None,
-        map_input: Handler | None = None,
+        map_input: Handler[In] | None = None,
         pause: Duration | datetime | AfterIteration | None = None,
-        compensate: Handler | None = None,
-        when: Handler | None = None,
-        **policy: Unpack[PolicyOptions],
-    ) -> _IterationDecorator: ...
+        compensate: Handler[In] | None = None,
+        when: Handler[In] | None = None,
+        **options: Unpack[StepOptions],
+    ) -> IterationDecorator[In]: ...
     def loop(
         self,
         name: str,
-        handler: Iteration | None = None,
+        handler: Iteration[In] | None = None,
         *,
-        max_iterations: int = _UNSET,
+        max_iterations: int = UNSET,
         until: AfterIteration | None = None,
         feedback: Callable[[Any], Any] | None = None,
-        map_input: Handler | None = None,
+        map_input: Handler[In] | None = None,
         pause: Duration | datetime | AfterIteration | None = None,
-        compensate: Handler | None = None,
-        when: Handler | None = None,
-        **policy: Unpack[PolicyOptions],
-    ) -> Workflow | _IterationDecorator:
+        compensate: Handler[In] | None = None,
+        when: Handler[In] | None = None,
+        **options: Unpack[StepOptions],
+    ) -> Workflow[In] | IterationDecorator[In]:
         """Adds a node that calls `handler(input, ctx)` again and again; its result is that of the last iteration.
 
         - `max_iterations`: an integer >= 1.
@@ -254,33 +233,36 @@ class Workflow:
         """
         where = self._where("loop", name)
         most: object = max_iterations
-        if most is _UNSET:
+        if most is UNSET:
             raise DefinitionError(f"{where} needs max_iterations, an integer >= 1.")
         try:
             count(most, "max_iterations")
         except ValueError as error:
             raise DefinitionError(f"{where}: {error}.") from None
-        check_functions(where, until=until, feedback=feedback, map_input=map_input, compensate=compensate, when=when)
+        check_functions(where, map_input=map_input, compensate=compensate, when=when)
+        check_functions(where, "result, iteration", until=until)
+        check_functions(where, "result", feedback=feedback)
         if pause is not None:
-            check_wait(where, "pause", pause)
-        known = ("max_iterations", "until", "feedback", "map_input", "pause", "compensate", "when")
-        tried = checked_policy(where, policy, *known)
+            check_wait(where, "pause", pause, "result, iteration")
+        known = ("max_iterations", "until", "feedback", "map_input", "pause", "compensate", "when", *_TYPES)
+        tried = checked_policy(where, options, *known)
 
-        def add(handler: Iteration) -> Workflow:
-            check_functions(where, handler=handler)
+        def add(handler: Iteration[In]) -> Workflow[In]:
+            function = function_from(where, "handler", handler, "input, ctx")
+            types = types_of(where, function, options, is_iteration=True)
             given = (until, feedback, map_input, pause, compensate, when)
-            return self._add(where, Loop(name, handler, max_iterations, *given, tried))
+            return self._add(where, Loop(name, function, max_iterations, *given, tried, types))
 
-        return _IterationDecorator(add) if handler is None else add(function_from(where, "handler", handler))
+        return IterationDecorator(add) if handler is None else add(handler)
 
     def sleep(
         self,
         name: str,
-        duration: Duration | datetime | Handler,
+        duration: Duration | datetime | Handler[In],
         *,
-        when: Handler | None = None,
+        when: Handler[In] | None = None,
         **unknown: object,
-    ) -> Workflow:
+    ) -> Workflow[In]:
         """Adds a durable timer; its result is None.
 
         `duration`: a `timedelta`, seconds, an aware datetime (one in the past: no wait), or `f(ctx)` that returns one
@@ -298,42 +280,46 @@ class Workflow:
         signal: str,
         *,
         timeout: Duration | None = None,
-        default: Any = _UNSET,
-        when: Handler | None = None,
+        default: Any = UNSET,
+        payload: Any = UNSET,
+        when: Handler[In] | None = None,
         **unknown: object,
-    ) -> Workflow:
+    ) -> Workflow[In]:
         """Adds a wait for a signal; its result is the signal's payload.
 
         - `signal`: the signal's name. A signal that came before the node is used, too.
         - `timeout`: how long to wait. After it the result is `default`, or without one the node fails.
-        - `default`: a JSON value; needs a `timeout`.
+        - `default`: None or a value of the payload's type; needs a `timeout`.
+        - `payload`: the type of the payload; without one any JSON value.
         """
         where = self._where("wait_for_signal", name)
-        check_options(where, unknown, "timeout", "default", "when")
+        check_options(where, unknown, "timeout", "default", "payload", "when")
         check_functions(where, when=when)
         checked_name(signal, f"{where}: a signal's name")
         try:
             limit = None if timeout is None else micros(timeout, "timeout")
         except ValueError as error:
             raise DefinitionError(f"{where}: {error}.") from None
-        if default is not _UNSET and limit is None:
+        if default is not UNSET and limit is None:
             raise DefinitionError(f"{where}: default is used when the timeout ends, so it needs a timeout.")
+        type_ = option(where, "payload", payload)
         try:
-            fallback = None if default is _UNSET else self._in_memory.encode(default, "default")
+            checked = type_.type if default is not None else None
+            fallback = None if default is UNSET else self._in_memory.encode(default, "default", checked)
         except PayloadError as error:
             raise DefinitionError(f"{where}: {error}.") from None
-        return self._add(where, WaitForSignal(name, signal, limit, fallback, when))
+        return self._add(where, WaitForSignal(name, signal, limit, fallback, when, type_))
 
     def child_workflow(
         self,
         name: str,
-        workflow: Workflow | str,
+        workflow: Workflow[Any] | str,
         *,
-        map_input: Handler | None = None,
-        compensate: Handler | None = None,
-        when: Handler | None = None,
+        map_input: Handler[In] | None = None,
+        compensate: Handler[In] | None = None,
+        when: Handler[In] | None = None,
         **unknown: object,
-    ) -> Workflow:
+    ) -> Workflow[In]:
         """Adds a run of another workflow, as durable as this one; its result are that run's results.
 
         - `workflow`: the workflow or its name. It must be registered when this workflow runs.
@@ -348,6 +334,11 @@ class Workflow:
             raise DefinitionError(f"{where}: a child must be a Workflow or the name of one, got {shown(workflow)}.")
         child = workflow.name if isinstance(workflow, Workflow) else checked_name(workflow, f"{where}: a child's name")
         return self._add(where, ChildWorkflow(name, child, map_input, compensate, when))
+
+    def _resolve(self) -> None:
+        """Resolves what annotations name that was defined after its node was added."""
+        for node in self._nodes:
+            resolve(node)
 
     def _where(self, kind: str, name: str) -> str:
         where = f'Workflow "{self.name}": {kind} {name!r}'
@@ -364,7 +355,7 @@ class Workflow:
                 f'{where}: the name "{name}" is already used by {self._taken[name]}. Used names: {known}.'
             )
 
-    def _add(self, where: str, node: Node) -> Workflow:
+    def _add(self, where: str, node: Node) -> Workflow[In]:
         if self._is_closed:
             raise DefinitionError(f"{where} cannot be added: the workflow is already registered.")
         for name in {node.name: None} | dict.fromkeys(node.names):

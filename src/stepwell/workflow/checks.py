@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
+from typing import Any, cast
 
 from stepwell.errors import DefinitionError
+from stepwell.workflow.annotations import check_arity, types_of
 from stepwell.workflow.durations import instant, micros
-from stepwell.workflow.nodes import Branch, Function
+from stepwell.workflow.nodes import Branch, Function, branch_of
 from stepwell.workflow.numbers import shown
 from stepwell.workflow.policy import POLICY_OPTIONS, Policy, PolicyOptions, policy_from
 
@@ -34,21 +36,27 @@ def branches_from(where: str, option: str, given: object) -> Mapping[str, Branch
         checked_name(name, f"{where}: a name in its {option}")
         if not isinstance(branch, Branch) and not callable(branch):
             raise DefinitionError(f'{where}: "{name}" must be a function or a Branch, got {shown(branch)}.')
-        branches[name] = branch if isinstance(branch, Branch) else Branch(branch)
+        there = f'{where}: "{name}"'
+        one = branch if isinstance(branch, Branch) else Branch(branch)
+        check_arity(there, "handler", one.handler, "ctx")
+        if one.compensate is not None:
+            check_arity(there, "compensate", one.compensate, "ctx")
+        branches[name] = branch_of(one, one.handler, one.compensate, types_of(there, one.handler, one.options))
     return MappingProxyType(branches)
 
 
-def check_functions(where: str, **given: object) -> None:
-    """Raises DefinitionError for an option that is given and not a function."""
+def check_functions(where: str, arguments: str = "ctx", **given: object) -> None:
+    """Raises DefinitionError for an option that is given and no function that takes these arguments."""
     for option, function in given.items():
-        if function is not None and not callable(function):
-            raise DefinitionError(f"{where}: {option} must be a function, got {shown(function)}.")
+        if function is not None:
+            function_from(where, option, function, arguments)
 
 
-def function_from(where: str, option: str, function: object) -> Function:
-    """The function; raises DefinitionError for anything else."""
+def function_from(where: str, option: str, function: object, arguments: str = "ctx") -> Function:
+    """The function; raises DefinitionError for anything that cannot be called with these arguments."""
     if not callable(function):
         raise DefinitionError(f"{where}: {option} must be a function, got {shown(function)}.")
+    check_arity(where, option, function, arguments)
     return function
 
 
@@ -58,19 +66,24 @@ def check_options(where: str, unknown: Mapping[str, object], *known: str) -> Non
         raise DefinitionError(f'{where} has no option "{option}". Known options: {", ".join(known)}.')
 
 
-def checked_policy(where: str, options: PolicyOptions, *known: str) -> Policy:
+def checked_policy(where: str, options: Mapping[str, Any], *known: str) -> Policy:
     """The policy of these options; raises DefinitionError for an option that is not `known` and not a policy's."""
     check_options(
-        where, {name: value for name, value in options.items() if name not in POLICY_OPTIONS}, *known, *POLICY_OPTIONS
+        where,
+        {name: value for name, value in options.items() if name not in {*POLICY_OPTIONS, *known}},
+        *known,
+        *POLICY_OPTIONS,
     )
-    return policy_from(where, options)
+    return policy_from(where, cast("PolicyOptions", options))
 
 
-def check_wait(where: str, option: str, pause: object) -> None:
-    """Raises DefinitionError for what is not a duration, an aware datetime or a function."""
+def check_wait(where: str, option: str, pause: object, arguments: str = "ctx") -> None:
+    """Raises DefinitionError for what is not a duration, an aware datetime or a function of these arguments."""
     if isinstance(pause, type) or not (callable(pause) or isinstance(pause, (datetime, timedelta, int, float))):
         kinds = "a duration, an aware datetime or a function giving one"
         raise DefinitionError(f"{where}: {option} must be {kinds}, got {shown(pause)}.")
+    if callable(pause):
+        check_arity(where, option, pause, arguments)
     try:
         if isinstance(pause, datetime):
             instant(pause, option)

@@ -3,19 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, overload
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    from stepwell.workflow.declared import ValueType
+    from stepwell.workflow.policy import Suspended
+
+    In = TypeVar("In", default=Any)
+    In_co = TypeVar("In_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    In = TypeVar("In")
+    In_co = TypeVar("In_co", covariant=True)
+
+R = TypeVar("R")
 _UNREAD: Any = object()
+_NULL = b"null"
+
+
+class Reading(Protocol):
+    """How the values of one workflow's runs are given back: as plain JSON, or by their declared types."""
+
+    @property
+    def workflow(self) -> str:
+        """The workflow's name."""
+
+    @property
+    def decode(self) -> Callable[[bytes], Any]:
+        """A fresh copy of a value that is not declared."""
+
+    @property
+    def input(self) -> ValueType | None:
+        """What the input is declared to be."""
+
+    @property
+    def results(self) -> Mapping[str, ValueType]:
+        """By the names under which results are found; those that are declared."""
+
+    @property
+    def snapshots(self) -> Mapping[str, ValueType]:
+        """By the names of what suspends itself: what it left for itself."""
+
+    @property
+    def resumes(self) -> Mapping[str, ValueType]:
+        """By the same names: what answers it."""
+
+    def decode_as(self, type_: ValueType, data: bytes, run_id: str, place: str) -> Any:
+        """A fresh copy of a declared value; raises StoredValueError."""
+
+    @property
+    def named(self) -> Callable[[object], list[str]]:
+        """The names under which the results of a handler are found."""
 
 
 class Results(Mapping[str, Any]):
     """Results by name, each decoded on first access. Every handler has a mapping and copies of its own."""
 
-    __slots__ = ("_decode", "_decoded", "_encoded")
+    __slots__ = ("_decoded", "_encoded", "_reading", "_run_id", "_suspended")
 
-    def __init__(self, encoded: Mapping[str, bytes], decode: Callable[[bytes], Any]) -> None:
+    def __init__(self, encoded: Mapping[str, bytes], reading: Reading, run_id: str, suspended: str | None) -> None:
+        """`suspended`: the name under which there is no result, but what a suspended handler left for itself."""
         self._encoded = encoded
-        self._decode = decode
+        self._reading = reading
+        self._run_id = run_id
+        self._suspended = suspended
         self._decoded: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
@@ -24,7 +78,13 @@ class Results(Mapping[str, Any]):
             encoded = self._encoded.get(name)
             if encoded is None:
                 raise KeyError(f"{name} (known here: {', '.join(self._encoded) or 'none'})")
-            value = self._decoded[name] = self._decode(encoded)
+            reading = self._reading
+            type_ = (reading.snapshots if name == self._suspended else reading.results).get(name)
+            if type_ is None or encoded == _NULL:  # of what was skipped, whatever it is declared to give
+                value = reading.decode(encoded)
+            else:
+                value = reading.decode_as(type_, encoded, self._run_id, f"results.{name}")
+            self._decoded[name] = value
         return value
 
     def __iter__(self) -> Iterator[str]:
@@ -38,6 +98,22 @@ class Results(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"Results({dict(self)!r})"
+
+    def of(self, function: object) -> Any:
+        """The result of the node or entry whose handler this is; raises LookupError."""
+        names = self._reading.named(function)
+        called = getattr(function, "__name__", repr(function))
+        if not names:
+            raise LookupError(f"{called} is the handler of no node of workflow {self._reading.workflow}.")
+        if len(names) > 1:
+            raise LookupError(f"{called} is the handler of several nodes: {', '.join(names)}. Read ctx.results[name].")
+        (name,) = names
+        encoded, type_ = self._encoded.get(name), self._reading.results.get(name)
+        was_skipped = encoded == _NULL and type_ is not None and not type_.takes_none
+        if encoded is None or name == self._suspended or was_skipped:
+            known = ", ".join(self._encoded) or "none"
+            raise LookupError(f"{name}, whose handler is {called}, has not completed. Known here: {known}.")
+        return self[name]
 
 
 class Facts(Protocol):
@@ -78,55 +154,56 @@ class Channels(Protocol):
         """The same for a plain handler in a thread."""
 
 
-class Context:
+class Context(Generic[In_co]):
     """The argument of every handler, compensator, resolver, condition and mapper; read-only.
 
-    Its values are the function's own copies.
+    Its values are the function's own copies, given as their declared types. `Context[Order]` says in an annotation that
+    the workflow's input is an `Order`. A stored value that does not decode raises StoredValueError: let it leave the
+    function, and the run waits for a worker that can decode it.
     """
 
-    __slots__ = (
-        "_channels",
-        "_decode",
-        "_encoded",
-        "_facts",
-        "_input",
-        "_results",
-        "_resume_data",
-        "_run_id",
-        "_workflow",
-    )
+    __slots__ = ("_channels", "_encoded", "_facts", "_input", "_reading", "_results", "_resume_data", "_run_id")
 
-    def __init__(  # noqa: PLR0917  made for each call, by two callers
-        self,
-        run_id: str,
-        workflow: str,
-        facts: Facts,
-        encoded: bytes,
-        decode: Callable[[bytes], Any],
-        channels: Channels,
-    ) -> None:
+    def __init__(self, run_id: str, reading: Reading, facts: Facts, encoded: bytes, channels: Channels) -> None:
         self._run_id = run_id
-        self._workflow = workflow
+        self._reading = reading
         self._facts = facts
         self._encoded = encoded
-        self._decode = decode
         self._channels = channels
-        self._input = self._resume_data = _UNREAD
+        self._input: Any = _UNREAD
+        self._resume_data: Any = _UNREAD
         self._results: Results | None = None
 
     @property
-    def input(self) -> Any:
+    def input(self) -> In_co:
         """The run's input."""
-        if self._input is _UNREAD:
-            self._input = self._decode(self._encoded)
-        return self._input
+        value = self._input
+        if value is _UNREAD:
+            reading = self._reading
+            if reading.input is None:
+                value = reading.decode(self._encoded)
+            else:
+                value = reading.decode_as(reading.input, self._encoded, self._run_id, "input")
+            self._input = value
+        given: In_co = value
+        return given
 
     @property
     def results(self) -> Mapping[str, Any]:
         """The results so far by name, and the snapshot of a re-entered step; an unknown name raises KeyError."""
-        if self._results is None:
-            self._results = Results(self._facts.results, self._decode)
-        return self._results
+        return self._read()
+
+    @overload
+    def result(self, function: Callable[..., Awaitable[R | Suspended]]) -> R: ...
+    @overload
+    def result(self, function: Callable[..., R | Suspended]) -> R: ...
+    def result(self, function: Callable[..., Any]) -> Any:
+        """Returns the result of the node, or entry of a parallel, whose handler this function is.
+
+        Of a branch's handler it is the route's. Raises LookupError, which names the nodes, if it is the handler of
+        several nodes or of none that completed.
+        """
+        return self._read().of(function)
 
     @property
     def run_id(self) -> str:
@@ -136,7 +213,7 @@ class Context:
     @property
     def workflow(self) -> str:
         """The workflow's name."""
-        return self._workflow
+        return self._reading.workflow
 
     @property
     def step(self) -> str:
@@ -167,8 +244,20 @@ class Context:
         """The payload of the signal that re-entered this suspended step; else None."""
         if self._resume_data is _UNREAD:
             encoded = self._facts.resumed_with
-            self._resume_data = None if encoded is None else self._decode(encoded)
+            reading = self._reading
+            type_ = reading.resumes.get(self._facts.step)
+            if encoded is None or type_ is None:
+                self._resume_data = None if encoded is None else reading.decode(encoded)
+            else:
+                self._resume_data = reading.decode_as(type_, encoded, self._run_id, f"resume.{self._facts.step}")
         return self._resume_data
+
+    def _read(self) -> Results:
+        if self._results is None:
+            facts = self._facts
+            suspended = None if facts.resumed_with is None else facts.step
+            self._results = Results(facts.results, self._reading, self._run_id, suspended)
+        return self._results
 
     def _ask(self, question: Any) -> Awaitable[Any]:
         """What the drive of this run answers, once that is committed."""
@@ -179,4 +268,4 @@ class Context:
         return self._channels.ask_blocking(self._run_id, self._facts, question)
 
     def __repr__(self) -> str:
-        return f"<Context of {self.step} in {self._workflow} run {self._run_id}, attempt {self.attempt}>"
+        return f"<Context of {self.step} in {self.workflow} run {self._run_id}, attempt {self.attempt}>"

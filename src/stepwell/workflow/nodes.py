@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 from stepwell.errors import DefinitionError
-from stepwell.workflow.context import Context
+from stepwell.workflow.annotations import (
+    NO_TYPES,
+    UNDECLARED,
+    UNSET,
+    Declaration,
+    HandlerTypes,
+    option,
+    union_of,
+)
+from stepwell.workflow.context import Context, In
 from stepwell.workflow.policy import DEFAULT_POLICY, Policy
 
 Function: TypeAlias = Callable[..., Any]
-Handler: TypeAlias = Callable[[Context], Any]
+Handler: TypeAlias = Callable[[Context[In]], Any]
 """A function of a node, plain or async, that is called with its context alone."""
-Iteration: TypeAlias = Callable[[Any, Context], Any]
+Iteration: TypeAlias = Callable[[Any, Context[In]], Any]
 """The handler of a loop, with the iteration's input and the context."""
 AfterIteration: TypeAlias = Callable[[Any, int], Any]
 """What a loop asks after an iteration, with its result and number."""
@@ -55,17 +65,65 @@ class _OneResult:
         return (self.name,)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Branch:
-    """A handler of a parallel or a route, with its compensator. Frozen. Raises DefinitionError if not callable."""
+    """A handler of a parallel or a route, with its compensator. Frozen. Raises DefinitionError if not callable.
 
-    handler: Handler
-    compensate: Handler | None = None
+    `result`: the type of what the handler returns, instead of its annotation; `Any`: any JSON value. `snapshot`,
+    `resume`: the types of what a `Suspended` of it holds and of what answers it.
+    """
 
-    def __post_init__(self) -> None:
-        for name, value in (("handler", self.handler), ("compensate", self.compensate)):
+    handler: Handler[Any]
+    compensate: Handler[Any] | None
+    options: Mapping[str, Any] = field(repr=False, compare=False)
+    types: HandlerTypes = field(repr=False, compare=False)
+
+    def __init__(
+        self,
+        handler: Handler[Any],
+        compensate: Handler[Any] | None = None,
+        *,
+        result: Any = UNSET,
+        snapshot: Any = UNSET,
+        resume: Any = UNSET,
+    ) -> None:
+        for name, value in (("handler", handler), ("compensate", compensate)):
             if not callable(value) and not (name == "compensate" and value is None):
                 raise DefinitionError(f"Branch: {name} must be a function, got {value!r}.")
+        options = {"result": result, "snapshot": snapshot, "resume": resume}
+        _fill(self, handler, compensate, options, NO_TYPES)
+
+
+def branch_of(
+    branch: Branch, handler: Function, compensate: Function | None, types: HandlerTypes | None = None
+) -> Branch:
+    """A copy of the branch with these functions, and with these types, or else with those it has."""
+    copy = object.__new__(Branch)
+    _fill(copy, handler, compensate, branch.options, branch.types if types is None else types)
+    return copy
+
+
+def _fill(
+    branch: Branch, handler: Function, compensate: Function | None, options: Mapping[str, Any], types: HandlerTypes
+) -> None:
+    given = {"handler": handler, "compensate": compensate, "options": options, "types": types}
+    for name, value in given.items():
+        object.__setattr__(branch, name, value)
+
+
+def route_types(
+    where: str, branches: Mapping[str, Branch], options: Mapping[str, Any]
+) -> tuple[HandlerTypes, Mapping[str, Branch]]:
+    """What is declared of a route, and its branches: by its own option, or else the union of what they declare."""
+    results = {name: branch.types.result for name, branch in branches.items()}
+    if "result" not in options:
+        return HandlerTypes(union_of(where, results)), branches
+    own = option(where, "result", options["result"])
+    typed: dict[str, Branch] = {}
+    for name, branch in branches.items():
+        types = branch.types._replace(result=Declaration(own.type, branch.types.result.handler))
+        typed[name] = branch_of(branch, branch.handler, branch.compensate, types)
+    return HandlerTypes(own), MappingProxyType(typed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +136,7 @@ class Step(_OneResult):
     compensate: Function | None = None
     when: Function | None = None
     policy: Policy = DEFAULT_POLICY
+    types: HandlerTypes = field(default=NO_TYPES, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +165,7 @@ class Route(_OneResult):
     branches: Mapping[str, Branch]
     when: Function | None = None
     policy: Policy = DEFAULT_POLICY
+    types: HandlerTypes = field(default=NO_TYPES, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +183,7 @@ class Loop(_OneResult):
     compensate: Function | None = None
     when: Function | None = None
     policy: Policy = DEFAULT_POLICY
+    types: HandlerTypes = field(default=NO_TYPES, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +207,7 @@ class WaitForSignal(_OneResult):
     timeout: int | None = None
     default: bytes | None = None
     when: Function | None = None
+    payload: Declaration = field(default=UNDECLARED, repr=False, compare=False)
     policy: ClassVar[Policy] = DEFAULT_POLICY
 
 
@@ -160,3 +222,12 @@ class ChildWorkflow(_OneResult):
     compensate: Function | None = None
     when: Function | None = None
     policy: ClassVar[Policy] = DEFAULT_POLICY
+
+
+def resolve(node: Node) -> None:
+    """Tries once more the annotations of a node that could not be resolved when it was added."""
+    types = getattr(node, "types", NO_TYPES)
+    types.resolve()
+    branches: Mapping[str, Branch] = getattr(node, "entries", None) or getattr(node, "branches", {})
+    for branch in branches.values():
+        branch.types.resolve()

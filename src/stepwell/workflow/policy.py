@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from stepwell.errors import DefinitionError
 from stepwell.workflow.durations import Duration, micros
@@ -127,6 +127,20 @@ class PolicyOptions(TypedDict, total=False):
     timeout: Duration | None
     retry_on: ExceptionTypes
     give_up_on: ExceptionTypes
+
+
+class StepOptions(PolicyOptions, total=False):
+    """What a step and a loop take besides: the types of the result, of what `Suspended` holds, and of its answer."""
+
+    result: Any
+    snapshot: Any
+    resume: Any
+
+
+class RouteOptions(PolicyOptions, total=False):
+    """What a route takes besides: the type of its result."""
+
+    result: Any
 
 
 def types_of(types: ExceptionTypes) -> tuple[type[BaseException], ...]:

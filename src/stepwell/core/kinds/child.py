@@ -87,4 +87,4 @@ def _map_input(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:
     node: ChildWorkflow
     node, mapper = call.subject
     mapped = yield Invoke(mapper, (tools.context(call),))
-    return SpawnWith(node.workflow, tools.encode(mapped, f"input.{node.name}"))
+    return SpawnWith(node.workflow, tools.encode_input(mapped, f"input.{node.name}", node.workflow))

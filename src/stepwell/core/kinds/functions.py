@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from stepwell.workflow.nodes import Branch, Function
+from stepwell.workflow.nodes import branch_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from stepwell.workflow.nodes import Branch, Function
 
 UNDO = "undo "
 """What stands before a name when its compensator is meant; no node's name holds a space."""
@@ -32,7 +33,7 @@ class FunctionName(NamedTuple):
         return FunctionName(UNDO + self.shown, tuple(UNDO + other for other in self.others))
 
 
-Change: TypeAlias = Callable[[FunctionName, Function], Function]
+Change: TypeAlias = "Callable[[FunctionName, Function], Function]"
 """Gives the function to take the place of the named one."""
 
 
@@ -49,5 +50,5 @@ def changed_branches(
     for branch, functions in branches.items():
         name = name_of(branch)
         handler = change(name, functions.handler)
-        changed[branch] = Branch(handler, changed_undo(functions.compensate, name, change))
+        changed[branch] = branch_of(functions, handler, changed_undo(functions.compensate, name, change))
     return MappingProxyType(changed)

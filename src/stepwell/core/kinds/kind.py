@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from stepwell.core.types import Declares
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -129,6 +131,12 @@ class Kind(Generic[N]):
     def with_functions(self, node: N, change: Change) -> N:
         """A copy of the node with the functions that `change` gives for its handlers and compensators."""
         return node
+
+    # ----------------------------------------------------------------------------------------------------------- types
+
+    def declares(self, node: N) -> Declares:
+        """What the node's values are declared to be, and the handlers whose results it has."""
+        return Declares()
 
     # --------------------------------------------------------------------------------------------------------- display
 

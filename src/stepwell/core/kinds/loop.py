@@ -18,6 +18,7 @@ from stepwell.core.kinds.functions import FunctionName, changed_undo
 from stepwell.core.kinds.kind import Done as DoneRow
 from stepwell.core.kinds.kind import Kind, absent
 from stepwell.core.kinds.parallel import NOT_HERE, asks_alone
+from stepwell.core.kinds.step import declared_by
 from stepwell.workflow.durations import wake_at
 from stepwell.workflow.nodes import Loop
 from stepwell.workflow.policy import Suspended
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from stepwell.core.journal import JournalRow
     from stepwell.core.kinds.functions import Change
     from stepwell.core.state import RunState
+    from stepwell.core.types import Declares
     from stepwell.workflow.nodes import Function
 
 _END = b"end"
@@ -92,6 +94,10 @@ class LoopKind(Kind[Loop]):
         name = FunctionName(node.name)
         return replace(node, handler=change(name, node.handler), compensate=changed_undo(node.compensate, name, change))
 
+    def declares(self, node: Loop) -> Declares:
+        """The last result, and what a suspended iteration leaves and is answered."""
+        return declared_by(node.name, node.types)
+
     def done_words(self, node: Loop, done: Sequence[DoneRow]) -> str:
         """How many iterations it took."""
         return f"{len(done)} iteration{'s' if len(done) != 1 else ''}"
@@ -127,27 +133,29 @@ def _iterate(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:
     node: Loop
     value: bytes
     node, value = call.subject
-    iteration = call.iteration or 1
+    iteration, place, results = call.iteration or 1, f"input.{node.name}", f"results.{node.name}"
+    result_type = node.types.result
     if iteration == 1 and node.map_input is not None:
         mapped = yield Invoke(node.map_input, (tools.context(call),))
-        value = tools.encode(mapped, f"input.{node.name}")
-    result = yield Invoke(node.handler, (tools.decode(value), tools.context(call)), handler=True)
+        value = tools.encode(mapped, place, node.types.input)
+    given = tools.decode(value, node.types.input, place)
+    result = yield Invoke(node.handler, (given, tools.context(call)), handler=True)
     if isinstance(result, Suspended):
         return Refused("Suspended", NOT_HERE)
-    encoded = tools.encode(result, f"results.{node.name}")
+    encoded = tools.encode(result, results, result_type)
     ended = iteration >= node.max_iterations
     if not ended and node.until is not None:
-        ended = bool((yield Invoke(node.until, (tools.decode(encoded), iteration))))
+        ended = bool((yield Invoke(node.until, (tools.decode(encoded, result_type, results), iteration))))
     if ended:
         return Done(encoded, _END)
     if node.feedback is not None:
-        fed = yield Invoke(node.feedback, (tools.decode(encoded),))
-        value = tools.encode(fed, f"input.{node.name}")
+        fed = yield Invoke(node.feedback, (tools.decode(encoded, result_type, results),))
+        value = tools.encode(fed, place, node.types.input)
     at = 0
     if node.pause is not None:
         pause = node.pause
         if callable(pause):
-            pause = yield Invoke(pause, (tools.decode(encoded), iteration))
+            pause = yield Invoke(pause, (tools.decode(encoded, result_type, results), iteration))
         at = wake_at(pause, tools.latest() if pause else tools.now(), f"the pause of {node.name}")
     unchanged = node.map_input is None and node.feedback is None
     return Done(encoded, b"next %d %b" % (at, b"-" if unchanged else value))

@@ -17,6 +17,7 @@ from stepwell.core.kinds.functions import FunctionName, changed_branches
 from stepwell.core.kinds.kind import Done as DoneRow
 from stepwell.core.kinds.kind import Kind, absent, other_names, texts_in
 from stepwell.core.state import Fan
+from stepwell.core.types import Declares
 from stepwell.workflow.nodes import Branch, Parallel
 from stepwell.workflow.policy import Suspended
 
@@ -62,7 +63,7 @@ class ParallelKind(Kind[Parallel]):
         names = [*fan.ready, *(name for _, name in due)]
         if names:
             return tuple(
-                call_for(state, Work(node.name, name), entry_call, node.policy, subject=node.entries[name].handler)
+                call_for(state, Work(node.name, name), entry_call, node.policy, subject=node.entries[name])
                 for name in names
             )
         until = fan.retries[0][0] if fan.retries else None
@@ -100,6 +101,10 @@ class ParallelKind(Kind[Parallel]):
         entries = changed_branches(node.entries, change, lambda entry: FunctionName(entry, (f"{node.name}/{entry}",)))
         return replace(node, entries=entries)
 
+    def declares(self, node: Parallel) -> Declares:
+        """The results of the entries, and what those that suspend themselves leave and are answered."""
+        return declared_by_branches({name: (name, branch) for name, branch in node.entries.items()})
+
     def done_words(self, node: Parallel, done: Sequence[DoneRow]) -> str:
         """Which entries completed, in that order."""
         return ", ".join(one.name for one in done)
@@ -113,6 +118,20 @@ class ParallelKind(Kind[Parallel]):
         return Fan(dict.fromkeys(node.entries)) if state.fan is None else state.fan
 
 
+def declared_by_branches(branches: Mapping[str, tuple[str, Branch]]) -> Declares:
+    """What is declared of branches, each with the name under which its result is found."""
+    handlers: dict[str, tuple[object, ...]] = {}
+    for name, branch in branches.values():
+        if branch.types.result.handler is not None:
+            handlers[name] = (*handlers.get(name, ()), branch.types.result.handler)
+    return Declares(
+        {name: branch.types.result for name, branch in branches.values()},
+        handlers,
+        {name: branch.types.snapshot for name, branch in branches.values()},
+        {name: branch.types.resume for name, branch in branches.values()},
+    )
+
+
 def asks_alone(row: JournalRow) -> bool:
     """Whether this row of the node itself, not of an entry or iteration, is of its condition: no other is written."""
     return row.phase == "do" and (row.status in {"skipped", "failed"} or (row.n > 0 and row.detail == ASKED))
@@ -120,7 +139,8 @@ def asks_alone(row: JournalRow) -> bool:
 
 def entry_call(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:
     """Calls one handler of the context that cannot suspend the run: an entry's, or a branch's."""
-    result = yield Invoke(call.subject, (tools.context(call),), handler=True)
+    branch: Branch = call.subject
+    result = yield Invoke(branch.handler, (tools.context(call),), handler=True)
     if isinstance(result, Suspended):
         return Refused("Suspended", NOT_HERE)
-    return Done(tools.encode(result, f"results.{call.step}"))
+    return Done(tools.encode(result, f"results.{call.step}", branch.types.result))

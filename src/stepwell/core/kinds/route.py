@@ -15,7 +15,8 @@ from stepwell.core.journal import CHOICE, Work
 from stepwell.core.kinds.functions import FunctionName, changed_branches
 from stepwell.core.kinds.kind import Done as DoneRow
 from stepwell.core.kinds.kind import Kind, absent, other_names, texts_in
-from stepwell.core.kinds.parallel import entry_call
+from stepwell.core.kinds.parallel import declared_by_branches, entry_call
+from stepwell.core.types import Declares
 from stepwell.workflow.nodes import Branch, Route
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ class RouteKind(Kind[Route]):
             return (waiting,)
         if work.phase == "choose":
             return (call_for(state, work, _choose, node.policy, subject=node),)
-        handler = node.branches[state.choices[node.name]].handler
-        return (call_for(state, work, entry_call, node.policy, subject=handler),)
+        branch = node.branches[state.choices[node.name]]
+        return (call_for(state, work, entry_call, node.policy, subject=branch),)
 
     def accepts(self, node: Route, state: RunState, row: JournalRow, *, is_after_gap: bool) -> bool:
         """The choice must name a branch."""
@@ -83,6 +84,11 @@ class RouteKind(Kind[Route]):
             node.branches, change, lambda branch: FunctionName(f"{node.name}/{branch}", (branch, node.name))
         )
         return replace(node, branches=branches)
+
+    def declares(self, node: Route) -> Declares:
+        """Its result, which is that of any branch."""
+        by_branch = declared_by_branches({name: (node.name, branch) for name, branch in node.branches.items()})
+        return Declares({node.name: node.types.result}, by_branch.handlers)
 
     def done_words(self, node: Route, done: Sequence[DoneRow]) -> str:
         """The branch that was chosen."""

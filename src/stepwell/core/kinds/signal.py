@@ -13,6 +13,7 @@ from stepwell.core.decisions import Decision, Park, Record
 from stepwell.core.journal import Work
 from stepwell.core.kinds.kind import Kind, text_in
 from stepwell.core.mailbox import MessageName
+from stepwell.core.types import Declares
 from stepwell.workflow.nodes import WaitForSignal
 
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ class SignalKind(Kind[WaitForSignal]):
     def awaits(self, node: WaitForSignal) -> MessageName:
         """The signal that it waits for."""
         return MessageName("signal", node.signal)
+
+    def declares(self, node: WaitForSignal) -> Declares:
+        """The payload, which is the result."""
+        return Declares({node.name: node.payload})
 
     def signals(self, node: WaitForSignal) -> tuple[str, ...]:
         """The signal that it waits for."""

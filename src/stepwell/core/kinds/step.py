@@ -16,6 +16,7 @@ from stepwell.core.journal import Work
 from stepwell.core.kinds.functions import FunctionName, changed_undo
 from stepwell.core.kinds.kind import Kind, absent
 from stepwell.core.mailbox import MessageName
+from stepwell.core.types import Declares
 from stepwell.workflow.nodes import Step
 from stepwell.workflow.policy import Suspended
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from stepwell.core.journal import JournalRow
     from stepwell.core.kinds.functions import Change
     from stepwell.core.state import RunState
+    from stepwell.workflow.annotations import HandlerTypes
     from stepwell.workflow.nodes import Function
 
 
@@ -43,17 +45,17 @@ class StepKind(Kind[Step]):
         """Calls the handler; a suspended one only once its signal is here."""
         work = Work(node.name)
         if not state.progress and not state.in_flight:
-            return (call_for(state, work, _call, node.policy, subject=node.handler),)
+            return (call_for(state, work, _call, node.policy, subject=node),)
         if state.progress_of(work).snapshot is None:
             waiting = unless_waiting(state, work, now)
-            return (waiting or call_for(state, work, _call, node.policy, subject=node.handler),)
+            return (waiting or call_for(state, work, _call, node.policy, subject=node),)
         message = state.first_message(self.awaits(node))
         if message is None:
             since = state.parked.at if state.parked else now
             return (Park(since, wake_at=None, absent=self.awaits(node)),)
         resume = (message.n, message.value or state.values.null)
         waiting = unless_waiting(state, work, now)
-        return (waiting or call_for(state, work, _call, node.policy, subject=node.handler, resume=resume),)
+        return (waiting or call_for(state, work, _call, node.policy, subject=node, resume=resume),)
 
     def accepts(self, node: Step, state: RunState, row: JournalRow, *, is_after_gap: bool) -> bool:
         """Its handler may have suspended itself."""
@@ -68,7 +70,8 @@ class StepKind(Kind[Step]):
         """A step without a condition whose handler is async."""
         if node.when is not None or not is_async(node.handler):
             return None
-        return PlainStep(node.name, node.handler, f"results.{node.name}", node.policy, node.compensate is not None)
+        place, is_undone = f"results.{node.name}", node.compensate is not None
+        return PlainStep(node.name, node.handler, place, node.policy, is_undone, node.types.result.type)
 
     def awaits(self, node: Step) -> MessageName:
         """The signal that enters it again, once it has suspended itself."""
@@ -87,12 +90,22 @@ class StepKind(Kind[Step]):
         name = FunctionName(node.name)
         return replace(node, handler=change(name, node.handler), compensate=changed_undo(node.compensate, name, change))
 
+    def declares(self, node: Step) -> Declares:
+        """The result, and what a suspended handler leaves and is answered."""
+        return declared_by(node.name, node.types)
+
+
+def declared_by(name: str, types: HandlerTypes) -> Declares:
+    """What is declared of the one handler whose result is found under this name."""
+    handlers = () if types.result.handler is None else (types.result.handler,)
+    return Declares({name: types.result}, {name: handlers}, {name: types.snapshot}, {name: types.resume})
+
 
 def _call(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:
-    result = yield Invoke(call.subject, (tools.context(call),), handler=True)
+    node: Step = call.subject
+    result = yield Invoke(node.handler, (tools.context(call),), handler=True)
     if isinstance(result, Suspended):
-        return Snapshot(tools.encode(result.snapshot, f"results.{call.step}"))
-    encoded = tools.encode(result, f"results.{call.step}")
+        return Snapshot(tools.encode(result.snapshot, f"snapshot.{call.step}", node.types.snapshot))
     if isinstance(result, dict) and result.get("status") == "suspended" and "state" in result:
-        return Snapshot(encoded)
-    return Done(encoded)
+        return Snapshot(tools.encode(result, f"snapshot.{call.step}", node.types.snapshot))
+    return Done(tools.encode(result, f"results.{call.step}", node.types.result))

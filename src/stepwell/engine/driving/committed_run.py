@@ -127,7 +127,8 @@ class CommittedRun:
             self._pending = []
             if not advance.lean:
                 self._consumed = []
-                self._owner.on_committed(advance, self.state.results if advance.status == "completed" else None)
+                results = self.state.results if advance.status == "completed" else None
+                self._owner.on_committed(advance, self.plan.name, results)
         return verdict
 
     def _state_from(self, history: History | None) -> RunState:

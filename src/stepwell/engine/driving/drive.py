@@ -28,10 +28,10 @@ from stepwell.engine.driving.attempts import Attempt, Attempts, Begun
 from stepwell.engine.driving.committed_run import APPLIED, CommittedRun
 from stepwell.engine.driving.committer import RefusedError
 from stepwell.engine.driving.ends import end_of_child
-from stepwell.engine.driving.failures import failure_of
+from stepwell.engine.driving.failures import failure_of, is_unreadable
 from stepwell.engine.driving.flat_run import FlatRun
 from stepwell.engine.driving.script_tools import ScriptTools
-from stepwell.errors import JournalError
+from stepwell.errors import JournalError, StoredValueError
 from stepwell.runtime.threads import ClosedError
 from stepwell.store.logs import logger
 from stepwell.store.records import AT_ONCE, ChildEnd, NewRun, Wanted
@@ -130,6 +130,10 @@ class Drive(CommittedRun):
                     going = await self._begin([each for each in moves if type(each) is Call])
         except ClosedError:
             await self._release()
+        except StoredValueError:
+            # It is no attempt: the run is parked as it is, once what has ended beside it is stored.
+            if not self._pending or await self.flush():
+                raise
         except RefusedError as error:
             await self._fail_refused(error)
         finally:
@@ -206,6 +210,8 @@ class Drive(CommittedRun):
     async def _settle(self, over: Attempt) -> bool:
         call, now = over.call, over.at
         if over.ending is None:
+            if is_unreadable(over.error, self.run_id):
+                raise over.error
             failure = failure_of(over.error, call.step)
             draw = self._owner.runtime.draw()
             record = failed(self.state, call, over.error, failure, now=now, draw=draw)

@@ -6,7 +6,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from stepwell.errors import Failure
+from stepwell.errors import Failure, StoredValueError
+from stepwell.workflow.secret import masked
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,6 +22,11 @@ def raised_in(kind: Literal["coroutine", "generator"], error: BaseException) -> 
     if type(error) is RuntimeError and error.args == (f"{kind} raised StopIteration",):
         return error.__cause__ or error
     return error
+
+
+def is_unreadable(error: BaseException, run_id: str) -> bool:
+    """Whether it says that a value of this very run does not decode here."""
+    return isinstance(error, StoredValueError) and error.run_id == run_id
 
 
 def failure_of(error: BaseException, node: str) -> Failure:
@@ -57,5 +63,6 @@ def _beyond_own(frames: TracebackType | None) -> TracebackType | None:
 
 
 def _clean(text: str, limit: int) -> str:
+    text = masked(text)
     kept = text if len(text) <= limit else f"{text[: limit - 1]}…"
     return kept.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode("utf-8")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stepwell.core.flat import PlainCall
 from stepwell.core.journal import completed_row
@@ -32,11 +32,13 @@ from stepwell.runtime.threads import ClosedError, Returned
 from stepwell.store.background import begin
 from stepwell.store.records import Advance
 from stepwell.workflow.context import Context
+from stepwell.workflow.policy import Suspended
 
 if TYPE_CHECKING:
     from stepwell.core.flat import PlainStep
     from stepwell.engine.driving.held_runs import HeldRuns, Holder
     from stepwell.store.records import Verdict
+    from stepwell.workflow.declared import DeclaredType
 
 _NEVER_SUSPEND = frozenset({str, int, float, bool, list, type(None)})
 
@@ -77,7 +79,7 @@ class FlatRuns:
         advance = run.advance
         if not advance.lean:
             run.stored_status = advance.status
-            self._owner.on_committed(advance, run.state.results if advance.ended else None)
+            self._owner.on_committed(advance, run.plan.name, run.state.results if advance.ended else None)
             if advance.ended:
                 if self._observers.run_ended:
                     self._telling(run).ended(run.state, run.clock.now())
@@ -189,7 +191,7 @@ class FlatRuns:
             run.stay.first_call_at = started_at
         if self._observers.attempt_started:
             self._telling(run).begins((call,), started_at)
-        context = Context(lease.run_id, run.plan.name, call, lease.value, owner.codec.decode, owner.channels)
+        context: Context[Any] = Context(lease.run_id, owner.readings.of(run.plan), call, lease.value, owner.channels)
         run.call = call
         try:
             given = performer.user_code.start(performer.context.copy(), step.handler, context)
@@ -223,11 +225,11 @@ class FlatRuns:
         if run.asked is not None:
             self.leave(run, Begun(run.started_at, Returned(given)))
             return
-        if type(given) not in _NEVER_SUSPEND and _may_suspend(given):
+        if type(given) not in _NEVER_SUSPEND and _may_suspend(given, step.type):
             self.leave(run, Begun(run.started_at, Returned(given)))
             return
         try:
-            value = self._owner.codec.encode(given, step.place)
+            value = self._owner.codec.encode(given, step.place, step.type)
         except PayloadError:
             self.leave(run, Begun(run.started_at, Returned(given)))
             return
@@ -311,10 +313,10 @@ class FlatRuns:
         return Telling(self._observers, run.lease.run_id, run.plan.name, self._owner.worker_id)
 
 
-def _may_suspend(given: object) -> bool:
+def _may_suspend(given: object, declared: DeclaredType | None) -> bool:
     """Whether the general path may take it for a suspension, or has to find out why it cannot be kept."""
     if type(given) is not dict:
-        return True
+        return declared is None or isinstance(given, Suspended | dict)
     try:
         status = given.get("status")
     except Exception:  # noqa: BLE001  keys of the user's may raise anything when they are compared

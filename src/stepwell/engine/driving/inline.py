@@ -21,8 +21,10 @@ from stepwell.engine.observer import Observers
 from stepwell.errors import DefinitionError, RunFailedError
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.codec import PLAIN
+from stepwell.store.readings import Readings
 from stepwell.store.records import Advance, Found, History, Lease, Verdict, Wanted
-from stepwell.workflow.builder import RunResult
+from stepwell.workflow.context import Results
+from stepwell.workflow.in_memory import RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from stepwell.core.plan import Plan
     from stepwell.engine.observer import AttemptEnded
     from stepwell.runtime.protocol import Runtime
+    from stepwell.workflow.declared import DeclaredType
     from stepwell.workflow.nodes import Node
 
 _STEP_TIMEOUT_MICROS = 600_000_000
@@ -45,20 +48,22 @@ class InlineRunner:
     def __init__(self, runtime: Runtime | None = None) -> None:
         self._runtime: Runtime = SystemRuntime() if runtime is None else runtime
 
-    def encode(self, value: object, place: str) -> bytes:
+    def encode(self, value: object, place: str, declared: DeclaredType | None = None) -> bytes:
         """The value as stored JSON; raises PayloadError."""
-        return PLAIN.encode(value, place)
+        return PLAIN.encode(value, place, declared)
 
-    async def run(self, name: str, nodes: tuple[Node, ...], value: object) -> RunResult:
+    async def run(
+        self, name: str, nodes: tuple[Node, ...], input_type: DeclaredType | None, value: object
+    ) -> RunResult:
         """Runs these nodes to their end."""
-        plan = plan_of(name, nodes)
+        plan = plan_of(name, nodes, input_type)
         for node, kind in zip(plan.nodes, plan.kinds, strict=True):
             if kind.needs_store:
                 raise DefinitionError(f'Workflow "{plan.name}": {node.kind} "{node.name}" needs a store: use Durable.')
         began = self._runtime.monotonic()
         host = _InlineHost(self._runtime)
         try:
-            results = await host.finish(plan, self.encode(value, "input"))
+            results = await host.finish(plan, self.encode(value, "input", input_type))
         except GeneratorExit:
             host.close()
             raise
@@ -86,11 +91,13 @@ class _InlineHost:
 
     worker_id = "in-memory"
     codec = PLAIN
+    readings: Readings
     max_crashes = 1
     is_stopping = False
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        self.readings = Readings(PLAIN)
         self.room = Room(runtime.tuning, _CONCURRENCY, Suspects(self.max_crashes), _ignore)
         self.channels = Channels(lambda _: self._drive)
         self._drive: Drive | None = None
@@ -130,7 +137,7 @@ class _InlineHost:
                     f'Workflow "{plan.name}": step "{drive.state.node.name}" suspended itself, which needs a store.'
                 )
             if last.status == "completed":
-                return {name: PLAIN.decode(data) for name, data in drive.state.results.items()}
+                return dict(Results(drive.state.results, self.readings.of(plan), run_id, None))
             if last.status == "failed":
                 failed = drive.state.failed
                 raise RunFailedError(
@@ -169,7 +176,7 @@ class _InlineHost:
         """Never asked for: no child can run in memory."""
         raise NotImplementedError
 
-    def on_committed(self, advance: Advance, results: Mapping[str, bytes] | None) -> None:
+    def on_committed(self, advance: Advance, workflow: str, results: Mapping[str, bytes] | None) -> None:
         """Nothing waits for it but its caller."""
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stepwell.engine.observer import Observers
     from stepwell.runtime.protocol import Runtime
     from stepwell.store.codec import Codec
+    from stepwell.store.readings import Readings
     from stepwell.store.records import Advance, Found, History, Lease, Verdict, Wanted
 
 
@@ -28,6 +29,7 @@ class RunOwner(Protocol):
     channels: Channels
     worker_id: str
     codec: Codec
+    readings: Readings
     max_crashes: int
 
     @property
@@ -49,5 +51,5 @@ class RunOwner(Protocol):
     def child_lane(self, lease: Lease, workflow: str) -> int:
         """The lane of a child of this run."""
 
-    def on_committed(self, advance: Advance, results: Mapping[str, bytes] | None) -> None:
+    def on_committed(self, advance: Advance, workflow: str, results: Mapping[str, bytes] | None) -> None:
         """Hears of an advance that was committed."""

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+
+class Completed(NamedTuple):
+    """What is known of a run that was completed in this process: its workflow, and its encoded results."""
+
+    workflow: str
+    results: Mapping[str, bytes]
 
 
 class WakeFlag:
@@ -48,7 +55,7 @@ class Events:
         self.on_due: list[Callable[[], None]] = []
         self.on_changed: list[Callable[[], None]] = []
         self.on_canceled: list[Callable[[list[str]], None]] = []
-        self.on_ended: list[Callable[[str, Mapping[str, bytes] | None], None]] = []
+        self.on_ended: list[Callable[[str, Completed | None], None]] = []
 
     def due(self) -> None:
         """Runs became due."""
@@ -67,10 +74,10 @@ class Events:
         for run_id in run_ids:
             self.ended(run_id)
 
-    def ended(self, run_id: str, results: Mapping[str, bytes] | None = None) -> None:
+    def ended(self, run_id: str, completed: Completed | None = None) -> None:
         """A run has ended; its results are known where it was completed here."""
         for tell in self.on_ended:
-            tell(run_id, results)
+            tell(run_id, completed)
 
 
 def _time_out(waiter: asyncio.Future[None]) -> None:

@@ -10,14 +10,12 @@ from stepwell.store.background import begin
 from stepwell.store.logs import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stepwell.core.statuses import Status
-    from stepwell.engine.fleet.events import Events
+    from stepwell.engine.fleet.events import Completed, Events
     from stepwell.engine.fleet.wakeup import Wakeup
     from stepwell.store.protocol import Store
 
-_End: TypeAlias = "DurableError | Mapping[str, bytes] | None"
+_End: TypeAlias = "DurableError | Completed | None"
 """How a wait ends: by an error, with the results, or with a run that is to be read."""
 _log = logger("stepwell.worker")
 _LEFT = "The app was left while result() waited for run {run_id}; the run goes on wherever a worker has it."
@@ -36,7 +34,7 @@ class Waiters:
         events.on_ended.append(self._ended)
         events.on_changed.append(self._look)
 
-    async def ended(self, run_id: str, timeout: float | None) -> Mapping[str, bytes] | None:
+    async def ended(self, run_id: str, timeout: float | None) -> Completed | None:
         """Returns when the run has ended: its results if it was completed here meanwhile, so that nothing need be read.
 
         Raises RunNotFoundError, TimeoutError, and DurableError after `close`.
@@ -72,16 +70,16 @@ class Waiters:
         if self._looking is not None:
             self._looking.cancel()
 
-    def _ended(self, run_id: str, results: Mapping[str, bytes] | None) -> None:
+    def _ended(self, run_id: str, completed: Completed | None) -> None:
         if run_id in self._waiting:
-            self._tell(run_id, "completed", results)
+            self._tell(run_id, "completed", completed)
 
-    def _tell(self, run_id: str, status: Status | None, results: Mapping[str, bytes] | None = None) -> None:
+    def _tell(self, run_id: str, status: Status | None, completed: Completed | None = None) -> None:
         if status in {"pending", "running"}:
             return
         for future in self._waiting.pop(run_id, []):
             if not future.done():
-                future.set_result(RunNotFoundError(run_id) if status is None else results)
+                future.set_result(RunNotFoundError(run_id) if status is None else completed)
 
     def _look(self) -> None:
         """Looks for all at once; when something changes during a look, looks again after it."""

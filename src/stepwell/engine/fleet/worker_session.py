@@ -18,12 +18,14 @@ from stepwell.engine.driving.room import Room, Stay
 from stepwell.engine.driving.suspects import Suspects, SuspectsRoom, warn_of_suspects
 from stepwell.engine.driving.telling import Telling, tell_lost
 from stepwell.engine.fleet.damaged_runs import PUT_OFF_MICROS, DamagedRuns
+from stepwell.engine.fleet.events import Completed
 from stepwell.engine.fleet.heartbeat import Heartbeat
 from stepwell.engine.observer import RunsClaimed
 from stepwell.engine.outage import retry_while_unavailable
 from stepwell.errors import JournalError, StoreUnavailableError
 from stepwell.store.background import begin
 from stepwell.store.logs import logger
+from stepwell.store.readings import Readings
 from stepwell.store.records import Advance, Claimed, Found, History, Lease, Offer, Wanted
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ class WorkerSession:
         self.performer = performer
         self.observers = settings.observers
         self.codec = settings.codec
+        self.readings = Readings(settings.codec)
         self.max_crashes = settings.max_crashes
         self.is_stopping = False
         self.room = Room(runtime.tuning, concurrency, Suspects(settings.max_crashes), on_room)
@@ -187,6 +190,7 @@ class WorkerSession:
         check_run(lease, rows, self.codec)
         check_message(lease, message, self.codec)
         plan = self._lanes.plan(lease.lane)
+        self.readings.of(plan).check_input(lease.value, lease.run_id)
         state = restored(self, lease, plan, history, lease.status, is_new=True, lag=clock.lag)
         check_length(lease, state.seq)
         size = len(lease.value) + (0 if history is None else history.size)
@@ -283,10 +287,10 @@ class WorkerSession:
         """The lane of a child of this run."""
         return self._lanes.child(lease.lane, workflow)
 
-    def on_committed(self, advance: Advance, results: Mapping[str, bytes] | None) -> None:
+    def on_committed(self, advance: Advance, workflow: str, results: Mapping[str, bytes] | None) -> None:
         """Passes on what a commit means to others in this process."""
         if advance.ended:
-            self._events.ended(advance.run_id, results)
+            self._events.ended(advance.run_id, None if results is None else Completed(workflow, results))
         if advance.spawned or advance.child_end is not None or advance.due_at is not None:
             self._events.due()
 

@@ -69,8 +69,8 @@ class _OneResult:
 class Branch:
     """A handler of a parallel or a route, with its compensator. Frozen. Raises DefinitionError if not callable.
 
-    `result`: the type of what the handler returns, instead of its annotation; `Any`: any JSON value. `snapshot`,
-    `resume`: the types of what a `Suspended` of it holds and of what answers it.
+    Its options declare types: `result` that of what the handler returns, instead of its annotation (`Any`: any JSON
+    value); `snapshot` and `resume` those of what a `Suspended` of it holds and of what answers it.
     """
 
     handler: Handler[Any]

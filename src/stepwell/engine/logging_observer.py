@@ -74,6 +74,10 @@ class AttemptLog(Observer):
 class LoggingObserver(AttemptLog):
     """Logs what a worker's runs do, and what becomes of workers."""
 
+    def _would_tell(self) -> bool:
+        """What goes well is told for information."""
+        return _run.isEnabledFor(logging.INFO)
+
     def run_started(self, event: RunStarted) -> None:
         """For information."""
         if _run.isEnabledFor(logging.INFO):

@@ -81,7 +81,7 @@ class FlatRuns:
             run.stored_status = advance.status
             self._owner.on_committed(advance, run.plan.name, run.state.results if advance.ended else None)
             if advance.ended:
-                if self._observers.run_ended:
+                if self._observers.are_heard(self._observers.run_ended):
                     self._telling(run).ended(run.state, run.clock.now())
                 self.let_go(run)
                 return

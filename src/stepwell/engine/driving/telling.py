@@ -84,7 +84,7 @@ class Telling:
     def ended(self, state: RunState, now: int) -> None:
         """The run has ended."""
         observers = self._observers
-        if not observers.run_ended:
+        if not (observers.are_heard(observers.run_ended) if state.status == "completed" else observers.run_ended):
             return
         failed = state.failed if state.status == "failed" else None
         event = RunEnded(

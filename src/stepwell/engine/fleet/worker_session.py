@@ -180,7 +180,8 @@ class WorkerSession:
             _run_log.exception("Run %s cannot be continued; trying again in a minute.", lease.run_id)
             await self.give_back({lease.run_id: lease.token}, PUT_OFF_MICROS)
         else:
-            if lease.token == 1 and self.observers.run_started:  # the first owner ever: every other one has raised it
+            # With token 1 it is the first owner ever: every other one has raised it.
+            if lease.token == 1 and self.observers.are_heard(self.observers.run_started):
                 Telling(self.observers, lease.run_id, run.plan.name, self.worker_id).started(clock.now())
             self._runs.begin(run)
 

@@ -1,6 +1,7 @@
 """Durable workflows in the database you already have; the public names of stepwell, and nothing else."""
 
 from stepwell.app import Durable, durable
+from stepwell.blocking import BlockingDurable
 from stepwell.engine.observer import (
     AttemptEnded,
     AttemptStarted,
@@ -43,6 +44,7 @@ __all__ = [
     "AttemptStarted",
     "Backoff",
     "BatchCommitted",
+    "BlockingDurable",
     "Branch",
     "Context",
     "DefinitionError",

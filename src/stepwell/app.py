@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
+from stepwell.blocking import BlockingDurable
 from stepwell.core.registry import Registry
 from stepwell.engine.arguments import (
     checked_count,
@@ -48,7 +49,7 @@ from stepwell.store.codec import MAX_VALUE_BYTES, Codec
 from stepwell.store.readings import PlanReading, Readings
 from stepwell.store.records import Filter, NewRun
 from stepwell.store.urls import without_password
-from stepwell.store_choice import chosen_store, existing_store, store_for
+from stepwell.store_choice import chosen_store, existing_store, store_for, store_of_child
 from stepwell.workflow.annotations import UNSET
 from stepwell.workflow.builder import Workflow
 from stepwell.workflow.checks import checked_name
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from stepwell.reading.explanations import Explanation
+    from stepwell.runtime.portal import LoopFactory
     from stepwell.runtime.protocol import Runtime
     from stepwell.store.protocol import Store
     from stepwell.workflow.durations import Duration
@@ -144,7 +146,8 @@ class Durable:
         self._registry = Registry(workflows)
         self._readings = Readings(self._settings.codec)
         self._session: AppSession | None = None
-        self._is_entering = False
+        self._entering_in: str | None = None
+        self._inherited: list[object] = []
 
     def __repr__(self) -> str:
         return f"<Durable {self.safe_url}: {', '.join(self._registry.names) or 'no workflows'}>"
@@ -165,15 +168,33 @@ class Durable:
         return self._registry.names
 
     async def __aenter__(self) -> Self:
-        if self._is_entering or self._session is not None:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
+    ) -> None:
+        if self._session is None:
+            raise not_entered()
+        await self.close()
+
+    async def open(self) -> Self:
+        """Opens the store and enters the app, as `async with` does, until `close`; returns the app.
+
+        The app can be opened again after it was closed, and in a forked child process. Raises DurableError if it is
+        open, StoreUnavailableError and SchemaError.
+        """
+        process = self._runtime.process
+        if self._session is not None and self._session.process != process:
+            self._leave_to_parent(self._session)
+        if self._session is not None or self._entering_in == process:
             raise DurableError("This Durable is entered already. Make another one for the same store.")
-        self._is_entering = True
+        self._entering_in = process
         try:
             if self._creates:
                 await self._store.migrate()
             await self._store.open()
         finally:
-            self._is_entering = False
+            self._entering_in = None
         self._events = Events()
         self._wakeup = Wakeup(self._store, self._runtime, self._events)
         self._lanes = Lanes(self._store, self._registry)
@@ -181,16 +202,27 @@ class Durable:
         self._session = AppSession(self._runtime, self._store, self._waiters)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
-    ) -> None:
+    async def close(self) -> None:
+        """Leaves the app, as `async with` does: stops its workers and closes the store. Does nothing if it is not open.
+
+        Raises DurableError in another event loop or process than the one in which it was opened.
+        """
         if self._session is None:
-            raise not_entered()
+            return
         self._session.check()
         try:
             await self._session.close()
         finally:
             self._session = None
+
+    def blocking(self, *, loop_factory: LoopFactory | None = None) -> BlockingDurable:
+        """Returns the blocking face of this app: the same calls without `await`, from any thread.
+
+        Open it with `with`, or with its `open` and `close`. That enters this app, in an event loop in a thread of its
+        own; leave an app that is entered already first. `loop_factory`: what makes that event loop, for instance
+        `uvloop.new_event_loop`; None: asyncio does.
+        """
+        return BlockingDurable(self, loop_factory=loop_factory)
 
     async def ensure_tables(self) -> None:
         """Creates or upgrades the store's tables, as entering does; the app need not be entered.
@@ -291,6 +323,34 @@ class Durable:
         """
         given = {f"inputs[{at}]": value for at, value in enumerate(inputs)}
         return await self._start(workflow, given, [None] * len(given) if keys is None else keys, delay)
+
+    @overload
+    async def run(
+        self, workflow: Workflow[In], input: In, *, key: str | None = None, timeout: Duration | None = None
+    ) -> dict[str, Any]: ...
+    @overload
+    async def run(
+        self, workflow: Workflow[None], *, key: str | None = None, timeout: Duration | None = None
+    ) -> dict[str, Any]: ...
+    @overload
+    async def run(
+        self, workflow: str, input: Any = None, *, key: str | None = None, timeout: Duration | None = None
+    ) -> dict[str, Any]: ...
+    async def run(
+        self,
+        workflow: Workflow[Any] | str,
+        input: Any = None,
+        *,
+        key: str | None = None,
+        timeout: Duration | None = None,
+    ) -> dict[str, Any]:
+        """Starts a run, waits until it has ended, in any process, and returns its results by name.
+
+        The parameters and errors are those of `start` and `result`. A `key` that is known waits for the run that has
+        it. After `timeout`, or if this call is cancelled, the run continues.
+        """
+        (started,) = await self._start(workflow, {"input": input}, [key], None)
+        return await self.result(started.run_id, timeout)
 
     async def resume(self, run_id: str, signal: str, data: Any = None, *, key: str | None = None) -> ResumeResult:
         """Delivers a signal to a run that waits for it now; otherwise `accepted` is False and nothing changes.
@@ -567,6 +627,14 @@ class Durable:
         other = Durable(workflows=workflows, file_mode=self._file_mode, store=store, runtime=self._runtime)
         other._settings, other._signer, other._creates = self._settings, self._signer, creates
         return other
+
+    def _leave_to_parent(self, session: AppSession) -> None:
+        """Forgets what the process has opened from which this one was forked, and takes a store of its own.
+
+        What was inherited is never collected: that would close sockets, polls and locks that the parent uses.
+        """
+        self._inherited += [session, self._store, self._events, self._wakeup, self._lanes, self._waiters]
+        self._store, self._session = store_of_child(self._store, self._runtime), None
 
     def _opened(self) -> AppSession:
         """The session of the app as it is entered; raises DurableError where it is not, or not from here."""

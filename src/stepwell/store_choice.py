@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepwell.errors import DefinitionError
+from stepwell.errors import DefinitionError, DurableError
 from stepwell.store.codec import PLAIN
 from stepwell.store.sqlite.store import SqliteStore
 from stepwell.store.urls import without_password
@@ -47,6 +47,18 @@ def existing_store(store: Store, runtime: Runtime, *, read_only: bool) -> Store:
     """Another one of the same place, not opened, that creates nothing; with `read_only` a file is only read."""
     if isinstance(store, SqliteStore):
         return store.existing(read_only=read_only)
+    return _postgres_store(store.url, runtime, store.codec)
+
+
+def store_of_child(store: Store, runtime: Runtime) -> Store:
+    """Another one of the same place, not opened, for a forked child process; raises DurableError for one in memory."""
+    if isinstance(store, SqliteStore) and store.shared:
+        return store.again()
+    if not store.shared:
+        raise DurableError(
+            "This Durable's store is in the memory of the process from which this one was forked. "
+            "Use a file or PostgreSQL, which processes can share."
+        )
     return _postgres_store(store.url, runtime, store.codec)
 
 

@@ -18,6 +18,7 @@ PUBLIC = [
     "AttemptStarted",
     "Backoff",
     "BatchCommitted",
+    "BlockingDurable",
     "Branch",
     "Context",
     "DefinitionError",

@@ -68,6 +68,15 @@ async def calls() -> None:
         results: dict[str, object] = await app.result(started.run_id, timeout=5)
         accepted: bool = (await app.signal(started.run_id, "go", 7)).accepted
 """,
+    """\
+def blocking_calls() -> None:
+    with app.blocking() as shop, shop.worker(concurrency=2) as worker:
+        run_id: str = shop.start(flow, {"a": 1}, key="k").run_id
+        results: dict[str, object] = shop.run("flow", timeout=5)
+        accepted: bool = shop.signal(run_id, "go", 7).accepted
+        nodes: list[str] = [entry.node for entry in shop.journal(run_id)]
+        worker_id: str = worker.worker_id
+""",
 ]
 WRONG = {
     "a misspelt option of a step": 'flow.step("n", plain, timout=5)',
@@ -75,6 +84,8 @@ WRONG = {
     "a misspelt option of a loop": 'flow.loop("n", two, max_iteration=3)',
     "a misspelt option of an app": 'Durable("sqlite://", [flow], leese=5)',
     "a misspelt argument of a start": 'app.start(flow, kay="k")',
+    "a misspelt argument of a blocking start": 'app.blocking().start(flow, kay="k")',
+    "a blocking call as a value of another type": 'n: int = app.blocking().status("run")',
     "a handler without its context": 'flow.step("n", none)',
     "a handler with too many arguments": 'flow.step("n", two)',
     "a decorated handler without its context": 'flow.step("n")(none)',

@@ -170,8 +170,17 @@ class _Sharing:
         self.users = 0
         self.before = 0.0
 
+    def begin_again(self) -> None:
+        """In a forked child, which has none of its parent's workers."""
+        self.lock = threading.Lock()
+        if self.users:
+            self.users = 0
+            sys.setswitchinterval(self.before)
+
 
 _SHARING = _Sharing()
 """The switch interval belongs to the interpreter, and so does the count of those who changed it."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_SHARING.begin_again)
 _NAMES: dict[int, str] = {}
 """This process's name by its pid, so that a forked child makes one of its own."""

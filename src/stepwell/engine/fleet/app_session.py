@@ -35,7 +35,7 @@ class AppSession:
         self._store = store
         self._waiters = waiters
         self._loop = asyncio.get_running_loop()
-        self._process = runtime.process
+        self.process = runtime.process
         self._is_open = True
         self.workers: list[Inside] = []
 
@@ -52,10 +52,10 @@ class AppSession:
                 return
         except RuntimeError:  # no loop runs here: after a fork, too
             pass
-        if self._runtime.process != self._process:
+        if self._runtime.process != self.process:
             raise DurableError(
                 "This Durable was entered in the process from which this one was forked. "
-                "Make and enter another Durable in each process."
+                "Enter it in this process, too, or make another one."
             )
         ended = ", which is closed" if self._loop.is_closed() else ""
         raise DurableError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl, quote, unquote
 
 from stepwell.errors import DefinitionError, StoreUnavailableError
+from stepwell.store.sqlite.forks import INSIDE_SQLITE
 from stepwell.store.urls import without_password
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def is_there(location: Location) -> bool:
 def connect(location: Location, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection in autocommit mode, in WAL mode and with full durability; raises StoreUnavailableError."""
     try:
-        return _connect(location, read_only=read_only or location.read_only)
+        with INSIDE_SQLITE:
+            return _connect(location, read_only=read_only or location.read_only)
     except sqlite3.Error as error:
         raise unavailable(location, error) from error
 
@@ -185,7 +187,8 @@ def in_transaction(
     while True:
         if gate is None or gate.enter():
             try:
-                return _transacted(connection, work, write=write)
+                with INSIDE_SQLITE:
+                    return _transacted(connection, work, write=write)
             except sqlite3.OperationalError as error:
                 if not is_busy(error) or waited >= _BUSY_GIVE_UP_SECONDS:
                     raise

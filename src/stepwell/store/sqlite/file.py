@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from stepwell.errors import StoreUnavailableError
 from stepwell.store.sqlite import guard
 from stepwell.store.sqlite.connection import Location, connect, in_transaction
+from stepwell.store.sqlite.forks import INSIDE_SQLITE
 
 if TYPE_CHECKING:
     import sqlite3
@@ -71,7 +72,8 @@ class FileConnection:
 
     def close(self) -> None:
         """Closes it; the last one of all removes the write-ahead log."""
-        self._part(self.connection.close)
+        with INSIDE_SQLITE:
+            self._part(self.connection.close)
 
     def check(self) -> None:
         """Raises StoreUnavailableError once the file is not the one that has the store's name any more."""

@@ -11,6 +11,7 @@ from stepwell.errors import SchemaError
 from stepwell.store.migrate import migrations_of
 from stepwell.store.sqlite.connection import in_transaction, is_data_error, is_there, missing, unavailable
 from stepwell.store.sqlite.file import FileConnection
+from stepwell.store.sqlite.forks import INSIDE_SQLITE
 from stepwell.store.sqlite.sql import Q
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def describe_file(location: Location, runtime: Runtime) -> tuple[int, tuple[str,
         raise missing(location)
     file = FileConnection(location, runtime.pause, read_only=True)
     try:
-        return describe(file.connection)
+        with INSIDE_SQLITE:
+            return describe(file.connection)
     except sqlite3.Error as error:
         raise unavailable(location, error) from error
     finally:
@@ -60,7 +62,8 @@ def migrate(
             connection.execute(Q["record_migration"], {**migration.named, "now": runtime.wall()})
 
     try:
-        version, missing = describe(connection)
+        with INSIDE_SQLITE:
+            version, missing = describe(connection)
         if missing or version > len(_MIGRATIONS):
             transact(upgrade, write=not location.read_only)
     except sqlite3.Error as error:

@@ -92,6 +92,10 @@ class SqliteStore:
         location = self._location._replace(create=False, read_only=read_only or self._location.read_only)
         return SqliteStore(self.url, self._runtime, self.codec, location=location)
 
+    def again(self) -> SqliteStore:
+        """Another store on the same file, with the same options."""
+        return SqliteStore(self.url, self._runtime, self.codec, location=self._location)
+
     async def open(self) -> None:
         """Connects; raises StoreUnavailableError, or SchemaError when the tables are not this version's."""
         if self.shared:

@@ -19,6 +19,7 @@ from stepwell.errors import DefinitionError, StoreUnavailableError
 from stepwell.store.records import LEFT
 from stepwell.store.sqlite.connection import Location, in_transaction, is_data_error, unavailable
 from stepwell.store.sqlite.file import FileConnection
+from stepwell.store.sqlite.forks import INSIDE_SQLITE
 
 if TYPE_CHECKING:
     from stepwell.runtime.protocol import Runtime
@@ -179,7 +180,8 @@ class InThread:
             return
         self._looked_at = now
         try:
-            version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+            with INSIDE_SQLITE:
+                version = self._connection.execute("PRAGMA data_version").fetchone()[0]
         except sqlite3.Error:  # the file was damaged: the next operation tells it, if this thread lives
             return
         if version != self._version:

@@ -83,8 +83,8 @@ class BallotKind(Kind[Ballot]):
         rows = {voter: state.progress_of(Work(node.name, voter)).outcome for voter in node.voters}
         return {voter: row.value for voter, row in rows.items() if row is not None and row.value is not None}
 
-    def compensator(self, node: Ballot, state: RunState, item: str) -> Function | None:
-        return node.voters[item].compensate
+    def undone(self, node: Ballot, state: RunState, item: str) -> Branch | None:
+        return node.voters.get(item)
 
     def with_functions(self, node: Ballot, change: Change) -> Ballot:
         return replace(node, voters=changed_branches(node.voters, change, FunctionName))

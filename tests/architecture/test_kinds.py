@@ -118,7 +118,7 @@ def test_what_tells_kinds_apart_is_seen(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["state.seq = 1", "self.state.seq += 1", "a, state.position = b", "del state.fan", "state.completed.pop()"]
+    "text", ["state.seq = 1", "self.state.seq += 1", "a, state.position = b", "del state.fan", "state.undoable.pop()"]
 )
 def test_a_change_of_state_is_seen(text: str) -> None:
     assert list(changes_of_state(text))

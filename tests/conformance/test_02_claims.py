@@ -233,7 +233,7 @@ async def test_the_first_unread_message_of_the_name_alone_is_loaded(keeper: Keep
         await keeper.signal(lease.run_id, "go", b"%d" % number)
     await keeper.commit(ended(child, child_end=end_of_child(lease, error=Failure("child", "ChildFailed", "why"))))
     await keeper.commit(advance(lease, row(lease), consumed=(2,)))
-    end = Message(4, "child", "child", None, Failure("child", "ChildFailed", "why"))
+    end = Message(4, "child", "child", None, Failure("child", "ChildFailed", "why"), child.run_id)
     for name, messages in (
         (GO, [Message(1, "signal", "go", b"0", None), Message(3, "signal", "go", b"2", None)]),
         (MessageName("child", "child"), [end]),

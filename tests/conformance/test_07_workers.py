@@ -232,3 +232,19 @@ async def test_a_run_that_is_given_back_with_a_delay_is_due_after_it(keeper: Kee
     await keeper.worker("bob")
     claimed = await store.claim("bob", [lease.lane], 10, 10)
     assert (claimed.leases, claimed.next_due_in) == ([], 5 * SECOND)
+
+
+async def test_i5_what_is_freed_waits_for_no_instant_unless_it_is_parked(keeper: Keeper, store: Store) -> None:
+    """By that a run whose handler may have been called is known from one that a commit let go of."""
+    runs = [await keeper.leased() for _ in range(3)]
+    retried, asleep, gone = runs
+    await keeper.commit(
+        *(advance(one, release=True, due_at=NOON, wake_at=NOON) for one in (retried, gone)),
+        advance(asleep, release=True, due_at=NOON, wake_at=NOON, parked_at=NOON),
+    )
+    claimed = {lease.run_id: lease for lease in await keeper.claim("bob")}
+    assert [claimed[one.run_id].wake_at for one in runs] == [NOON] * 3
+    await store.give_back("bob", {one.run_id: claimed[one.run_id].token for one in (retried, asleep)})
+    await store.retire("bob")
+    again = {lease.run_id: lease for lease in await keeper.claim("cid")}
+    assert [again[one.run_id].wake_at for one in runs] == [None, NOON, None]

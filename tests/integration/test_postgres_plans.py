@@ -143,7 +143,7 @@ INSERT INTO {schema}.names (name) VALUES ('step1'), ('worker0') ON CONFLICT DO N
 INSERT INTO {schema}.journal (run_id, started_at, finished_at, seq, node, worker, value)
     SELECT id, 1, 2, 1, 1, 2, '1' FROM {schema}.runs
     WHERE created_at BETWEEN 1 AND {runs} AND seq = 1;
-INSERT INTO {schema}.mailbox SELECT id, 1, 'signal', 'other', '1', NULL, 'key', false, 1, NULL FROM {schema}.runs
+INSERT INTO {schema}.mailbox SELECT id, 1, 'signal', 'other', '1', NULL, 'key', NULL, false, 1, NULL FROM {schema}.runs
     WHERE created_at BETWEEN 1 AND {runs} AND messages = 1;
 """
 RUN_ID = "(lpad(to_hex(1700000000000 + {}), 12, '0') || '70008000' || lpad(to_hex({}), 12, '0'))::uuid"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.simulation.trace import Trace
 
 OUTCOMES = ("completed", "failed", "skipped")
-STRUCK = ("CrashLimit", "IntegrityError")
+STRUCK = ("CrashLimit", "IntegrityError", "Abandoned")
 
 
 def violations(trace: Trace) -> list[str]:
@@ -209,7 +209,7 @@ class RunCheck:
         status = str(self._run.status)
         expected = {one.key: one for stage in self._path.stages for one in stage}
         done = [expected[key_of(entry)] for entry in self._forward if key_of(entry) in expected]
-        wanted = [(one.key[0], one.key[2], *one.undone()) for one in reversed(done) if one.undo is not None]
+        wanted = [(one.key[0], one.key[2], *one.undone()) for one in reversed(done) if one.to_undo is not None]
         retries = Counter(
             (e.node, e.iteration) for e in self._entries if e.kind == "compensate" and e.status == "retrying"
         )
@@ -221,12 +221,27 @@ class RunCheck:
             wanted = []
         if told != (wanted if status in {"completed", "failed"} else wanted[: len(told)]):
             self._say("I5", f"undone {told}, expected {wanted}")
+        self._check_attempted(expected, {(entry.node, entry.iteration) for entry in undone})
         kinds = [entry.kind == "compensate" for entry in self._entries]
         if kinds != sorted(kinds):
             self._say("I5", "something went forward after compensation began")
         names = tuple(entry.node for entry in undone if entry.status == "completed")
         if self._run.compensated != names:
             self._say("I5", f"compensated is {self._run.compensated}, the journal has {names}")
+
+    def _check_attempted(self, expected: dict[Key, Expected], undone: set[tuple[str, int | None]]) -> None:
+        """What was called, and is to be undone even if that failed, was undone once the run has ended (I5)."""
+        if str(self._run.status) != "failed":
+            return
+        for line in self._trace.lines:
+            one = expected.get((line.step, "step", line.iteration))
+            was_called = (line.run_id, line.event, line.phase) == (self._run_id, "begin", "do")
+            if not was_called or one is None or one.attempted is None or line.who in self._trace.late:
+                continue
+            if (line.step, line.iteration) not in undone:
+                self._say("I5", f"{line.step} {line.iteration or ''} may have happened, and was not undone")
+            elif one.status != "completed":
+                self._trace.attempted += 1
 
     def _check_outside(self) -> None:
         """Letters are used once and not lost (I6), children spawned once (I8), the canceled stay as they were (I9)."""

@@ -29,6 +29,7 @@ def check_calls(lines: list[Line], entries: list[Entry], path: ExpectedPath, tra
         ),
         *_keys(begun),
         *_undone_without_results([line for line in begun if line.phase == "undo"], entries, path),
+        *_undone_by_other_keys(begun, trace),
     ]
 
 
@@ -111,10 +112,24 @@ def _keys(begun: list[Line]) -> Iterable[str]:
     yield from (f"key: {key} stands for {found}" for key, found in places.items() if len(found) > 1)
 
 
+def _undone_by_other_keys(begun: list[Line], trace: Trace) -> Iterable[str]:
+    """A compensator is told the keys by which what it undoes was called: all of them, and a child's id."""
+    called = defaultdict[tuple[str, int | None], dict[str, None]](dict)
+    for line in begun:
+        if line.phase == "do":
+            called[line.step, line.iteration][line.key] = None
+    for line in begun:
+        if line.phase == "undo":
+            known = set(called[line.step, line.iteration]) or set(trace.children(line.run_id))
+            if not known >= set(line.undoes) if line.step.startswith("child") else not known <= set(line.undoes):
+                yield f"I5: the compensator of {line.step} was told {line.undoes}, called were {sorted(known)}"
+
+
 def _undone_without_results(undoing: list[Line], entries: list[Entry], path: ExpectedPath) -> Iterable[str]:
     """A compensator sees all results as the run left them, those of a parallel that failed too."""
     entry_names = {one.key[0] for stage in path.stages for one in stage if one.optional}
-    done = {entry.node for entry in entries if entry.status == "completed" and entry.node in entry_names}
+    completed = [entry for entry in entries if entry.status == "completed" and entry.kind != "compensate"]
+    done = {entry.node for entry in completed if entry.node in entry_names}
     for line in undoing:
         wanted = {*path.results, *done, line.step}
         if wanted != line.saw.keys():

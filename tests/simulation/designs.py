@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 LEVELS = ("root", "middle", "leaf")
+ATTEMPTED = 0.6
+"""The share of compensators that are also for what failed, where a history has any."""
 KINDS = ("step", "parallel", "route", "loop", "sleep", "wait", "suspend", "child")
 
 
@@ -17,6 +19,8 @@ class Unit:
     name: str
     plain: bool
     compensated: bool
+    attempted: bool = field(default=False, repr=False)
+    """Whether the compensator is also for what failed and may have been called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ class ChildSpec:
     maps: bool
     compensated: bool
     conditional: bool
+    attempted: bool = field(default=False, repr=False)
 
 
 Spec: TypeAlias = StepSpec | ParallelSpec | RouteSpec | LoopSpec | SleepSpec | WaitSpec | ChildSpec
@@ -192,3 +197,24 @@ def _spec(kind: str, at: int, chance: random.Random, unit: float, children: list
 
 def _unit(name: str, chance: random.Random) -> Unit:
     return Unit(name, chance.random() < 0.3, chance.random() < 0.6)
+
+
+def with_attempted(design: Design, seed: int) -> Design:
+    """The design with compensators, some of them, that are also for what failed and may have been called."""
+    chance = random.Random(f"attempted {seed} {design.name}")
+
+    def drawn(unit: Unit) -> Unit:
+        return replace(unit, attempted=unit.compensated and chance.random() < ATTEMPTED)
+
+    specs: list[Spec] = []
+    for spec in design.specs:
+        match spec:
+            case StepSpec() | LoopSpec():
+                specs.append(replace(spec, unit=drawn(spec.unit)))
+            case ParallelSpec() | RouteSpec():
+                specs.append(replace(spec, units=tuple(map(drawn, spec.units))))
+            case ChildSpec():
+                specs.append(replace(spec, attempted=spec.compensated and chance.random() < ATTEMPTED))
+            case _:
+                specs.append(spec)
+    return replace(design, specs=tuple(specs))

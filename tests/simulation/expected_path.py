@@ -58,6 +58,8 @@ class JournalPath:
             return wrong or self._undo(node, item)
         if status == "failed":
             self._failed = True
+            if phase == "do" and detail != b"uncalled" and self._is_compensated(self._spec, item, attempted=True):
+                self._completed.append((node, item))
         elif status == "skipped":
             self.at += 1
         else:
@@ -83,6 +85,11 @@ class JournalPath:
             return ("I2", f"{phase} of {name} began while the run is at node {self.at}")
         return None
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether anything failed for good."""
+        return self._failed
+
     def _wrong_place(self, seq: int, node: str, phase: str, kind: str) -> Wrong:
         if seq != self.seq + 1:
             return ("I2", f"entry {seq} follows entry {self.seq}")
@@ -104,7 +111,7 @@ class JournalPath:
         return None
 
     def _complete(self, node: str, item: str, phase: str, detail: bytes | None) -> None:
-        spec = self._specs[min(self.at, len(self._specs) - 1)]
+        spec = self._spec
         if phase == "choose":
             self._branches[node] = (detail or b"").decode()
             return
@@ -116,19 +123,27 @@ class JournalPath:
         elif not isinstance(spec, LoopSpec) or detail == b"end":
             self.at += 1
 
-    def _is_compensated(self, spec: Spec, item: str) -> bool:
+    @property
+    def _spec(self) -> Spec:
+        """Of the node it is at."""
+        return self._specs[min(self.at, len(self._specs) - 1)]
+
+    def _is_compensated(self, spec: Spec, item: str, *, attempted: bool = False) -> bool:
+        """Whether what completed there is undone, or with `attempted` what failed there."""
         match spec:
-            case StepSpec() | LoopSpec():
-                return spec.unit.compensated
+            case StepSpec():
+                found = [spec.unit]
+            case LoopSpec():
+                found = [spec.unit] if item else []
             case ParallelSpec():
-                return any(unit.name == item and unit.compensated for unit in spec.units)
+                found = [unit for unit in spec.units if unit.name == item]
             case RouteSpec():
-                chosen = self._branches.get(spec.name)
-                return any(unit.name == chosen and unit.compensated for unit in spec.units)
+                found = [unit for unit in spec.units if unit.name == self._branches.get(spec.name)]
             case ChildSpec():
-                return spec.compensated
+                return spec.attempted if attempted else spec.compensated
             case _:
                 return False
+        return any(unit.attempted if attempted else unit.compensated for unit in found)
 
     def _name(self, node: str, item: str) -> str:
         return item if item and not item.startswith("#") else node

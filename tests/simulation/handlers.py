@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from stepwell import Abort, Branch, Context, Retry, Suspended, Workflow, durable
 from tests.simulation.acts import (
@@ -90,6 +90,7 @@ class Builder:
                     name,
                     handler,
                     compensate=undo,
+                    undo=_undo_of(unit),
                     when=when,
                     max_retries=retries,
                     retry_backoff=backoff,
@@ -125,7 +126,7 @@ class Builder:
             case ChildSpec(name, workflow, maps, compensated, _):
                 mapper = self._mapper(design, spec) if maps else None
                 undo = self._compensator(design, name, cancels=False) if compensated else None
-                flow.child_workflow(name, workflow, map_input=mapper, compensate=undo, when=when)
+                flow.child_workflow(name, workflow, map_input=mapper, compensate=undo, undo=_undo_of(spec), when=when)
 
     def _add_loop(self, flow: Workflow, design: Design, spec: LoopSpec, when: Callable[..., Any] | None) -> None:
         flow.loop(
@@ -137,6 +138,7 @@ class Builder:
             map_input=self._first(spec) if spec.maps else None,
             pause=spec.pause or None,
             compensate=self._compensator(design, spec.unit.name) if spec.unit.compensated else None,
+            undo=_undo_of(spec.unit),
             when=when,
             max_retries=spec.retries,
             retry_backoff=self._unit / 10,
@@ -145,7 +147,7 @@ class Builder:
 
     def _branch(self, design: Design, spec: Spec, unit: Unit) -> Branch:
         undo = self._compensator(design, unit.name) if unit.compensated else None
-        return Branch(self._handler(design, spec, unit), undo)
+        return Branch(self._handler(design, spec, unit), undo, undo=_undo_of(unit))
 
     def _handler(self, design: Design, spec: Spec, unit: Unit) -> Callable[..., Any]:
         probe = self._probe
@@ -292,6 +294,10 @@ class Builder:
 
     def _first(self, spec: LoopSpec) -> Callable[..., Any]:
         return lambda ctx: {"first": ctx.input["number"], "of": spec.name}
+
+
+def _undo_of(unit: Unit | ChildSpec) -> Literal["completed", "attempted"]:
+    return "attempted" if unit.attempted else "completed"
 
 
 def _shares(spec: Spec) -> bool:

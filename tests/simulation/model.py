@@ -46,12 +46,20 @@ class Expected:
     suspended: int = 0
     last_attempt: int = 1
     undo: Act | None = None
+    """What its compensator does, if it completed."""
+    attempted: Act | None = None
+    """What its compensator does, if it failed and may have been called."""
     undo_retries: int = DEFAULT_RETRIES
     optional: bool = False
 
+    @property
+    def to_undo(self) -> Act | None:
+        """What its compensator does, if it is to be undone as it ended."""
+        return self.attempted if self.status == "failed" else self.undo
+
     def undone(self) -> tuple[str, int]:
         """How its compensation ends, and after how many failed attempts."""
-        act = self.undo or Act(0, "", "returns")
+        act = self.to_undo or Act(0, "", "returns")
         fails = 10 if act.end == "exhausts" else act.fails
         return ("failed", self.undo_retries) if fails > self.undo_retries else ("completed", fails)
 
@@ -117,15 +125,14 @@ class _Node:
         in_vain = 0
         first = _first_key(spec)
         if not isinstance(spec, (ParallelSpec, LoopSpec)) and self._facts.imposed(first):
-            if isinstance(spec, ChildSpec):
-                self._facts.child(spec.workflow)  # it may have been spawned before
-            return self._add(Expected(first))
+            return self._add(self._struck(spec, Expected(first)))
         if spec.conditional:
             in_vain = asked_in_vain(self._number, self._design.name, f"{spec.name} when")
             if not holds(self._number, self._design.name, spec.name):
                 return self._skips(spec, in_vain)
         if self._given.get("poison") == spec.name:
-            return self._add(Expected((spec.name, "step", None), "failed", "CrashLimit", retrying=in_vain))
+            poisoned = Expected((spec.name, "step", None), "failed", "CrashLimit", retrying=in_vain)
+            return self._add(self._undo(poisoned, spec.unit, spec.retries) if isinstance(spec, StepSpec) else poisoned)
         match spec:
             case StepSpec():
                 goes_on = self._step(spec, in_vain)
@@ -143,6 +150,14 @@ class _Node:
             case _:
                 goes_on = self._child(spec, in_vain)
         return goes_on
+
+    def _struck(self, spec: Spec, one: Expected) -> Expected:
+        """An outcome that no act tells, of a node that may have been called."""
+        if isinstance(spec, StepSpec):
+            self._undo(one, spec.unit, spec.retries)
+        if isinstance(spec, ChildSpec) and self._facts.child(spec.workflow) is not None and spec.attempted:
+            one.attempted = self._undoing(spec.name)  # it was spawned before
+        return one
 
     def _skips(self, spec: Spec, in_vain: int) -> bool:
         kinds = {RouteSpec: "route", SleepSpec: "sleep", WaitSpec: "signal", ChildSpec: "child"}
@@ -171,7 +186,7 @@ class _Node:
         """What befell an outcome takes the place of what its act tells."""
         failure = self._facts.imposed(one.key)
         if failure is not None:
-            one.status, one.failure, one.value, one.undo = "failed", failure, None, None
+            one.status, one.failure, one.value = "failed", failure, None
 
     def _vain(self, spec: Spec, what: str) -> int:
         return asked_in_vain(self._number, self._design.name, f"{spec.name} {what}")
@@ -194,10 +209,13 @@ class _Node:
         return act.how == "stall" and retries + 1 - offset <= act.fails
 
     def _undo(self, one: Expected, unit: Unit, retries: int) -> Expected:
-        if unit.compensated and one.status == "completed":
-            place = place_of(unit.name, one.key[2])
-            one.undo, one.undo_retries = act_of(self._number, self._design.name, place, undo=True), retries
+        if unit.compensated:
+            one.undo, one.undo_retries = self._undoing(unit.name, one.key[2]), retries
+            one.attempted = one.undo if unit.attempted else None
         return one
+
+    def _undoing(self, name: str, iteration: int | None = None) -> Act:
+        return act_of(self._number, self._design.name, place_of(name, iteration), undo=True)
 
     def _told(self, unit: Unit, extra: tuple[str, ...] = ()) -> dict[str, Any]:
         return {"at": unit.name, "number": self._number, "saw": sorted({*self._path.results, *extra})}
@@ -208,14 +226,14 @@ class _Node:
         for entries in range(spec.suspends + 1):
             if spec.gives_up and gives_up(self._number, self._design.name, spec.name):
                 given_up = Expected(key, "failed", "GivenUpError", retrying=in_vain, last_attempt=in_vain + 1)
-                return self._add(given_up)
+                return self._add(self._undo(given_up, spec.unit, spec.retries))
             act = act_of(self._number, self._design.name, place_of(spec.name, None, entries), stalls=spec.stalls)
             one = self._tried(key, act, spec.retries, in_vain if entries == 0 else 0)
             one.retrying += retrying
             one.suspended = entries
             retrying = one.retrying
             if one.status == "failed":
-                return self._add(one)
+                return self._add(self._undo(one, spec.unit, spec.retries))
             if entries == spec.suspends:
                 one.value = self._told(spec.unit, (spec.name,) if entries else ())
                 if entries:
@@ -224,6 +242,7 @@ class _Node:
             letter = self._facts.letter(spec.name)
             if letter is None:
                 one.status, one.suspended = "open", entries + 1
+                self._undo(one, spec.unit, spec.retries)
                 self._path.stages.append([one])
                 self._path.end = "open"
                 return False
@@ -311,10 +330,11 @@ class _Node:
         if end.status != "completed":
             one.status = "failed"
             one.failure = "ChildCanceled" if end.status == "canceled" else "ChildFailed"
+            one.attempted = self._undoing(spec.name) if spec.attempted else None
             return self._add(one)
         one.value = end.results
         if spec.compensated:
-            one.undo = act_of(self._number, self._design.name, place_of(spec.name), undo=True)
+            one.undo = self._undoing(spec.name)
         return self._add(one)
 
     def _stays_open(self, one: Expected) -> bool:

@@ -115,6 +115,8 @@ def wanted() -> set[str]:
         *(f"entry {kind} {status}" for kind, statuses in _ENTRIES.items() for status in statuses),
         "entry CrashLimit",
         "entry IntegrityError",
+        "entry Abandoned",
+        "entry attempted and undone",
         *(f"decision {name}" for name in _DECISIONS),
         *(f"verdict {name}" for name in ("ok", "done", "lost", "message", "busy")),
         *(f"call {phase}" for phase in ("do", "undo", "when", "choose", "ask", "map")),

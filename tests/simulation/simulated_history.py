@@ -130,7 +130,7 @@ class SimulatedHistory:
             self.watch.may_begin(ctx.run_id, phase, ctx.step, ctx.iteration, ctx.attempt)
         saw = {name: digest(value) for name, value in ctx.results.items()}
         facts = (ctx.run_id, phase, ctx.step, ctx.iteration, ctx.attempt, ctx.idempotency_key, token)
-        line = Line("begin", self._who(), self.now(), *facts, tries, journaled, saw, ctx.resume_data)
+        line = Line("begin", self._who(), self.now(), *facts, tries, journaled, saw, ctx.resume_data, ctx.undoes_keys)
         self.trace.lines.append(line)
         self._told(line)
         if process is not None and process.name in self.strangers:
@@ -330,6 +330,7 @@ class SimulatedHistory:
         watch.seen.update(self.shared.decided)
         watch.seen.update({f"client: {name}": count for name, count in client.done.counts.items()})
         found = [*watch.found, *client.done.faults, *self.faults, *violations(trace)]
+        watch.seen["attempted and undone"] += trace.attempted
         drawn = self.fault_plan.drawn
         return Ended(
             self.plan,

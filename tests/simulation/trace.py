@@ -41,6 +41,7 @@ class Line:
     journaled: tuple[str, ...] = ()
     saw: dict[str, str] = field(default_factory=dict)
     resumed: Any = None
+    undoes: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ class Trace:
     late: set[str] = field(default_factory=set)
     imposed: set[tuple[str, str, str, int | None]] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
+    attempted: int = field(default=0, compare=False, repr=False)
+    """How many calls of what then failed were seen to be undone."""
     deleted: set[str] = field(default_factory=set)
     """The runs that were deleted by hand."""
     not_before: dict[str, float] = field(default_factory=dict)

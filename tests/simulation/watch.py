@@ -310,6 +310,8 @@ class Watch:
         name = row.item if row.item and iteration is None else row.node
         self.imposed.add((before.run_id, name, row.kind, iteration))
         self.seen[kind] += 1
+        if kind == "Abandoned" and not self._by_id[before.run_id].track.has_failed:
+            self._say("I5", before.run_id, f"{name} was given up though nothing had failed")
         if kind == "CrashLimit" and before.crashes < self._max_crashes:
             self._say("crashes", before.run_id, f"{name} failed after {before.crashes} of {self._max_crashes} crashes")
         if kind == "IntegrityError" and before.run_id not in self._refused:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.core.attempts import asks
 from stepwell.core.decide import decide
-from stepwell.core.decisions import Call, Compensate, Complete, Decision, Fail, Park, Record, Spawn, Wait
+from stepwell.core.decisions import Call, Cancel, Compensate, Complete, Decision, Fail, Park, Record, Spawn, Wait
 from stepwell.core.journal import JournalRow
 from stepwell.core.mailbox import Message, MessageName
 from stepwell.core.plan import plan_of
@@ -83,8 +83,8 @@ def in_words(decision: Decision) -> str:
             return f"spawn {child.workflow}"
         case Wait(until):
             return "wait" if until is None else f"wait until {until}"
-        case Compensate():
-            return "compensate"
+        case Compensate() | Cancel():
+            return type(decision).__name__.lower()
         case Complete(results):
             return f"complete {results.decode()}"
         case Fail(failure):

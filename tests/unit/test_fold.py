@@ -57,7 +57,7 @@ def test_i5_a_row_that_cannot_come_there_is_named(rows: list[JournalRow], said: 
 def test_i5_what_is_undone_newest_first_is_no_damage() -> None:
     state = state_of(status="compensating")
     replay(state, [*FORWARD, FAILED, undone(4, "second"), undone(5, "first")])
-    assert (state.completed, state.failed) == ([], FAILED)
+    assert (state.undoable, state.failed) == ([], FAILED)
 
 
 def test_an_outcome_of_an_entry_that_a_parallel_does_not_have_is_named() -> None:
@@ -140,4 +140,4 @@ def test_a_gap_that_was_not_asked_for_is_named() -> None:
 def test_i5_a_run_of_which_the_failed_iteration_alone_was_read_still_has_the_others_to_undo() -> None:
     state = looping(undone=True)
     replay(state, [row(1, "first"), polling(7, 6, status="failed", value=None, error=BROKEN)], ["poll"])
-    assert (state.completed, decide(state, 99)) == ([], (Compensate(),))
+    assert (state.undoable, decide(state, 99)) == ([], (Compensate(),))

@@ -27,7 +27,7 @@ from stepwell.core.decisions import (
     Tools,
     WaitUntil,
 )
-from stepwell.core.journal import ASKED, JournalRow, RowStatus, Work, new_row
+from stepwell.core.journal import ASKED, ASKED_AGAIN, JournalRow, RowStatus, Work, new_row
 from stepwell.errors import Failure, PayloadError
 from stepwell.workflow.durations import latest
 from stepwell.workflow.policy import Abort, Policy, Retry, types_of
@@ -48,6 +48,7 @@ def call_for(
     subject: Any = None,
     results: Mapping[str, bytes] | None = None,
     resume: tuple[int, bytes] | None = None,
+    undoes: tuple[str, ...] = (),
 ) -> Call:
     """The next attempt at the work."""
     progress = state.progress_of(work)
@@ -66,6 +67,7 @@ def call_for(
         results,
         subject,
         resume,
+        undoes,
     )
 
 
@@ -86,12 +88,20 @@ def outcome(
     value: bytes | None = None,
     failure: tuple[str, str] | None = None,
     skipped: bool = False,
+    detail: bytes | None = None,
+    attempt: int | None = None,
 ) -> JournalRow:
     """The row of an outcome that no handler gave: completed with the value, failed, or skipped."""
     error = None if failure is None else Failure(work.name, failure[0], failure[1])
     status: RowStatus = "failed" if failure else "skipped" if skipped else "completed"
-    attempt = state.progress_of(work).attempts + 1
-    return new_row(state, work, status, attempt, started_at, now, value, None, error)
+    number = state.progress_of(work).attempts + 1 if attempt is None else attempt
+    return new_row(state, work, status, number, started_at, now, value, detail, error)
+
+
+def given_up(state: RunState, work: Work, now: int, kind: str, message: str) -> Record:
+    """The work's failure for good for a reason that no attempt at it tells."""
+    detail = state.kind.evidence(state.node, state, work) if work.phase == "do" else None
+    return Record(outcome(state, work, started_at=now, now=now, failure=(kind, message), detail=detail))
 
 
 def wait_until(state: RunState, work: Work, since: int, at: int, now: int) -> Park | Record:
@@ -127,7 +137,7 @@ def settled(state: RunState, call: Call, ending: Ending, now: int) -> Decision |
             return Record(_row(state, call, "suspended", now, value=value), consumed)
         case Refused(kind, message):
             failure = Failure(call.step, kind, message)
-            return Record(_row(state, call, "failed", now, error=failure), consumed)
+            return Record(_row(state, call, "failed", now, detail=_evidence(state, call), error=failure), consumed)
         case Answer(holds):
             return None if holds else Record(_row(state, call, "skipped", now))
         case WaitUntil(wake_at):
@@ -140,15 +150,24 @@ def failed(state: RunState, call: Call, error: BaseException, failure: Failure, 
     """The record of an attempt that raised: another one follows, or the work has failed for good."""
     if gives_up(call.policy, error) or call.attempt > call.policy.max_retries:
         consumed = () if call.resume is None else (call.resume[0],)
-        return Record(_row(state, call, "failed", now, error=failure), consumed)
+        return Record(_row(state, call, "failed", now, detail=_evidence(state, call), error=failure), consumed)
     named = _named_delay(error)
     delay = call.policy.backoff.delay(call.attempt, draw) if named is None else named
-    detail = ASKED if asks(call) else None
+    detail = _evidence(state, call)
+    if asks(call):
+        detail = ASKED_AGAIN if detail is None else ASKED
     # `now` may be behind the store's clock by the lag: a delay counted from it would end that much too early. The
     # attempt ends at the same instant, so that the delay is what lies between the two.
     at = now + state.lag if delay else now
     row = _row(state, call, "retrying", at, error=failure, detail=detail, retry_at=latest(at + delay))
     return Record(row)
+
+
+def _evidence(state: RunState, call: Call) -> bytes | None:
+    """The detail of a failed attempt: whether the work's handler was certainly never called, by it or before it."""
+    if call.was_called or call.phase != "do":
+        return None
+    return state.kind.evidence(state.node, state, call.work)
 
 
 def gives_up(policy: Policy, error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""What the core asks of the engine: eight decisions, and the requests that the script of a call makes.
+"""What the core asks of the engine: nine decisions, and the requests that the script of a call makes.
 
 A decision says what happens to a run, a script what happens in one attempt: it yields `Invoke` for each function of the
 user's and returns how the attempt ended. So no kind of node awaits anything, and the engine knows no kind of node.
@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
-from stepwell.core.journal import iteration_of
+from stepwell.core.journal import iteration_of, key_of
 from stepwell.workflow.annotations import UNDECLARED
 
 if TYPE_CHECKING:
@@ -102,7 +102,10 @@ Script: TypeAlias = Callable[["Call", Tools], Generator[Invoke, Any, Ending]]
 
 @dataclass(slots=True)
 class Call:
-    """Run the user's code of one attempt, as its script says. The engine sets `started_at` and `timed_from`."""
+    """Run the user's code of one attempt, as its script says. The engine sets what stands last.
+
+    `undoes`: the idempotency keys of what a compensator undoes.
+    """
 
     run_id: str
     work: Work
@@ -114,8 +117,13 @@ class Call:
     results: Mapping[str, bytes]
     subject: Any = None
     resume: tuple[int, bytes] | None = None
+    undoes: tuple[str, ...] = ()
     started_at: int = 0
     timed_from: int = 0
+    was_called: bool = False
+    """Whether the handler was called, not only what is asked before it."""
+    waits_for_late: bool = False
+    """Whether it begins only when handlers of the same work have ended whose time was over."""
 
     @property
     def node(self) -> str:
@@ -149,15 +157,8 @@ class Call:
 
     @property
     def key(self) -> str:
-        """The idempotency key. No name contains a slash or a tilde, so no two pieces of work have the same one."""
-        parts = [self.run_id, self.node]
-        if self.item:
-            parts.append(self.item if self.iteration is None else f"#{self.iteration}")
-        if self.phase != "do":
-            parts.append(f"~{self.phase}")
-        if self.entries:
-            parts.append(f"~{self.entries}")
-        return "/".join(parts)
+        """The idempotency key."""
+        return key_of(self.run_id, self.work, self.entries)
 
     @property
     def resumed_with(self) -> bytes | None:
@@ -226,4 +227,8 @@ class Fail(NamedTuple):
     failure: Failure
 
 
-Decision: TypeAlias = Call | Record | Park | Spawn | Wait | Compensate | Complete | Fail
+class Cancel(NamedTuple):
+    """The run ends as canceled, as was requested; its parent gets that as a failure."""
+
+
+Decision: TypeAlias = Call | Record | Park | Spawn | Wait | Compensate | Complete | Fail | Cancel

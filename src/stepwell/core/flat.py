@@ -42,6 +42,7 @@ class PlainCall:
     attempt = 1
     iteration = None
     resumed_with = None
+    undoes = ()
 
     def __init__(self, run_id: str, step: str, results: Mapping[str, bytes]) -> None:
         self.run_id = run_id
@@ -67,6 +68,7 @@ def is_usual(state: RunState) -> bool:
         and state.plan.plain[state.position] is not None
         and state.status == "running"
         and state.failed is None
+        and not state.is_canceling
         and state.parked is None
         and not state.crashes
         and not state.progress

@@ -25,6 +25,12 @@ RowStatus: TypeAlias = Literal["completed", "failed", "skipped", "retrying", "su
 
 ASKED = b"when"
 """The detail of a failed attempt at a node's condition: no answer was given yet."""
+ASKED_AGAIN = b"when again"
+"""The same, where the condition had held before and the handler may have been called then."""
+UNCALLED = b"uncalled"
+"""The detail of a failed attempt, or of a failure for good, of work whose handler was certainly never called."""
+_CONDITIONS = frozenset({ASKED, ASKED_AGAIN})
+_DETAILS = frozenset({None, ASKED, ASKED_AGAIN, UNCALLED})
 _PHASES, _STATUSES = (frozenset(get_args(words)) for words in (Phase, RowStatus))
 _ATTEMPTS = frozenset({"retrying", "suspended"})
 _ERRORS = frozenset({"retrying", "failed"})
@@ -77,6 +83,24 @@ def item_of(iteration: int) -> str:
 def iteration_of(item: str) -> int | None:
     """The iteration that a journal key's item names, or None."""
     return int(item[1:]) if item.startswith("#") else None
+
+
+def is_of_condition(row: JournalRow) -> bool:
+    """Whether it is a failed attempt at a node's condition."""
+    return row.n > 0 and row.detail in _CONDITIONS
+
+
+def key_of(run_id: str, work: Work, entries: int = 0) -> str:
+    """The idempotency key of an entry of the work; no name has a slash or a tilde, so it is of this work alone."""
+    parts = [run_id, work.node]
+    if work.item:
+        iteration = iteration_of(work.item)
+        parts.append(work.item if iteration is None else f"#{iteration}")
+    if work.phase != "do":
+        parts.append(f"~{work.phase}")
+    if entries:
+        parts.append(f"~{entries}")
+    return "/".join(parts)
 
 
 def name_of(row: JournalRow) -> str:
@@ -174,16 +198,16 @@ def _is_misshapen(row: JournalRow) -> bool:
         or row.attempt < 1
         or (row.value is not None) is not valued
         or (row.error is not None) is not (row.status in _ERRORS)
-        or (row.n > 0 and row.detail not in {None, ASKED})
+        or (row.n > 0 and row.detail not in _DETAILS)
     )
 
 
 def _undoes_the_newest(state: RunState, row: JournalRow) -> bool:
-    if state.failed is None or not state.completed:
+    if (state.failed is None and not state.is_canceling) or not state.undoable:
         return False
     progress = state.progress_of(Work(row.node, row.item, "undo"))
-    # Which of the completed rows have a compensator is not known without the workflow's code.
-    undoable = state.completed[-1:] if state.plan.has_code else state.completed
+    # Which of the rows have a compensator is not known without the workflow's code.
+    undoable = state.undoable[-1:] if state.plan.has_code else state.undoable
     fits = any((done.node, done.item) == (row.node, row.item) for done in undoable)
     return fits and row.kind == UNDOING and row.n in {0, progress.n + 1}
 

@@ -16,10 +16,11 @@ class MessageName(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A message that a run has not used yet: a signal's payload, or the end of a child."""
+    """A message that a run has not used yet: a signal's payload, or the end of a child, which is its sender."""
 
     n: int
     kind: Literal["signal", "child"]
     name: str
     value: bytes | None
     error: Failure | None
+    sender: str | None = None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.decisions import Park, Record, Spawn
-from stepwell.core.journal import ASKED, why_invalid
+from stepwell.core.journal import ASKED_AGAIN, UNCALLED, is_of_condition, why_invalid
 from stepwell.core.statuses import may_follow
 from stepwell.errors import JournalError
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stepwell.core.flat import PlainStep
     from stepwell.core.journal import JournalRow, Phase, Work
     from stepwell.core.kinds import Kind
+    from stepwell.core.kinds.kind import Undone
     from stepwell.core.mailbox import Message, MessageName
     from stepwell.core.plan import Plan
     from stepwell.core.statuses import Status
@@ -41,6 +42,8 @@ class Progress:
     retry_at: int | None = None
     snapshot: bytes | None = None
     outcome: JournalRow | None = None
+    called: int = 0
+    """The last attempt in which its handler is known to have been called."""
 
 
 @dataclass(slots=True)
@@ -95,7 +98,10 @@ class RunState:
     results: dict[str, bytes] = field(default_factory=dict)
     progress: dict[tuple[str, Phase], Progress] = field(default_factory=dict)
     undoing: dict[tuple[str, str], Progress] = field(default_factory=dict)
-    completed: list[JournalRow] = field(default_factory=list)
+    undoable: list[JournalRow] = field(default_factory=list)
+    """The outcomes of what is to be undone, should the run fail or be canceled."""
+    entered: dict[tuple[str, str], int] = field(default_factory=dict)
+    """How many times what is to be undone was entered again after it had suspended itself."""
     choices: dict[str, str] = field(default_factory=dict)
     failed: JournalRow | None = None
     last: JournalRow | None = None
@@ -107,7 +113,11 @@ class RunState:
     in_flight: set[tuple[str, str, Phase]] = field(default_factory=set)
     admitted: bool = False
     is_partial: bool = False
-    """Whether rows of completed work that can be undone were not loaded, so that `completed` lacks them."""
+    """Whether rows of completed work that can be undone were not loaded, so that `undoable` lacks them."""
+    is_unknown: bool = False
+    """Whether handlers of the work that is open now may have been called by an owner that left no row of it."""
+    is_canceling: bool = False
+    """Whether it was requested that the run is undone and ends as canceled."""
     lag: int = 0
     """By how much `now` may be behind the store's clock, in microseconds; durations are added to `now` and this."""
     is_replaying: bool = False
@@ -128,7 +138,7 @@ class RunState:
         """Whether every node has its outcome."""
         return self.position >= len(self.plan.nodes)
 
-    def progress_of(self, work: Work) -> Progress:
+    def progress_of(self, work: Work | JournalRow) -> Progress:
         """How far the work has come; not to be changed."""
         if work.phase == "undo":
             return self.undoing.get((work.node, work.item), _NEW)
@@ -154,11 +164,11 @@ def replay(state: RunState, rows: Iterable[JournalRow], last_of: Container[str] 
         reason = why_invalid(state, row, is_after_gap=is_after_gap)
         if reason is not None:
             raise JournalError(state.run_id, reason)
-        if is_after_gap and state.kind.compensator(state.node, state, row.item) is not None:
+        if is_after_gap and _undone(state, row.item) is not None:
             state.is_partial = True
         apply(state, row)
     state.is_replaying = False
-    if status == "compensating" and state.failed is None:
+    if status == "compensating" and state.failed is None and not state.is_canceling:
         raise JournalError(state.run_id, "it is compensating, but no row tells of a failure")
     state.crashes, state.parked, state.status = crashes, parked, status
     state.admitted = state.admitted or parked is not None
@@ -180,6 +190,25 @@ def end(state: RunState, call: Call, *, began: bool) -> None:
         fan.ready[call.item] = None
 
 
+def stop(state: RunState, call: Call) -> None:
+    """Notes that a call was stopped before it gave anything; if its handler was called, that may have had effects."""
+    if call.was_called:
+        state.progress.setdefault((call.item, call.phase), Progress()).called = call.attempt
+    fan = _fan(state)
+    if fan is not None:
+        fan.ready[call.item] = None
+
+
+def doubt(state: RunState) -> None:
+    """Notes that handlers of the work that is open now may have been called, and left no row."""
+    state.is_unknown = True
+
+
+def request_cancel(state: RunState) -> None:
+    """Notes that the run is to be undone, and to end as canceled."""
+    state.is_canceling = True
+
+
 def apply(state: RunState, row: JournalRow) -> None:
     """Adds one row of the journal."""
     state.seq = row.seq
@@ -191,7 +220,8 @@ def apply(state: RunState, row: JournalRow) -> None:
         if row.item:
             _apply_entry(state, row)
         _apply_attempt(state.progress.setdefault((row.item, row.phase), Progress()), row)
-        state.admitted = state.admitted or row.detail != ASKED
+        state.admitted = state.admitted or not is_of_condition(row)
+        state.is_unknown = state.is_unknown or row.detail == ASKED_AGAIN
         return
     state.parked = None
     state.admitted = True
@@ -201,6 +231,8 @@ def apply(state: RunState, row: JournalRow) -> None:
     if row.status == "failed":
         state.progress.setdefault((row.item, row.phase), Progress()).outcome = row
         state.failed = state.failed or row
+        if is_to_be_undone(state, row):
+            _keep_undoable(state, row)
         return
     if row.status == "skipped":
         _leave(state, dict.fromkeys(state.node.names, state.values.null))
@@ -212,7 +244,8 @@ def apply_plain(state: RunState, step: PlainStep, row: JournalRow) -> None:
     """The same for the completed row of a plain step, before which the state was usual: no other part of it changes."""
     state.seq = row.seq
     if step.is_undone:
-        state.completed.append(row)
+        state.undoable.append(row)
+    state.is_unknown = False
     state.results = {**state.results, step.name: row.value or b"null"}
     state.position += 1
 
@@ -254,16 +287,39 @@ def _apply_completed(state: RunState, row: JournalRow) -> None:
     node, kind = state.node, state.kind
     if row.phase == "choose":
         state.choices[node.name] = kind.choice(row)
+        state.is_unknown = False
         return
-    if kind.compensator(node, state, row.item) is not None:
-        state.completed.append(row)
+    if is_to_be_undone(state, row):
+        _keep_undoable(state, row)
     if row.item.startswith("#"):
         state.progress.clear()
+        state.is_unknown = False
     elif row.item:
         state.progress.setdefault((row.item, row.phase), Progress()).outcome = row
     ending = kind.results(node, state, row)
     if ending is not None:
         _leave(state, ending)
+
+
+def is_to_be_undone(state: RunState, row: JournalRow) -> bool:
+    """Whether this outcome is of work that is to be undone: it completed, or may have been called and says so."""
+    undone = _undone(state, row.item)
+    if undone is None:
+        return False
+    return row.status == "completed" or (undone.undo == "attempted" and row.detail != UNCALLED)
+
+
+def _undone(state: RunState, item: str) -> Undone | None:
+    """What has the compensator of this piece of work of the node that the run is at, if it has one."""
+    found: Undone | None = state.kind.undone(state.node, state, item)
+    return None if found is None or found.compensate is None else found
+
+
+def _keep_undoable(state: RunState, row: JournalRow) -> None:
+    state.undoable.append(row)
+    entries = state.progress_of(row).entries
+    if entries:
+        state.entered[row.node, row.item] = entries
 
 
 def _apply_entry(state: RunState, row: JournalRow) -> None:
@@ -303,7 +359,7 @@ def _leave(state: RunState, results: dict[str, bytes]) -> None:
     state.fan = None
     state.position += 1
     state.progress.clear()
-    state.admitted = False
+    state.admitted = state.is_unknown = False
     state.last = None
 
 
@@ -314,14 +370,16 @@ def _apply_undo(state: RunState, row: JournalRow) -> None:
         return
     progress.outcome = row
     # Without the workflow's code, what was not undone in between is taken to have no compensator.
-    done = state.completed.pop()
+    done = state.undoable.pop()
     while (done.node, done.item) != (row.node, row.item):
-        done = state.completed.pop()
+        done = state.undoable.pop()
 
 
 def _apply_attempt(progress: Progress, row: JournalRow) -> None:
     progress.n = row.n
     progress.retry_at = row.retry_at
+    if row.detail != UNCALLED and not is_of_condition(row):
+        progress.called = row.attempt
     if row.status == "suspended":
         progress.attempts = 0
         progress.entries += 1

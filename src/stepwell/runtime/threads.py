@@ -38,6 +38,8 @@ class Ticket:
     started: float | None = None
     abandoned: bool = False
     ended: bool = False
+    over: asyncio.Future[None] | None = None
+    """Done once it has ended, where its end is waited for."""
 
 
 class Threads:
@@ -133,5 +135,7 @@ class Threads:
         self._is_told = False
         while self._ended:
             ticket, returned = self._ended.popleft()
+            if ticket.over is not None and not ticket.over.done():
+                ticket.over.set_result(None)
             if not ticket.abandoned and not ticket.future.done():
                 ticket.future.set_result(returned)  # a value, not an exception: no future takes a StopIteration

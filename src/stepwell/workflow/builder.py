@@ -31,7 +31,9 @@ from stepwell.workflow.nodes import (
     Route,
     Sleep,
     Step,
+    Undo,
     WaitForSignal,
+    check_undo,
     resolve,
     route_types,
 )
@@ -101,6 +103,7 @@ class Workflow(Generic[In]):
         handler: Handler[In],
         *,
         compensate: Handler[In] | None = None,
+        undo: Undo = "completed",
         when: Handler[In] | None = None,
         **options: Unpack[StepOptions],
     ) -> Workflow[In]: ...
@@ -111,6 +114,7 @@ class Workflow(Generic[In]):
         handler: None = None,
         *,
         compensate: Handler[In] | None = None,
+        undo: Undo = "completed",
         when: Handler[In] | None = None,
         **options: Unpack[StepOptions],
     ) -> HandlerDecorator[In]: ...
@@ -120,21 +124,25 @@ class Workflow(Generic[In]):
         handler: Handler[In] | None = None,
         *,
         compensate: Handler[In] | None = None,
+        undo: Undo = "completed",
         when: Handler[In] | None = None,
         **options: Unpack[StepOptions],
     ) -> Workflow[In] | HandlerDecorator[In]:
         """Adds a node that calls `handler(ctx)`; its result is what the handler returns, a JSON value.
 
-        Without a handler it returns a decorator, which adds the node and returns the function unchanged.
+        `compensate`: `f(ctx)`, which undoes the step if the run fails later. `undo`: `"completed"`, or `"attempted"` to
+        call it also for a step that failed for good, or was in flight when its run was canceled, and may have been
+        called. Without a handler it returns a decorator, which adds the node and returns the function unchanged.
         """
         where = self._where("step", name)
         check_functions(where, compensate=compensate, when=when)
-        tried = checked_policy(where, options, "compensate", "when", *_TYPES)
+        check_undo(where, undo, compensate)
+        tried = checked_policy(where, options, "compensate", "undo", "when", *_TYPES)
 
         def add(handler: Handler[In]) -> Workflow[In]:
             function = function_from(where, "handler", handler)
             types = types_of(where, function, options)
-            return self._add(where, Step(name, function, compensate, when, tried, types))
+            return self._add(where, Step(name, function, compensate, when, tried, types, undo))
 
         return HandlerDecorator(add) if handler is None else add(handler)
 
@@ -189,6 +197,7 @@ class Workflow(Generic[In]):
         map_input: Handler[In] | None = None,
         pause: Duration | datetime | AfterIteration | None = None,
         compensate: Handler[In] | None = None,
+        undo: Undo = "completed",
         when: Handler[In] | None = None,
         **options: Unpack[StepOptions],
     ) -> Workflow[In]: ...
@@ -204,6 +213,7 @@ class Workflow(Generic[In]):
         map_input: Handler[In] | None = None,
         pause: Duration | datetime | AfterIteration | None = None,
         compensate: Handler[In] | None = None,
+        undo: Undo = "completed",
         when: Handler[In] | None = None,
         **options: Unpack[StepOptions],
     ) -> IterationDecorator[In]: ...
@@ -218,6 +228,7 @@ class Workflow(Generic[In]):
         map_input: Handler[In] | None = None,
         pause: Duration | datetime | AfterIteration | None = None,
         compensate: Handler[In] | None = None,
+        undo: Undo = "completed",
         when: Handler[In] | None = None,
         **options: Unpack[StepOptions],
     ) -> Workflow[In] | IterationDecorator[In]:
@@ -228,6 +239,7 @@ class Workflow(Generic[In]):
         - `feedback`: `f(result)`, which returns the next iteration's input; without it the input stays the same.
         - `map_input`: `f(ctx)`, which returns the first iteration's input; without it that is the run's input.
         - `pause`: the wait between iterations: a duration, an aware datetime, or `f(result, iteration)` giving one.
+        - `compensate`, `undo`: as for `step`, for each iteration.
 
         Without a handler it returns a decorator, which adds the node and returns the function unchanged.
         """
@@ -244,14 +256,15 @@ class Workflow(Generic[In]):
         check_functions(where, "result", feedback=feedback)
         if pause is not None:
             check_wait(where, "pause", pause, "result, iteration")
-        known = ("max_iterations", "until", "feedback", "map_input", "pause", "compensate", "when", *_TYPES)
+        known = ("max_iterations", "until", "feedback", "map_input", "pause", "compensate", "undo", "when", *_TYPES)
+        check_undo(where, undo, compensate)
         tried = checked_policy(where, options, *known)
 
         def add(handler: Iteration[In]) -> Workflow[In]:
             function = function_from(where, "handler", handler, "input, ctx")
             types = types_of(where, function, options, is_iteration=True)
             given = (until, feedback, map_input, pause, compensate, when)
-            return self._add(where, Loop(name, function, max_iterations, *given, tried, types))
+            return self._add(where, Loop(name, function, max_iterations, *given, tried, types, undo))
 
         return IterationDecorator(add) if handler is None else add(handler)
 
@@ -317,6 +330,7 @@ class Workflow(Generic[In]):
         *,
         map_input: Handler[In] | None = None,
         compensate: Handler[In] | None = None,
+        undo: Undo = "completed",
         when: Handler[In] | None = None,
         **unknown: object,
     ) -> Workflow[In]:
@@ -324,16 +338,18 @@ class Workflow(Generic[In]):
 
         - `workflow`: the workflow or its name. It must be registered when this workflow runs.
         - `map_input`: `f(ctx)`, which returns the child's input; without it that is this run's input.
+        - `compensate`, `undo`: as for `step`; with `"attempted"` also for a child that failed or was canceled.
 
         A child that fails or is canceled fails the node.
         """
         where = self._where("child_workflow", name)
-        check_options(where, unknown, "map_input", "compensate", "when")
+        check_options(where, unknown, "map_input", "compensate", "undo", "when")
         check_functions(where, map_input=map_input, compensate=compensate, when=when)
+        check_undo(where, undo, compensate)
         if not isinstance(workflow, (str, Workflow)):
             raise DefinitionError(f"{where}: a child must be a Workflow or the name of one, got {shown(workflow)}.")
         child = workflow.name if isinstance(workflow, Workflow) else checked_name(workflow, f"{where}: a child's name")
-        return self._add(where, ChildWorkflow(name, child, map_input, compensate, when))
+        return self._add(where, ChildWorkflow(name, child, map_input, compensate, when, undo))
 
     def _resolve(self) -> None:
         """Resolves what annotations name that was defined after its node was added."""

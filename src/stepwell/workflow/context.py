@@ -143,6 +143,10 @@ class Facts(Protocol):
     def resumed_with(self) -> bytes | None:
         """The payload of the signal that re-entered the step."""
 
+    @property
+    def undoes(self) -> tuple[str, ...]:
+        """The idempotency keys of what a compensator undoes."""
+
 
 class Channels(Protocol):
     """What answers the questions of handlers while their attempts last: the worker that makes them."""
@@ -238,6 +242,20 @@ class Context(Generic[In_co]):
         re-entry) for a resolver, a compensator and a re-entered step.
         """
         return self._facts.key
+
+    @property
+    def undoes_keys(self) -> tuple[str, ...]:
+        """In a compensator: the idempotency keys of all entries of what it undoes, in order; elsewhere ().
+
+        A step that suspended itself has one for each time it was entered. Of a child workflow it is its run's id.
+        """
+        return self._facts.undoes
+
+    @property
+    def undoes_key(self) -> str | None:
+        """In a compensator: the last of `undoes_keys`, by which services know what it undoes; elsewhere None."""
+        keys = self._facts.undoes
+        return keys[-1] if keys else None
 
     @property
     def resume_data(self) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, get_args
 
 from stepwell.errors import DefinitionError
 from stepwell.workflow.annotations import (
@@ -27,6 +27,9 @@ Iteration: TypeAlias = Callable[[Any, Context[In]], Any]
 """The handler of a loop, with the iteration's input and the context."""
 AfterIteration: TypeAlias = Callable[[Any, int], Any]
 """What a loop asks after an iteration, with its result and number."""
+Undo: TypeAlias = Literal["completed", "attempted"]
+"""What a compensator undoes: work that completed, or also work that failed for good and may have been called."""
+UNDOS: tuple[str, ...] = get_args(Undo)
 
 
 class Node(Protocol):
@@ -67,14 +70,16 @@ class _OneResult:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Branch:
-    """A handler of a parallel or a route, with its compensator. Frozen. Raises DefinitionError if not callable.
+    """A handler of a parallel or a route, with its compensator and what that undoes (see `Workflow.step`). Frozen.
 
     Its options declare types: `result` that of what the handler returns, instead of its annotation (`Any`: any JSON
-    value); `snapshot` and `resume` those of what a `Suspended` of it holds and of what answers it.
+    value); `snapshot` and `resume` those of what a `Suspended` of it holds and of what answers it. Raises
+    DefinitionError if one of the functions is not callable, and for an unknown `undo`.
     """
 
     handler: Handler[Any]
     compensate: Handler[Any] | None
+    undo: Undo
     options: Mapping[str, Any] = field(repr=False, compare=False)
     types: HandlerTypes = field(repr=False, compare=False)
 
@@ -83,15 +88,17 @@ class Branch:
         handler: Handler[Any],
         compensate: Handler[Any] | None = None,
         *,
+        undo: Undo = "completed",
         result: Any = UNSET,
         snapshot: Any = UNSET,
         resume: Any = UNSET,
     ) -> None:
+        check_undo("Branch", undo, compensate)
         for name, value in (("handler", handler), ("compensate", compensate)):
             if not callable(value) and not (name == "compensate" and value is None):
                 raise DefinitionError(f"Branch: {name} must be a function, got {value!r}.")
         options = {"result": result, "snapshot": snapshot, "resume": resume}
-        _fill(self, handler, compensate, options, NO_TYPES)
+        _fill(self, (handler, compensate, undo), options, NO_TYPES)
 
 
 def branch_of(
@@ -99,14 +106,15 @@ def branch_of(
 ) -> Branch:
     """A copy of the branch with these functions, and with these types, or else with those it has."""
     copy = object.__new__(Branch)
-    _fill(copy, handler, compensate, branch.options, branch.types if types is None else types)
+    _fill(copy, (handler, compensate, branch.undo), branch.options, branch.types if types is None else types)
     return copy
 
 
 def _fill(
-    branch: Branch, handler: Function, compensate: Function | None, options: Mapping[str, Any], types: HandlerTypes
+    branch: Branch, functions: tuple[Function, Function | None, Undo], options: Mapping[str, Any], types: HandlerTypes
 ) -> None:
-    given = {"handler": handler, "compensate": compensate, "options": options, "types": types}
+    handler, compensate, undo = functions
+    given = {"handler": handler, "compensate": compensate, "undo": undo, "options": options, "types": types}
     for name, value in given.items():
         object.__setattr__(branch, name, value)
 
@@ -126,6 +134,15 @@ def route_types(
     return HandlerTypes(own), MappingProxyType(typed)
 
 
+def check_undo(where: str, undo: object, compensate: object) -> None:
+    """Raises DefinitionError that begins with `where` for an unknown `undo`, or one without a compensator."""
+    if undo not in UNDOS:
+        known = " or ".join(f'"{one}"' for one in UNDOS)
+        raise DefinitionError(f"{where}: undo must be {known}, got {undo!r:.200}.")
+    if undo != "completed" and compensate is None:
+        raise DefinitionError(f'{where}: undo="{undo}" says what compensate undoes, so it needs a compensate.')
+
+
 @dataclass(frozen=True, slots=True)
 class Step(_OneResult):
     """Calls one handler."""
@@ -137,6 +154,7 @@ class Step(_OneResult):
     when: Function | None = None
     policy: Policy = DEFAULT_POLICY
     types: HandlerTypes = field(default=NO_TYPES, repr=False, compare=False)
+    undo: Undo = "completed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +202,7 @@ class Loop(_OneResult):
     when: Function | None = None
     policy: Policy = DEFAULT_POLICY
     types: HandlerTypes = field(default=NO_TYPES, repr=False, compare=False)
+    undo: Undo = "completed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +240,7 @@ class ChildWorkflow(_OneResult):
     map_input: Function | None = None
     compensate: Function | None = None
     when: Function | None = None
+    undo: Undo = "completed"
     policy: ClassVar[Policy] = DEFAULT_POLICY
 
 

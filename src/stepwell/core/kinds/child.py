@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.core.attempts import call_for, outcome, unless_waiting
 from stepwell.core.decisions import Call, Decision, Ending, Invoke, Park, Record, Spawn, Spawned, SpawnWith, Tools
-from stepwell.core.journal import Work
+from stepwell.core.journal import UNCALLED, Work
 from stepwell.core.kinds.functions import FunctionName, changed_undo
 from stepwell.core.kinds.kind import Kind, absent, text_in
 from stepwell.core.mailbox import MessageName
 from stepwell.workflow.nodes import ChildWorkflow
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Iterable, Mapping
 
+    from stepwell.core.journal import JournalRow
     from stepwell.core.kinds.functions import Change
+    from stepwell.core.kinds.kind import Undone
     from stepwell.core.state import RunState
-    from stepwell.workflow.nodes import Function
 
 
 class ChildKind(Kind[ChildWorkflow]):
@@ -38,7 +39,7 @@ class ChildKind(Kind[ChildWorkflow]):
 
     def from_outline(self, name: str, outline: Mapping[str, Any]) -> ChildWorkflow:
         """A child of that workflow."""
-        return ChildWorkflow(name, text_in(outline, "workflow"), compensate=absent)
+        return ChildWorkflow(name, text_in(outline, "workflow"), compensate=absent, undo="attempted")
 
     def difference(self, was: ChildWorkflow, now: ChildWorkflow) -> str:
         """Another workflow."""
@@ -56,7 +57,8 @@ class ChildKind(Kind[ChildWorkflow]):
         if message is not None:
             failure = None if message.error is None else (message.error.type, message.error.message)
             value = None if failure else message.value
-            row = outcome(state, work, started_at=since, now=now, value=value, failure=failure)
+            child = self.evidence(node, state, work)
+            row = outcome(state, work, started_at=since, now=now, value=value, failure=failure, detail=child)
             return (Record(row, consumed=(message.n,)),)
         if state.parked is not None:
             return (Park(since, wake_at=None, absent=self.awaits(node)),)
@@ -70,9 +72,28 @@ class ChildKind(Kind[ChildWorkflow]):
         """The end of its child."""
         return MessageName("child", node.name)
 
-    def compensator(self, node: ChildWorkflow, state: RunState, item: str) -> Function | None:
-        """What undoes the completed child."""
-        return node.compensate
+    def undone(self, node: ChildWorkflow, state: RunState, item: str) -> Undone:
+        """The child."""
+        return node
+
+    def open_work(self, node: ChildWorkflow, state: RunState) -> Iterable[Work]:
+        """None: a child that was started has an end."""
+        return ()
+
+    def evidence(self, node: ChildWorkflow, state: RunState, work: Work) -> bytes | None:
+        """The child's run id once its end is here; it was never started if the run does not wait for it."""
+        message = state.first_message(self.awaits(node))
+        if message is not None:
+            return None if message.sender is None else message.sender.encode()
+        return UNCALLED if state.parked is None else None
+
+    def undoes_keys(self, node: ChildWorkflow, state: RunState, row: JournalRow) -> tuple[str, ...]:
+        """The child's run id."""
+        return () if row.detail is None else (row.detail.decode(errors="replace"),)
+
+    def before_cancel(self, node: ChildWorkflow, state: RunState, now: int) -> tuple[Decision, ...]:
+        """Waits for the end of the child, which is to be undone first, and takes it."""
+        return () if state.parked is None else self.decide(node, state, now)
 
     def with_functions(self, node: ChildWorkflow, change: Change) -> ChildWorkflow:
         """The compensator: the child's own functions are those of its workflow."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from stepwell.workflow.nodes import Branch, Function
 
+
 UNDO = "undo "
 """What stands before a name when its compensator is meant; no node's name holds a space."""
 

@@ -7,20 +7,21 @@ here that fits all others. Docstrings here are the questions, those of the kinds
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
+from stepwell.core.journal import UNCALLED, Work, key_of
 from stepwell.core.types import Declares
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from stepwell.core.decisions import Decision
     from stepwell.core.flat import PlainStep
-    from stepwell.core.journal import JournalRow, Work
+    from stepwell.core.journal import JournalRow
     from stepwell.core.kinds.functions import Change
     from stepwell.core.mailbox import MessageName
     from stepwell.core.state import RunState
-    from stepwell.workflow.nodes import Function
+    from stepwell.workflow.nodes import Function, Undo
 
 N = TypeVar("N", bound=Any)
 
@@ -31,6 +32,18 @@ class Done(NamedTuple):
     name: str
     row_kind: str
     value: Any
+
+
+class Undone(Protocol):
+    """What has a compensator: a node, or an entry or branch of one."""
+
+    @property
+    def compensate(self) -> Function | None:
+        """The compensator."""
+
+    @property
+    def undo(self) -> Undo:
+        """Of what it undoes."""
 
 
 class Kind(Generic[N]):
@@ -104,6 +117,26 @@ class Kind(Generic[N]):
         """Whether the rows between where the run stands and this one can be such rows that were not loaded."""
         return False
 
+    # ------------------------------------------------------------------------------------------- what may have happened
+
+    def open_work(self, node: N, state: RunState) -> Iterable[Work]:
+        """The pieces of work at this node that have no outcome, if the run goes no further."""
+        work = self.next_work(node, state)
+        return () if work.phase != "do" or state.progress_of(work).outcome is not None else (work,)
+
+    def evidence(self, node: N, state: RunState, work: Work) -> bytes | None:
+        """The detail of this work's failure where no attempt tells more: whether it was certainly never called."""
+        return None if state.is_unknown or state.progress_of(work).called else UNCALLED
+
+    def undoes_keys(self, node: N, state: RunState, row: JournalRow) -> tuple[str, ...]:
+        """By which idempotency keys what this outcome is of was known outside, in the order of its entries."""
+        work, entries = Work(row.node, row.item), state.entered.get((row.node, row.item), 0)
+        return tuple(key_of(state.run_id, work, entry) for entry in range(entries + 1))
+
+    def before_cancel(self, node: N, state: RunState, now: int) -> tuple[Decision, ...]:
+        """What is to be done at this node before a run that is to be canceled is undone; nothing if it is empty."""
+        return ()
+
     # ------------------------------------------------------------------------------------------ other runs and signals
 
     def awaits(self, node: N) -> MessageName | None:
@@ -124,8 +157,8 @@ class Kind(Generic[N]):
 
     # ------------------------------------------------------------------------------------------------------- functions
 
-    def compensator(self, node: N, state: RunState, item: str) -> Function | None:
-        """The function that undoes a completed piece of work of this node, or None."""
+    def undone(self, node: N, state: RunState, item: str) -> Undone | None:
+        """What has the compensator of this piece of work, or None where none can have one."""
         return None
 
     def with_functions(self, node: N, change: Change) -> N:

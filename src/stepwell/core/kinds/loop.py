@@ -24,13 +24,13 @@ from stepwell.workflow.nodes import Loop
 from stepwell.workflow.policy import Suspended
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from stepwell.core.journal import JournalRow
     from stepwell.core.kinds.functions import Change
+    from stepwell.core.kinds.kind import Undone
     from stepwell.core.state import RunState
     from stepwell.core.types import Declares
-    from stepwell.workflow.nodes import Function
 
 _END = b"end"
 _ITERATION = re.compile(r"#[0-9]{9}")
@@ -50,7 +50,7 @@ class LoopKind(Kind[Loop]):
 
     def from_outline(self, name: str, outline: Mapping[str, Any]) -> Loop:
         """A loop of that name."""
-        return Loop(name, absent, 1, compensate=absent)
+        return Loop(name, absent, 1, compensate=absent, undo="attempted")
 
     def next_work(self, node: Loop, state: RunState) -> Work:
         """The iteration after the last one journaled."""
@@ -85,9 +85,14 @@ class LoopKind(Kind[Loop]):
         """The handler."""
         return (node.name,)
 
-    def compensator(self, node: Loop, state: RunState, item: str) -> Function | None:
-        """What undoes an iteration."""
-        return node.compensate
+    def undone(self, node: Loop, state: RunState, item: str) -> Undone | None:
+        """An iteration."""
+        return node if item else None
+
+    def open_work(self, node: Loop, state: RunState) -> Iterable[Work]:
+        """The iteration that comes next, unless the one before it failed."""
+        last = state.last
+        return () if last is not None and last.item and last.status == "failed" else (self.next_work(node, state),)
 
     def with_functions(self, node: Loop, change: Change) -> Loop:
         """The handler and the compensator."""

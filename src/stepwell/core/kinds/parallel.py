@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.core.attempts import call_for
 from stepwell.core.decisions import Call, Decision, Done, Ending, Invoke, Park, Refused, Tools, Wait
-from stepwell.core.journal import ASKED, Work
+from stepwell.core.journal import Work, is_of_condition
 from stepwell.core.kinds.functions import FunctionName, changed_branches
 from stepwell.core.kinds.kind import Done as DoneRow
 from stepwell.core.kinds.kind import Kind, absent, other_names, texts_in
@@ -22,12 +22,12 @@ from stepwell.workflow.nodes import Branch, Parallel
 from stepwell.workflow.policy import Suspended
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from stepwell.core.journal import JournalRow
     from stepwell.core.kinds.functions import Change
+    from stepwell.core.kinds.kind import Undone
     from stepwell.core.state import RunState
-    from stepwell.workflow.nodes import Function
 
 NOT_HERE = "only a .step handler can suspend its run"
 
@@ -41,7 +41,7 @@ class ParallelKind(Kind[Parallel]):
 
     def from_outline(self, name: str, outline: Mapping[str, Any]) -> Parallel:
         """A parallel of these entries."""
-        return Parallel(name, dict.fromkeys(texts_in(outline, "entries"), Branch(absent, absent)))
+        return Parallel(name, dict.fromkeys(texts_in(outline, "entries"), Branch(absent, absent, undo="attempted")))
 
     def difference(self, was: Parallel, now: Parallel) -> str:
         """Other entries."""
@@ -92,9 +92,14 @@ class ParallelKind(Kind[Parallel]):
         """Each entry."""
         return node.names
 
-    def compensator(self, node: Parallel, state: RunState, item: str) -> Function | None:
-        """What undoes this entry."""
-        return node.entries[item].compensate
+    def undone(self, node: Parallel, state: RunState, item: str) -> Undone | None:
+        """The entry."""
+        return node.entries.get(item)
+
+    def open_work(self, node: Parallel, state: RunState) -> Iterable[Work]:
+        """Every entry without an outcome."""
+        fan = self._fan(node, state)
+        return (Work(node.name, entry) for entry in (*fan.ready, *(entry for _, entry in fan.retries)))
 
     def with_functions(self, node: Parallel, change: Change) -> Parallel:
         """Those of the entries, which go by their own names, since their results do."""
@@ -134,7 +139,7 @@ def declared_by_branches(branches: Mapping[str, tuple[str, Branch]]) -> Declares
 
 def asks_alone(row: JournalRow) -> bool:
     """Whether this row of the node itself, not of an entry or iteration, is of its condition: no other is written."""
-    return row.phase == "do" and (row.status in {"skipped", "failed"} or (row.n > 0 and row.detail == ASKED))
+    return row.phase == "do" and (row.status in {"skipped", "failed"} or is_of_condition(row))
 
 
 def entry_call(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:

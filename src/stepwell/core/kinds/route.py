@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from stepwell.core.journal import JournalRow
     from stepwell.core.kinds.functions import Change
+    from stepwell.core.kinds.kind import Undone
     from stepwell.core.state import RunState
-    from stepwell.workflow.nodes import Function
 
 
 class RouteKind(Kind[Route]):
@@ -39,7 +39,8 @@ class RouteKind(Kind[Route]):
 
     def from_outline(self, name: str, outline: Mapping[str, Any]) -> Route:
         """A route of these branches."""
-        return Route(name, absent, dict.fromkeys(texts_in(outline, "branches"), Branch(absent, absent)))
+        branch = Branch(absent, absent, undo="attempted")
+        return Route(name, absent, dict.fromkeys(texts_in(outline, "branches"), branch))
 
     def difference(self, was: Route, now: Route) -> str:
         """Other branches."""
@@ -74,9 +75,9 @@ class RouteKind(Kind[Route]):
         """The branch, which goes by the route's name."""
         return (node.name,)
 
-    def compensator(self, node: Route, state: RunState, item: str) -> Function | None:
-        """What undoes the chosen branch."""
-        return node.branches[state.choices[node.name]].compensate
+    def undone(self, node: Route, state: RunState, item: str) -> Undone | None:
+        """The chosen branch."""
+        return node.branches.get(state.choices.get(node.name, ""))
 
     def with_functions(self, node: Route, change: Change) -> Route:
         """Those of the branches, which go by the route's name and their own."""

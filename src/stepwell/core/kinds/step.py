@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from stepwell.core.journal import JournalRow
     from stepwell.core.kinds.functions import Change
+    from stepwell.core.kinds.kind import Undone
     from stepwell.core.state import RunState
     from stepwell.workflow.annotations import HandlerTypes
-    from stepwell.workflow.nodes import Function
 
 
 class StepKind(Kind[Step]):
@@ -35,7 +35,7 @@ class StepKind(Kind[Step]):
 
     def from_outline(self, name: str, outline: Mapping[str, Any]) -> Step:
         """A step of that name."""
-        return Step(name, absent, absent)
+        return Step(name, absent, absent, undo="attempted")
 
     def next_work(self, node: Step, state: RunState) -> Work:
         """The call."""
@@ -81,9 +81,9 @@ class StepKind(Kind[Step]):
         """The step itself."""
         return (node.name,)
 
-    def compensator(self, node: Step, state: RunState, item: str) -> Function | None:
-        """What undoes the step."""
-        return node.compensate
+    def undone(self, node: Step, state: RunState, item: str) -> Undone:
+        """The step."""
+        return node
 
     def with_functions(self, node: Step, change: Change) -> Step:
         """The handler and the compensator."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepwell.core import compensate
-from stepwell.core.attempts import failed, outcome, settled
+from stepwell.core.attempts import failed, given_up, settled
 from stepwell.core.decide import decide
 from stepwell.core.decisions import (
     Call,
+    Cancel,
     Compensate,
     Complete,
     Decision,
@@ -23,11 +24,11 @@ from stepwell.core.decisions import (
     Wait,
 )
 from stepwell.core.mailbox import MessageName
-from stepwell.core.state import admit, apply, apply_decision, begin, end, set_status
+from stepwell.core.state import admit, apply, apply_decision, begin, doubt, end, set_status
 from stepwell.engine.driving.attempts import Attempt, Attempts, Begun
 from stepwell.engine.driving.committed_run import APPLIED, CommittedRun
 from stepwell.engine.driving.committer import RefusedError
-from stepwell.engine.driving.ends import end_of_child
+from stepwell.engine.driving.ends import canceled_child, end_of_child
 from stepwell.engine.driving.failures import failure_of, is_unreadable
 from stepwell.engine.driving.flat_run import FlatRun
 from stepwell.engine.driving.script_tools import ScriptTools
@@ -204,6 +205,9 @@ class Drive(CommittedRun):
             case Fail(failure):
                 set_status(self.state, "failed")
                 return await self._end(end_of_child(self._lease, None, failure, self._owner.codec))
+            case Cancel():
+                set_status(self.state, "canceled")
+                return await self._end(canceled_child(self._lease))
             case Call():  # pragma: no cover  the loop above takes calls for itself
                 return await self._do(move)
 
@@ -337,16 +341,20 @@ class Drive(CommittedRun):
         self._pending, self._consumed = [], []
         await self._attempts.stop()
         await self._reread()
+        doubt(self.state)
         if self._refused:
             _log.error("Run %s: the store refuses even the failure (%s); trying again in a minute.", self.run_id, cause)
             await self._release(_REFUSED_MICROS)
             return
         self._refused = True
+        awaited = None if self.state.at_end else self.state.kind.awaits(self.state.node)
+        if awaited is not None:
+            await self._finds(awaited)  # a child's end tells which run it was
         piece = compensate.work(self.state) if undoes else self.state.kind.next_work(self.state.node, self.state)
-        failure = (type(cause).__name__, f"the store refused the outcome: {failure_of(cause, '').message}")
-        row = outcome(self.state, piece, started_at=self._now(), now=self._now(), failure=failure)
-        self._telling.keep_exception(row, cause)
-        self._take_in(Record(row))
+        message = f"the store refused the outcome: {failure_of(cause, '').message}"
+        record = given_up(self.state, piece, self._now(), type(cause).__name__, message)
+        self._telling.keep_exception(record.row, cause)
+        self._take_in(record)
         await self.run()
 
     async def _read_whole(self) -> bool:
@@ -357,7 +365,10 @@ class Drive(CommittedRun):
         return True
 
     async def _reread(self) -> None:
+        is_unknown = self.state.is_unknown
         self.state = self._state_from(await self._owner.reload(Wanted(self._lease)))
+        if is_unknown:
+            doubt(self.state)
         if self.state.seq != self._stored_seq:
             reason = f"it has {self.state.seq} rows where {self._stored_seq} were committed"
             raise JournalError(self.run_id, reason)

@@ -26,3 +26,13 @@ def end_of_child(lease: Lease, results: bytes | None, failure: Failure | None, c
     if reason is not None:
         results, error = None, Failure(parent_node, "PayloadError", f"results.{parent_node}: {reason}")
     return ChildEnd(parent_id, parent_node, results, error)
+
+
+def canceled_child(lease: Lease) -> ChildEnd | None:
+    """The message that this run was canceled, for its parent."""
+    parent_id, parent_node = lease.parent_id, lease.parent_node
+    if parent_id is None or parent_node is None:
+        return None
+    return ChildEnd(
+        parent_id, parent_node, None, Failure(parent_node, "ChildCanceled", f"run {lease.run_id} was canceled")
+    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.core.flat import is_async
 from stepwell.engine.driving.failures import raised_in
+from stepwell.engine.driving.lingering import Lingering
 from stepwell.engine.driving.user_code import RunningFunction, UserCode, is_interrupt
 from stepwell.runtime.threads import ClosedError, Returned
 
@@ -37,6 +38,7 @@ class Performer:
         self._step_timeout = step_timeout
         self._are_async: dict[int, bool] = {}
         self.user_code = UserCode()
+        self._lingering = Lingering()
         self.context = copy_context()
 
     def limit_of(self, timeout: int | None) -> float:
@@ -72,6 +74,9 @@ class Performer:
         A user's function is called apart from the script and its exception is a value here: a StopIteration must not
         be taken for the script's end, nor a GeneratorExit or CancelledError for ours.
         """
+        if call.waits_for_late:
+            await self._lingering.ended(call)
+            call.started_at = tools.now()
         script = call.script(call, tools)
         context = self.context.copy()
         call.timed_from = call.started_at
@@ -87,6 +92,7 @@ class Performer:
                     raise
                 return raised_in("generator", error)
             if already is not None:
+                call.was_called = True
                 returned, already = already, None
             elif request.handler:
                 returned = await self._handle(request, call, tools, context)
@@ -104,6 +110,7 @@ class Performer:
         if not slots.take_free():
             await slots.take()
             call.started_at = call.timed_from = tools.now()
+        call.was_called = True
         try:
             function, arguments = request.function, request.arguments
             if not self._is_async(function):
@@ -127,6 +134,8 @@ class Performer:
             deadline.cancel()
             if not ticket.ended:
                 self._threads.abandon(ticket)
+                if ticket.started is not None and call.phase == "do":
+                    self._lingering.add(call, ticket, self.limit_of(call.policy.timeout))
         call.timed_from += int(((ticket.started or asked) - asked) * _MICROSECONDS)
         return returned
 

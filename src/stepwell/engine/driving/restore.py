@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepwell.core.state import Parked, RunState, look, replay
+from stepwell.core.state import Parked, RunState, doubt, look, replay
 
 if TYPE_CHECKING:
     from stepwell.core.plan import Plan
@@ -38,4 +38,9 @@ def restored(
         name, messages, message = history.found
         if name is not None:
             look(state, name, messages, message)
+    # A commit that parks a run leaves its instant or how it is parked, and nothing in flight; who is freed otherwise
+    # may have called handlers of which there is no row.
+    was_parked = not lease.crashes and (lease.wake_at is not None or lease.parked_at is not None)
+    if is_new and lease.token > 1 and not was_parked:
+        doubt(state)
     return state

@@ -75,8 +75,8 @@ class Telling:
         observers = self._observers
         if observers.parked:
             wake_at = None if park.wake_at is None else _moment(park.wake_at)
-            undoes = state.status == "compensating" and state.completed
-            node = state.completed[-1].node if undoes else state.node.name
+            undoes = state.status == "compensating" and state.undoable
+            node = state.undoable[-1].node if undoes else state.node.name
             observers.tell(
                 observers.parked, RunParked(self._run_id, self._workflow, node, wake_at, park.awaiting, self._worker)
             )

@@ -202,9 +202,9 @@ class PostgresReader:
         messages: dict[str, Message] = {}
         if wanted:
             found = await connection.fetch(*self._queries("find_messages", wanted=columns(wanted, 4)))
-            for run_id, n, kind, word, value, error in found:
+            for run_id, n, kind, word, value, error, sender in found:
                 failure = None if error is None else self._codec.decode_failure(error, word)
-                messages[run_id] = Message(n, kind, word, value, failure)
+                messages[run_id] = Message(n, kind, word, value, failure, sender)
         return {run_id: Found(name, counts.get(run_id, 0), messages.get(run_id)) for run_id, name in names.items()}
 
     async def leased(self, worker_id: str) -> Mapping[str, int]:

@@ -303,7 +303,7 @@ class PostgresStore:
             n = await connection.fetchval(*self._q("tell_parent", run_id=parent_id))
             if n is not None:
                 error = self.codec.encode_failure(Failure(parent_node, "ChildCanceled", f"run {run_id} was canceled"))
-                message = {"run_id": parent_id, "n": n, "kind": "child", "name": parent_node}
+                message = {"run_id": parent_id, "n": n, "kind": "child", "name": parent_node, "sender": run_id}
                 await connection.execute(*self._q("add_message", **message, value=None, error=error, key=None))
         return ids
 

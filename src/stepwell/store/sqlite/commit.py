@@ -101,7 +101,7 @@ def _apply(connection: sqlite3.Connection, codec: Codec, now: int, worker_id: st
         add_runs(connection, now, children, turn)
     for advance in other:
         if advance.child_end is not None:
-            tell_parent(connection, codec, now, advance.child_end, turn)
+            tell_parent(connection, codec, now, advance.run_id, advance.child_end, turn)
 
 
 def _lean(advance: Advance) -> tuple[object, ...]:

@@ -40,7 +40,7 @@ def deliver(connection: sqlite3.Connection, now: int, signal: Signal) -> Deliver
     if status in ENDED or (signal.waiting_only and not wakes):
         return Delivered(accepted=False, status=status, woken=False, lane=lane)
     message = {"n": messages + 1, "kind": "signal", "name": signal.name, "value": signal.value, "error": None}
-    kept = {"delivered_at": now, "receipt": signal.receipt}
+    kept = {"delivered_at": now, "receipt": signal.receipt, "sender": None}
     connection.execute(Q["add_message"], {**key, **message, **kept})
     turn = next_turn(connection) if wakes else None
     connection.execute(Q["deliver_signal"], {"ref": ref, "now": now, "turn": turn, "wakes": wakes})
@@ -58,15 +58,18 @@ def cancel(connection: sqlite3.Connection, codec: Codec, now: int, run_id: str) 
     parent_id, parent_node = parent
     if run_id in ids and parent_id is not None:
         error = Failure(parent_node, "ChildCanceled", f"run {run_id} was canceled")
-        tell_parent(connection, codec, now, ChildEnd(parent_id, parent_node, None, error), next_turn(connection))
+        end = ChildEnd(parent_id, parent_node, None, error)
+        tell_parent(connection, codec, now, run_id, end, next_turn(connection))
     return ids
 
 
-def tell_parent(connection: sqlite3.Connection, codec: Codec, now: int, end: ChildEnd, turn: int) -> None:
+def tell_parent(  # noqa: PLR0917  a transaction's facts, and those of one end
+    connection: sqlite3.Connection, codec: Codec, now: int, run_id: str, end: ChildEnd, turn: int
+) -> None:
     """Puts the end of a child into its parent's mailbox."""
     found = connection.execute(Q["tell_parent"], {"now": now, "turn": turn, "parent_id": end.parent_id}).fetchone()
     if found is not None:
         error = None if end.error is None else codec.encode_failure(end.error)
         message = {"ref": found[0], "n": found[1], "kind": "child", "name": end.parent_node, "key": None}
-        message |= {"value": end.value, "error": error, "delivered_at": None, "receipt": None}
+        message |= {"value": end.value, "error": error, "delivered_at": None, "receipt": None, "sender": run_id}
         connection.execute(Q["add_message"], message)

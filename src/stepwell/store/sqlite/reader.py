@@ -206,10 +206,9 @@ def _found(connection: sqlite3.Connection, codec: Codec, ref: int, name: Message
     stored = connection.execute(Q["find_message"], {"ref": ref, **name._asdict(), "after": after}).fetchone()
     if stored is None:
         return Found(name, messages, None)
-    n, kind, word, value, error = stored
-    return Found(
-        name, messages, Message(n, kind, word, value, None if error is None else codec.decode_failure(error, word))
-    )
+    n, kind, word, value, error, sender = stored
+    failure = None if error is None else codec.decode_failure(error, word)
+    return Found(name, messages, Message(n, kind, word, value, failure, sender))
 
 
 def _row(found: tuple[Any, ...], codec: Codec) -> JournalRow:

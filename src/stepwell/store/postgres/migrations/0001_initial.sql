@@ -141,6 +141,8 @@ CREATE TABLE stepwell.mailbox (
     value bytea,
     error bytea,
     key text,
+    -- The run whose end it is.
+    sender uuid,
     taken boolean NOT NULL DEFAULT false,
     -- Of a signal: when it came, and what its sender had kept about it, which stays when the value has been used.
     delivered_at bigint,

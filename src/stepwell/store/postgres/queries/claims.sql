@@ -150,9 +150,9 @@ SELECT id::text, messages FROM stepwell.runs WHERE id = ANY($ids::uuid[])
 
 -- name: find_messages
 -- The first unread message of a name in each of these mailboxes, behind a number.
-SELECT wanted.run_id::text, first.n, first.kind, first.name, first.value, first.error
+SELECT wanted.run_id::text, first.n, first.kind, first.name, first.value, first.error, first.sender::text
 FROM {wanted(run_id uuid, kind text, name text, after integer)}, LATERAL (
-    SELECT m.n, m.kind, m.name, m.value, m.error FROM stepwell.mailbox AS m
+    SELECT m.n, m.kind, m.name, m.value, m.error, m.sender FROM stepwell.mailbox AS m
     WHERE m.run_id = wanted.run_id AND m.kind = wanted.kind AND m.name = wanted.name AND NOT m.taken
         AND m.n > wanted.after
     ORDER BY m.n LIMIT 1

@@ -120,7 +120,7 @@ judged AS MATERIALIZED (
 ),
 own AS MATERIALIZED (SELECT * FROM judged WHERE verdict = 'ok'),
 told AS MATERIALIZED (
-    SELECT m.parent_id, m.name, m.value, m.error,
+    SELECT m.parent_id, m.name, m.value, m.error, own.id AS sender,
         l.messages + row_number() OVER (PARTITION BY m.parent_id ORDER BY m.at) AS n
     FROM ends AS m JOIN own ON own.at = m.at JOIN locked AS l ON l.id = m.parent_id
     WHERE l.status NOT IN ('completed', 'failed', 'canceled')
@@ -169,8 +169,8 @@ taken AS (
     WHERE m.run_id = own.id AND m.n = c.n
 ),
 delivered AS (
-    INSERT INTO stepwell.mailbox (run_id, n, kind, name, value, error)
-    SELECT parent_id, n, 'child', name, value, error FROM told
+    INSERT INTO stepwell.mailbox (run_id, n, kind, name, value, error, sender)
+    SELECT parent_id, n, 'child', name, value, error, sender FROM told
 ),
 spawned AS MATERIALIZED (
     SELECT s.* FROM {s(at integer, {new_run.given})} JOIN own ON own.at = s.at
@@ -196,4 +196,5 @@ RETURNING messages
 
 -- name: add_message
 -- A message in a run's mailbox.
-INSERT INTO stepwell.mailbox (run_id, n, kind, name, value, error, key) VALUES ($run_id, $n, $kind, $name, $value, $error, $key)
+INSERT INTO stepwell.mailbox (run_id, n, kind, name, value, error, key, sender)
+VALUES ($run_id, $n, $kind, $name, $value, $error, $key, $sender)

@@ -36,8 +36,12 @@ ORDER BY 1
 DELETE FROM stepwell.workers WHERE id = $worker RETURNING 1
 
 -- name: free_runs
--- Gives back the runs of a worker that left; one that another transaction holds is found by the next sweep.
-UPDATE stepwell.runs SET worker = NULL, token = token + 1, due_at = {turn}, updated_at = clock.now
+-- Gives back the runs of a worker that left; one that another transaction holds is found by the next sweep. One that is
+-- not parked waits for no instant any more: by that it is known, here and below, from one that a commit let go of, with
+-- nothing in flight.
+UPDATE stepwell.runs
+SET worker = NULL, token = token + 1, due_at = {turn}, updated_at = clock.now,
+    wake_at = CASE WHEN parked_at IS NOT NULL THEN wake_at END
 FROM (SELECT {now} AS now) AS clock
 WHERE id = ANY(ARRAY(SELECT id FROM stepwell.runs WHERE worker = $worker FOR NO KEY UPDATE SKIP LOCKED))
 RETURNING 1
@@ -46,7 +50,7 @@ RETURNING 1
 -- Puts off a run whose rows its worker does not understand, twice as long each time, up to an hour.
 UPDATE stepwell.runs
 SET worker = NULL, token = token + 1, updated_at = clock.now, damaged = $reason, damaged_by = $validator,
-    damage_count = coalesce(damage_count, 0) + 1,
+    damage_count = coalesce(damage_count, 0) + 1, wake_at = CASE WHEN parked_at IS NOT NULL THEN wake_at END,
     due_at = clock.now + least(3600000000, 60000000::bigint << least(coalesce(damage_count, 0), 6))
 FROM (SELECT {now} AS now) AS clock
 WHERE id = $run_id AND worker IS NOT DISTINCT FROM $worker AND token = $token
@@ -68,7 +72,8 @@ RETURNING 1
 -- Gives back some runs of a worker, each only under the token it is leased with.
 UPDATE stepwell.runs AS r
 SET worker = NULL, token = r.token + 1, updated_at = clock.now,
-    due_at = CASE WHEN $delay::bigint > 0 THEN clock.now + $delay::bigint ELSE {turn} END
+    due_at = CASE WHEN $delay::bigint > 0 THEN clock.now + $delay::bigint ELSE {turn} END,
+    wake_at = CASE WHEN r.parked_at IS NOT NULL THEN r.wake_at END
 FROM (SELECT {now} AS now) AS clock
 WHERE r.id IN (
     SELECT held.id
@@ -99,7 +104,9 @@ SELECT EXISTS (SELECT 1 FROM gone), (SELECT count(*) FROM freed)
 
 -- name: sweep_orphans
 -- Frees runs whose worker is not registered.
-UPDATE stepwell.runs SET worker = NULL, token = token + 1, due_at = {turn}, updated_at = clock.now
+UPDATE stepwell.runs
+SET worker = NULL, token = token + 1, due_at = {turn}, updated_at = clock.now,
+    wake_at = CASE WHEN parked_at IS NOT NULL THEN wake_at END
 FROM (SELECT {now} AS now) AS clock
 WHERE id = ANY(ARRAY(
     SELECT id FROM stepwell.runs AS r

@@ -145,6 +145,8 @@ CREATE TABLE stepwell_mailbox (
     value BLOB,
     error BLOB,
     key TEXT,
+    -- The run whose end it is.
+    sender TEXT,
     taken INTEGER NOT NULL DEFAULT 0,
     -- Of a signal: when it came, and what its sender had kept about it, which stays when the value has been used.
     delivered_at INTEGER,

@@ -84,5 +84,5 @@ SELECT messages FROM stepwell_runs WHERE ref = :ref
 
 -- name: find_message
 -- A run's first unread message of a name, behind a number.
-SELECT n, kind, name, value, error FROM stepwell_mailbox
+SELECT n, kind, name, value, error, sender FROM stepwell_mailbox
 WHERE ref = :ref AND kind = :kind AND name = :name AND NOT taken AND n > :after ORDER BY n LIMIT 1

@@ -74,6 +74,6 @@ RETURNING ref, messages
 
 -- name: add_message
 -- A message in a run's mailbox, behind all that are there, however many the run's row counts.
-INSERT INTO stepwell_mailbox (ref, n, kind, name, value, error, key, delivered_at, receipt)
+INSERT INTO stepwell_mailbox (ref, n, kind, name, value, error, key, delivered_at, receipt, sender)
 VALUES (:ref, max(:n, (SELECT coalesce(max(n), 0) + 1 FROM stepwell_mailbox WHERE ref = :ref)), :kind, :name, :value,
-    :error, :key, :delivered_at, :receipt)
+    :error, :key, :delivered_at, :receipt, :sender)

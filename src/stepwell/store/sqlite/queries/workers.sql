@@ -39,15 +39,18 @@ DELETE FROM stepwell_workers WHERE id = :worker
 DELETE FROM stepwell_workers WHERE id = :id AND beat_at < :silent_since
 
 -- name: free_runs
--- Gives back the runs of a worker that left.
-UPDATE stepwell_runs SET worker = NULL, token = token + 1, due_at = :turn, updated_at = :now
+-- Gives back the runs of a worker that left. One that is not parked waits for no instant any more: by that it is known,
+-- here and below, from one that a commit let go of, with nothing in flight.
+UPDATE stepwell_runs
+SET worker = NULL, token = token + 1, due_at = :turn, updated_at = :now,
+    wake_at = CASE WHEN parked_at IS NOT NULL THEN wake_at END
 WHERE worker = :worker
 
 -- name: park_damaged
 -- Puts off a run whose rows its worker does not understand, twice as long each time, up to an hour.
 UPDATE stepwell_runs
 SET worker = NULL, token = token + 1, updated_at = :now, damaged = :reason, damaged_by = :validator,
-    damage_count = coalesce(damage_count, 0) + 1,
+    damage_count = coalesce(damage_count, 0) + 1, wake_at = CASE WHEN parked_at IS NOT NULL THEN wake_at END,
     due_at = :now + min(3600000000, 60000000 << min(coalesce(damage_count, 0), 6))
 WHERE ref = :ref AND worker = :worker AND token = :token
 RETURNING damage_count
@@ -62,7 +65,8 @@ WHERE lane IN (SELECT value FROM json_each(:lanes)) AND damaged IS NOT NULL AND 
 -- Gives back some runs of a worker.
 UPDATE stepwell_runs
 SET worker = NULL, token = token + 1,
-    due_at = CASE WHEN :delay > 0 THEN :now + :delay ELSE :turn END, updated_at = :now
+    due_at = CASE WHEN :delay > 0 THEN :now + :delay ELSE :turn END, updated_at = :now,
+    wake_at = CASE WHEN parked_at IS NOT NULL THEN wake_at END
 WHERE worker = :worker AND token = (SELECT value FROM json_each(:tokens) AS given WHERE given.key = stepwell_runs.id)
 
 -- name: free_crashed
@@ -74,7 +78,9 @@ WHERE worker = :worker
 
 -- name: sweep_orphans
 -- Frees runs whose worker is not registered.
-UPDATE stepwell_runs SET worker = NULL, token = token + 1, due_at = :turn, updated_at = :now
+UPDATE stepwell_runs
+SET worker = NULL, token = token + 1, due_at = :turn, updated_at = :now,
+    wake_at = CASE WHEN parked_at IS NOT NULL THEN wake_at END
 WHERE worker IS NOT NULL AND worker NOT IN (SELECT id FROM stepwell_workers)
 
 -- name: sweep_stranded

@@ -244,7 +244,8 @@ class _Portals:
 
     def open(self, *, at_once: bool) -> None:
         """Allows calls; enters the app `at_once`, or by the first call."""
-        _refuse_in_event_loop()
+        if at_once:
+            _refuse_in_event_loop()
         with self._lock:
             if self._is_open:
                 raise DurableError("This BlockingDurable is open already: all threads of a process can share it.")

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
@@ -27,6 +35,14 @@ def run(script: Path, folder: Path) -> list[str]:
     )
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout + ran.stderr
     return ran.stdout.splitlines()
+
+
+def ask(port: int, method: str, path: str, body: object = None) -> Any:
+    """What a server of this host answers."""
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "order"}
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
+        connection.request(method, path, json.dumps(body), headers)
+        return json.loads(connection.getresponse().read())
 
 
 def test_an_order_that_cannot_be_shipped_is_undone_newest_first(tmp_path: Path) -> None:
@@ -89,6 +105,32 @@ def test_a_subscription_is_billed_each_month_once_over_two_workers(tmp_path: Pat
     assert lines.index("the first worker is gone") >= 2
     assert "the run is running, and wakes by itself: True" in lines
     assert lines[-1] == "Ada: closed in month 4, out of credit"
+
+
+@pytest.mark.slow
+def test_a_shop_behind_flask_is_served_with_its_worker_in_one_process(tmp_path: Path) -> None:
+    server = subprocess.Popen(
+        [sys.executable, str(ROOT / "examples" / "flask_orders.py")],
+        cwd=tmp_path,
+        env=os.environ | {"PORT": "0"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stderr is not None
+    port = next(int(found[1]) for line in server.stderr if (found := re.search(r"http://127\.0\.0\.1:(\d+)", line)))
+    try:
+        started = ask(port, "POST", "/orders", {"item": "kettle"})
+        assert ask(port, "POST", f"/orders/{started['id']}/approval") == {"accepted": True}
+        assert ask(port, "GET", f"/orders/{started['id']}/results")["ship"] == "kettle is on its way"
+        assert ask(port, "GET", f"/orders/{started['id']}")["status"] == "completed"
+        server.send_signal(signal.SIGINT)
+        server.stderr.read()
+        assert server.wait(PATIENCE) == 0
+    finally:
+        server.kill()
+        server.wait()
+        server.stderr.close()
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -1,12 +1,17 @@
-"""Ids of the system's runtime: greater each time, never twice, in a forked child neither."""
+"""Ids and names of the system's runtime: ids are greater each time, never twice, in a forked child neither."""
 
 from __future__ import annotations
 
 import os
+import secrets
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from stepwell.runtime import system
 from stepwell.runtime.system import SystemRuntime
+from tests.waiting import PATIENCE
 
 MANY = 2_000
 
@@ -40,3 +45,17 @@ def test_i10_a_forked_child_makes_other_ids_than_its_parent() -> None:
     os.close(writing)
     assert len(theirs) == 20 * len(ours[0])
     assert not any(one in theirs for one in ours)
+
+
+def test_threads_that_ask_first_at_once_give_their_process_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2)
+
+    def urandom(size: int) -> bytes:
+        both.wait(PATIENCE)
+        return secrets.token_bytes(size)
+
+    monkeypatch.setattr(system, "_NAMES", {})
+    monkeypatch.setattr(os, "urandom", urandom)
+    with ThreadPoolExecutor(2) as pool:
+        names = list(pool.map(lambda _: SystemRuntime().process, range(2)))
+    assert names[0] == names[1] == SystemRuntime().process

@@ -156,10 +156,9 @@ if hasattr(os, "register_at_fork"):
 
 def _process_name() -> str:
     pid = os.getpid()
-    if pid not in _NAMES:
-        _NAMES.clear()
-        _NAMES[pid] = f"{pid}-{os.urandom(8).hex()}"
-    return _NAMES[pid]
+    known = _NAMES.get(pid)
+    # Two threads may be the first at once, in a forked child for instance: both must get the same name.
+    return _NAMES.setdefault(pid, f"{pid}-{os.urandom(8).hex()}") if known is None else known
 
 
 class _Sharing:
@@ -184,3 +183,5 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_SHARING.begin_again)
 _NAMES: dict[int, str] = {}
 """This process's name by its pid, so that a forked child makes one of its own."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_NAMES.clear)  # the child may have the pid of an ancestor that has ended

@@ -7,6 +7,7 @@ starts a PostgreSQL fails, so the marks stay true.
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 from tests.postgres import QUICK_VARIABLE
@@ -28,6 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Tells tests/postgres.py that no server is wanted; workers of xdist inherit it."""
     if config.getoption("quick"):
         os.environ[QUICK_VARIABLE] = "1"
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        # Under nohup. What is ignored is ignored by every process that is started, too; what is handled is not.
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

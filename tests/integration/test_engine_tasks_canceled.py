@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stepwell import RunsClaimed, Workflow
+    from stepwell.workflow.policy import PolicyOptions
 
 
 async def one(_ctx: Context) -> int:
@@ -48,7 +49,19 @@ def canceling(wanted: Callable[[asyncio.Task[Any]], bool]) -> Workflow:
 
 def in_state(task: asyncio.Task[Any], name: str, state: str) -> bool:
     coroutine: Any = task.get_coro()
-    return task.get_name() == name and inspect.getcoroutinestate(coroutine) == state
+    return task.get_name().startswith(name) and inspect.getcoroutinestate(coroutine) == state
+
+
+def mixed() -> Workflow:
+    """Nodes that the flat path leaves to a drive, and attempts beside each other."""
+
+    async def brief(_ctx: Context) -> int:
+        await asyncio.sleep(0)
+        return 1
+
+    fan = dict.fromkeys(("a", "b", "c"), brief)
+    retry: PolicyOptions = {"max_retries": 100, "retry_backoff": 0.0}
+    return durable("mixed").sleep("nap", 0.001).parallel("fan", fan, **retry).step("last", brief, **retry)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +81,34 @@ async def test_i4_runs_go_on_when_other_code_cancels_what_drives_or_commits_them
         while not await has_ended(app, first):
             for each in await app.start_many("plain", list(range(20))):
                 await app.result(each.run_id, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("state", ["CORO_CREATED", "CORO_SUSPENDED"])
+@pytest.mark.parametrize("name", ["claim", "watch", "wakeup", "waiters", "run-", "give-back"])
+@pytest.mark.parametrize("kind", ["memory", "file"])
+async def test_i4_runs_end_although_other_code_cancels_the_engines_tasks_again_and_again(
+    tmp_path: Path, kind: str, name: str, state: str
+) -> None:
+    """Six tasks of that name in that state, in one turn of the loop after the other, while runs are on their way."""
+    url = "sqlite://" if kind == "memory" else f"sqlite:///{tmp_path / 'store.db'}"
+    canceled = 0
+
+    async def cancel() -> None:
+        nonlocal canceled
+        while canceled < 6:
+            for task in asyncio.all_tasks():
+                if in_state(task, f"stepwell-{name}", state):
+                    task.cancel()
+                    canceled += 1
+            await asyncio.sleep(0)
+
+    async with Durable(url, [mixed()], lease=0.6) as app, app.worker():
+        canceler = asyncio.create_task(cancel())
+        for _ in range(5):
+            for each in await app.start_many("mixed", [None] * 4):
+                await app.result(each.run_id, timeout=PATIENCE)
+        canceler.cancel()
+    assert canceled or (kind, name) not in {("file", "run-"), ("memory", "run-")}
 
 
 async def test_a_run_that_its_own_handler_cancels_is_let_go_of_once() -> None:

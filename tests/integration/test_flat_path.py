@@ -376,6 +376,25 @@ async def test_plain_steps_that_wait_hold_slots_and_those_beyond_wait_for_one() 
     assert most == 3
 
 
+async def test_a_run_is_called_whenever_the_slot_it_lacked_becomes_free() -> None:
+    """Two runs and one slot: the second looks for it in each of the turns about the end of the first one's handler."""
+
+    async def wait(ctx: Context) -> None:
+        for _ in range(ctx.input):
+            await asyncio.sleep(0)
+
+    flow = durable("flow").step("wait", wait)
+    async with Durable("sqlite://", [flow]) as app, app.worker(concurrency=1):
+        for first_turns in range(8):
+            for between in range(12):
+                first = await app.start(flow, first_turns)
+                for _ in range(between):
+                    await asyncio.sleep(0)
+                second = await app.start(flow, 1)
+                for each in (first, second):
+                    await app.result(each.run_id, timeout=PATIENCE)
+
+
 @pytest.mark.parametrize("turns", [0, 10], ids=["at once", "later"])
 async def test_i9_a_handler_that_waits_is_canceled_with_its_run_and_its_outcome_does_not_count(turns: int) -> None:
     begun, ended, canceled = asyncio.Event(), asyncio.Event(), list[str]()

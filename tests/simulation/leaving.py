@@ -46,7 +46,7 @@ class Leaving:
         leaving = await self._cancelled(worker.__aexit__(None, None, None))
         if not leaving.cancelled():
             leaving.result()
-        alive = [task.get_name() for task in worker._tasks if not task.done()]
+        alive = [work.name for work in worker._beside if not work.is_over]
         if alive or worker._worker_session.held:
             self._faults.append(
                 f"leaving: a stop was cancelled, and there live on {alive}, {worker._worker_session.held} runs"

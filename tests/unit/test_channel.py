@@ -132,6 +132,16 @@ async def test_what_is_asked_during_a_commit_shares_the_next_one(drive: Drive) -
     assert drive.commits == [["a"], ["b", "c"]]
 
 
+async def test_a_cancel_of_what_serves_before_its_first_step_delays_the_answer(drive: Drive) -> None:
+    answer = drive.channel().ask(drive.attempt(), Keep("a"))
+    (serving,) = [task for task in asyncio.all_tasks() if task.get_name().endswith("/asked")]
+    serving.cancel()
+    drive.let.set()
+    async with asyncio.timeout(PATIENCE):
+        await drive.channel().quiet()
+        assert await answer == "A"
+
+
 async def test_what_needs_no_row_is_answered_without_a_commit(drive: Drive) -> None:
     assert await drive.channel().ask(drive.attempt(), Known()) == "known"
     assert drive.commits == []

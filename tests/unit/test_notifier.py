@@ -131,7 +131,9 @@ async def test_i4_what_is_asked_while_a_notification_is_sent_is_sent_after_it(li
     notifier.notify()
     line.let.set()
     await eventually(lambda: line.sent == 3)
-    await eventually(lambda: notifier._ringing is None)
+    ringing = notifier._ringing
+    assert ringing is not None
+    await eventually(lambda: ringing.is_over)
     assert line.sent == 3
 
 

@@ -65,3 +65,16 @@ async def test_slots_are_given_in_the_order_in_which_they_were_asked_for() -> No
     async with asyncio.timeout(PATIENCE):
         await asyncio.gather(*waiting)
     assert order == [0, 1, 2]
+
+
+async def test_a_slot_that_becomes_free_before_its_waiter_begins_is_taken() -> None:
+    """A task that is to wait begins a turn after it was made: by then nobody may be left to give a slot back."""
+    slots = Slots(1)
+    assert slots.take_free()
+    waiting = asyncio.create_task(slots.take())
+    slots.give_back()
+    async with asyncio.timeout(PATIENCE):
+        await waiting
+    assert not slots.take_free()
+    slots.give_back()
+    assert slots.take_free()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from stepwell.engine.driving.channel import Channel
@@ -102,7 +103,7 @@ class Attempts:
         """Begins an attempt beside the others."""
         task = begin(self._make_apart, call, name=f"stepwell-run-{call.run_id}/{call.step}")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._end, call))
 
     async def ended(self, timeout: float | None) -> list[Attempt]:
         """Those that have ended, once there is one, or after that many seconds; a ClosedError: it did not begin."""
@@ -145,6 +146,15 @@ class Attempts:
             if self._is_stopping:
                 raise
             attempt = Attempt(call, self._tools.now(), None, error)  # who cancels all tasks: the others wait for it
+        self._gather(attempt)
+
+    def _end(self, call: Call, task: asyncio.Task[None]) -> None:
+        """The attempt's task has ended; where other code cancelled it before its first step, it did not begin."""
+        self._tasks.discard(task)
+        if task.cancelled() and not self._is_stopping:
+            self._gather(Attempt(call, self._tools.now(), None, ClosedError()))
+
+    def _gather(self, attempt: Attempt) -> None:
         self._over.append(attempt)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

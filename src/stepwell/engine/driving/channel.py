@@ -19,7 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from stepwell.errors import DurableError
-from stepwell.store.background import begin
+from stepwell.store.background import Lasting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +102,7 @@ class Channel:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._asked: deque[_Asked] = deque()
-        self._serving: asyncio.Task[None] | None = None
+        self._serving: Lasting | None = None
         self._refusal: Exception | None = None
         self._is_closed = False
 
@@ -117,13 +117,13 @@ class Channel:
         """Begins to serve, if something was asked and the drive is at rest: it has just come to rest, or rests."""
         if self._is_over:
             self._turn_away(lambda _: True)
-        elif self._asked and self._serving is None and self._desk.is_at_rest:
-            self._serving = begin(self._serve, name=f"stepwell-run-{self._desk.run_id}/asked")
+        elif self._asked and self._desk.is_at_rest and (self._serving is None or self._serving.is_over):
+            self._serving = Lasting(self._serve, f"stepwell-run-{self._desk.run_id}/asked")
 
     async def quiet(self) -> None:
         """Returns once none is being served, for a drive that is not at rest any more; raises RefusedError."""
-        while self._serving is not None:
-            await asyncio.wait({self._serving})
+        while (serving := self._serving) is not None and not serving.is_over:
+            await asyncio.wait({serving.ended})
         self._turn_away(lambda one: not self._desk.is_in_flight(one.facts))
         if self._refusal is not None:
             raise self._refusal
@@ -145,7 +145,6 @@ class Channel:
             while self._asked and self._desk.is_at_rest and not self._is_over:
                 await self._serve_together()
         finally:
-            self._serving = None
             if self._is_over:
                 self._turn_away(lambda _: True)
 

@@ -21,19 +21,19 @@ from stepwell.core.decisions import (
     Park,
     Record,
     Spawn,
-    Spawned,
     Wait,
 )
 from stepwell.core.mailbox import MessageName
 from stepwell.core.state import admit, apply, apply_decision, begin, doubt, end, set_status
 from stepwell.engine.driving.attempts import Attempt, Attempts, Begun
-from stepwell.engine.driving.committed_run import APPLIED, CommittedRun
+from stepwell.engine.driving.committed_run import CommittedRun
 from stepwell.engine.driving.committer import RefusedError
 from stepwell.engine.driving.ends import canceled_child, end_of_child
 from stepwell.engine.driving.failures import failure_of, is_unreadable
 from stepwell.engine.driving.flat_run import FlatRun
 from stepwell.engine.driving.script_tools import ScriptTools
-from stepwell.errors import JournalError, PayloadError, StoredValueError
+from stepwell.engine.driving.stored_run import APPLIED
+from stepwell.errors import JournalError, StoredValueError
 from stepwell.runtime.threads import ClosedError
 from stepwell.store.logs import logger
 from stepwell.store.records import AT_ONCE, ChildEnd, NewRun, Wanted
@@ -87,12 +87,12 @@ class Drive(CommittedRun):
 
     def on_flat_path(self) -> FlatRun | None:
         """The run, at a plain step and with all of its past stored, as the flat path goes on with it; else None."""
-        if self._pending or self._consumed or self._attempts.are_in_flight or self.is_suspect or self.is_stopped:
+        if self.pending or self._consumed or self._attempts.are_in_flight or self.is_suspect or self.is_stopped:
             return None
-        if self._stored_seq == self._left_flat_at:
+        if self.stored_seq == self._left_flat_at:
             return None
-        flat = FlatRun(self._lease, self.plan, self.state, self._clock, self._stay, self._begun, self.size)
-        flat.stored_seq, flat.stored_status = self._stored_seq, self._stored_status
+        flat = FlatRun(self._owner, self.lease, self.plan, self.state, self.clock, self.stay, self.begun, self.size)
+        flat.stored_seq, flat.stored_status = self.stored_seq, self.stored_status
         return flat
 
     @property
@@ -134,7 +134,7 @@ class Drive(CommittedRun):
             await self._release()
         except StoredValueError:
             # It is no attempt: the run is parked as it is, once what has ended beside it is stored.
-            if not self._pending or await self.flush():
+            if not self.pending or await self.flush():
                 raise
         except RefusedError as error:
             await self._fail_refused(error)
@@ -149,12 +149,12 @@ class Drive(CommittedRun):
 
     async def _do(self, call: Call) -> bool:
         """Performs the one call there is, once what precedes it is committed."""
-        if self._pending and not await self.flush():
+        if self.pending and not await self.flush():
             return False
         if self._owner.takes_flat(self):
             self.is_handed_on = True
             return False
-        if self._owner.is_stopping or self._stay.ends():
+        if self._owner.is_stopping or self.stay.ends():
             return await self._release()
         if self._observers.attempt_started:
             self._telling.begins([call], self._now())
@@ -170,12 +170,12 @@ class Drive(CommittedRun):
 
     async def _begin(self, calls: list[Call]) -> bool:
         """Begins calls beside each other, once what precedes them is committed."""
-        if self._pending and not await self.flush():
+        if self.pending and not await self.flush():
             return False
         if self._owner.is_stopping:
             return await self._wait(None) if self.state.in_flight else await self._release()
         self._telling.begins(calls, self._now())
-        self._stay.ends()
+        self.stay.ends()
         for call in calls:
             begin(self.state, call)
             self._attempts.begin(call)
@@ -190,7 +190,7 @@ class Drive(CommittedRun):
                     return True
                 return await self._record_unless_came(move, move.absent)
             case Wait(until):
-                return (not self._pending or await self.flush()) and await self._wait(until)
+                return (not self.pending or await self.flush()) and await self._wait(until)
             case Compensate() if self.state.is_partial:
                 return await self._read_whole()
             case Compensate():
@@ -202,13 +202,13 @@ class Drive(CommittedRun):
                 return await self._spawn(move)
             case Complete(results):
                 set_status(self.state, "completed")
-                return await self._end(end_of_child(self._lease, results, None, self._owner.codec))
+                return await self._end(end_of_child(self.lease, results, None, self._owner.codec))
             case Fail(failure):
                 set_status(self.state, "failed")
-                return await self._end(end_of_child(self._lease, None, failure, self._owner.codec))
+                return await self._end(end_of_child(self.lease, None, failure, self._owner.codec))
             case Cancel():
                 set_status(self.state, "canceled")
-                return await self._end(canceled_child(self._lease))
+                return await self._end(canceled_child(self.lease))
             case Call():  # pragma: no cover  the loop above takes calls for itself
                 return await self._do(move)
 
@@ -229,9 +229,7 @@ class Drive(CommittedRun):
         return True
 
     def _take_in(self, record: Record) -> None:
-        self._pending.append(record.row)
-        if record.row.error is not None:
-            self._has_failures = True
+        self.pending.append(record.row)
         if record.consumed:
             self._consumed += record.consumed
             apply_decision(self.state, record)
@@ -253,16 +251,15 @@ class Drive(CommittedRun):
         """Commits an outcome that rests on the absence of a message; whether the run is still this drive's."""
         if await self._finds(absent):
             return True
-        if self._pending and not await self.flush():
+        if self.pending and not await self.flush():
             return False
-        self._pending.append(record.row)
-        self._has_failures = self._has_failures or record.row.error is not None
+        self.pending.append(record.row)
         advance = self._advance(extra_position=1 if record.row.status == "completed" else 0)
-        verdict = await self._commit(self._unless_came(advance, absent))
+        verdict = await self.commit(self._unless_came(advance, absent))
         if verdict in APPLIED:
             apply_decision(self.state, record)
         elif verdict == "message":
-            self._pending.clear()
+            self.pending.clear()
             await self._look(absent)
         else:
             return False
@@ -280,50 +277,34 @@ class Drive(CommittedRun):
         if absent is not None:
             advance.status = "suspended"
             self._unless_came(advance, absent)
-        verdict = await self._commit(advance)
+        verdict = await self.commit(advance)
         if verdict == "message" and absent is not None:
             await self._look(absent)
             return True
-        if verdict in {"ok", "done"}:
+        if verdict in APPLIED:
             apply_decision(self.state, park)
             self._telling.parked(self.state, park)
         return False
 
     async def _spawn(self, spawn: Spawn) -> bool:
         child = spawn.child
-        if (refused := self._refused_child(child)) is not None:
-            self._take_in(refused)
-            return True
-        lane = self._owner.child_lane(self._lease, child.workflow)
+        lane = self._owner.child_lane(self.lease, child.workflow)
         advance = self._advance()
         advance.release = True
         advance.status = "suspended"
         advance.parked_at = spawn.since
         run_id = self._owner.runtime.new_id()
-        new = NewRun(run_id, lane, child.workflow, child.value, None, 0, self._lease.run_id, child.parent_node)
+        new = NewRun(run_id, lane, child.workflow, child.value, None, 0, self.lease.run_id, child.parent_node)
         advance.spawned = (new,)
-        if await self._commit(advance) in {"ok", "done"}:
+        if await self.commit(advance) in APPLIED:
             apply_decision(self.state, spawn)
         return False
-
-    def _refused_child(self, child: Spawned) -> Record | None:
-        """The failure of a node whose child would get the run's own input, which is not as the child declares it."""
-        type_ = self.plan.child_types(child.workflow).input
-        if type_ is None or child.value is not self.state.input:
-            return None
-        try:
-            self._owner.codec.decode_as(type_, child.value, f"input.{child.parent_node}")
-        except PayloadError as error:
-            work = self.state.kind.next_work(self.state.node, self.state)
-            return given_up(self.state, work, self._now(), "PayloadError", str(error))
-        return None
 
     async def _end(self, end: ChildEnd | None) -> bool:
         advance = self._advance()
         advance.release = advance.ended = True
         advance.child_end = end
-        if await self._commit(advance) in APPLIED:
-            self._telling.ended(self.state, self._now())
+        await self.commit(advance)
         return False
 
     async def _release(self, delay: int = 0) -> bool:
@@ -341,11 +322,11 @@ class Drive(CommittedRun):
                 if name is None or state.first_message(name) is None:
                     # It still waits. A signal that was accepted meanwhile ended that wait, and must not find it again.
                     advance.awaiting = parked.awaiting
-                    if self._stored_status == "suspended" and state.status == "running":
+                    if self.stored_status == "suspended" and state.status == "running":
                         advance.status = "suspended"
                     if name is not None:
                         self._unless_came(advance, name)
-            verdict = await self._commit(advance)
+            verdict = await self.commit(advance)
             if verdict == "message" and name is not None:
                 await self._look(name)
         return False
@@ -353,8 +334,8 @@ class Drive(CommittedRun):
     async def _fail_refused(self, error: RefusedError) -> None:
         """The store cannot keep what was to be committed: the node, or the compensator, fails with that error."""
         cause = error.__cause__ or error
-        undoes = any(row.phase == "undo" for row in self._pending)
-        self._pending, self._consumed = [], []
+        undoes = any(row.phase == "undo" for row in self.pending)
+        self.pending, self._consumed = [], []
         await self._attempts.stop()
         await self._reread()
         doubt(self.state)
@@ -375,16 +356,16 @@ class Drive(CommittedRun):
 
     async def _read_whole(self) -> bool:
         """Reads what was left out when the run was claimed: all that completed is to be undone now."""
-        if self._pending and not await self.flush():
+        if self.pending and not await self.flush():
             return False
         await self._reread()
         return True
 
     async def _reread(self) -> None:
         is_unknown = self.state.is_unknown
-        self.state = self._state_from(await self._owner.reload(Wanted(self._lease)))
+        self.state = self._state_from(await self._owner.reload(Wanted(self.lease)))
         if is_unknown:
             doubt(self.state)
-        if self.state.seq != self._stored_seq:
-            reason = f"it has {self.state.seq} rows where {self._stored_seq} were committed"
+        if self.state.seq != self.stored_seq:
+            reason = f"it has {self.state.seq} rows where {self.stored_seq} were committed"
             raise JournalError(self.run_id, reason)

@@ -21,11 +21,10 @@ from stepwell.core.flat import PlainCall
 from stepwell.core.journal import completed_row
 from stepwell.core.state import apply_plain, set_status
 from stepwell.engine.driving.attempts import Begun
-from stepwell.engine.driving.committed_run import APPLIED
 from stepwell.engine.driving.committer import RefusedError
 from stepwell.engine.driving.ends import end_of_child
 from stepwell.engine.driving.flat_run import NOTHING, FlatRun
-from stepwell.engine.driving.telling import Telling
+from stepwell.engine.driving.stored_run import APPLIED
 from stepwell.engine.driving.user_code import RunningFunction
 from stepwell.errors import PayloadError
 from stepwell.runtime.threads import ClosedError, Returned
@@ -68,61 +67,33 @@ class FlatRuns:
         if verdict not in APPLIED:
             self.let_go(run)
             return
-        row = run.pending[0]
-        size = len(row.value or b"")
-        run.size += size
-        self._owner.room.grow(size)
-        run.stored_seq += 1
-        run.pending = []
-        if self._observers.attempt_ended:
-            self._telling(run).committed([row])
-        advance = run.advance
-        if not advance.lean:
-            run.stored_status = advance.status
-            self._owner.on_committed(advance, run.plan.name, run.state.results if advance.ended else None)
-            if advance.ended:
-                if self._observers.are_heard(self._observers.run_ended):
-                    self._telling(run).ended(run.state, run.clock.now())
-                self.let_go(run)
-                return
+        run.note_stored(run.advance)
+        if run.advance.ended:
+            self.let_go(run)
+            return
         self._make_ready(run)
 
     def leave(self, run: FlatRun, already: Begun | RefusedError | None = None) -> None:
         """Has a drive go on with the run."""
         run.is_over = True
-        if run.has_slot:
-            self.performer.slots.give_back()
+        self._free_slot(run)
         self._held.drive(run, already)
 
-    async def flush(self, run: FlatRun) -> bool:
-        """Commits what the run's handler asked to be kept; False if the run was lost. Raises RefusedError."""
-        lease, state, rows = run.lease, run.state, run.pending
-        advance = Advance(lease.run_id, lease.ref, lease.token, run.stored_seq, rows, state.position, state.status)
-        advance.lean = run.stored_status == state.status
-        run.is_committing = True
-        try:
-            is_applied = await self._owner.commit(advance) in APPLIED
-        finally:
-            run.is_committing = False
-        if is_applied:
-            run.pending = []
-            run.stored_seq += len(rows)
-            run.stored_status = state.status
-            size = sum([len(row.value) for row in rows if row.value is not None])
-            run.size += size
-            self._owner.room.grow(size)
-            self._telling(run).committed(rows)
-        return is_applied
-
     def let_go(self, run: FlatRun) -> None:
-        """Forgets the run."""
+        """Forgets the run, unless it has left already."""
+        if run.is_over:
+            return
         run.is_over = True
         if run.asked is not None:
             run.call = None
             run.asked.close()
-        if run.has_slot:
-            self.performer.slots.give_back()
+        self._free_slot(run)
         self._held.let_go(run)
+
+    def _free_slot(self, run: FlatRun) -> None:
+        if run.has_slot:
+            run.has_slot = False
+            self.performer.slots.give_back()
 
     def _make_ready(self, run: FlatRun) -> None:
         self._ready.append(run)
@@ -179,9 +150,9 @@ class FlatRuns:
         if owner.is_stopping or (is_crowded and not run.has_slot and run.stay.ends()):
             self.leave(run)
             return
-        if run.has_slot:
-            run.has_slot = False
-        elif not performer.slots.take_free():
+        if not run.has_slot:
+            run.has_slot = performer.slots.take_free()
+        if not run.has_slot:
             self._begin_waiter(run, begin(self._wait_for_slot, run, name=f"stepwell-run-{run.lease.run_id}"))
             return
         lease = run.lease
@@ -190,16 +161,11 @@ class FlatRuns:
         if run.stay.first_call_at is None:
             run.stay.first_call_at = started_at
         if self._observers.attempt_started:
-            self._telling(run).begins((call,), started_at)
+            run.telling.begins((call,), started_at)
         context: Context[Any] = Context(lease.run_id, owner.readings.of(run.plan), call, lease.value, owner.channels)
         run.call = call
-        try:
-            given = performer.user_code.start(performer.context.copy(), step.handler, context)
-        except BaseException:
-            performer.slots.give_back()
-            raise
+        given = performer.user_code.start(performer.context.copy(), step.handler, context)
         if run.is_over:  # its handler canceled it, for which a store in memory needs no wait
-            performer.slots.give_back()
             if type(given) is RunningFunction:
                 given.carrier.cancel()
             return
@@ -207,7 +173,7 @@ class FlatRuns:
             task = begin(self._follow, run, step, given, name=f"stepwell-run-{lease.run_id}")
             self._begin_waiter(run, task, given)
             return
-        performer.slots.give_back()
+        self._free_slot(run)
         self._take_in(run, given)
 
     def _take_in(self, run: FlatRun, given: object) -> None:
@@ -295,7 +261,7 @@ class FlatRuns:
         """The run's task has ended: it is ready again, unless the task was cancelled."""
         run.waiter = None
         if started is not None:
-            self.performer.slots.give_back()
+            self._free_slot(run)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is None and not run.is_stopped:
             self._make_ready(run)
@@ -308,9 +274,6 @@ class FlatRuns:
                 self._held.canceled_by_others(run)
         elif error is not None:
             self._held.stumbled(run, error)
-
-    def _telling(self, run: FlatRun) -> Telling:
-        return Telling(self._observers, run.lease.run_id, run.plan.name, self._owner.worker_id)
 
 
 def _may_suspend(given: object, declared: DeclaredType | None) -> bool:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from stepwell.core.state import apply
 from stepwell.engine.driving.channel import Channel
+from stepwell.engine.driving.stored_run import APPLIED, StoredRun
+from stepwell.store.records import Advance
 
 if TYPE_CHECKING:
     import asyncio
@@ -13,20 +15,20 @@ if TYPE_CHECKING:
     from stepwell.core.journal import JournalRow
     from stepwell.core.plan import Plan
     from stepwell.core.state import RunState
-    from stepwell.core.statuses import Status
     from stepwell.engine.clock import StoreClock
     from stepwell.engine.driving.committer import RefusedError
     from stepwell.engine.driving.flat import FlatRuns
     from stepwell.engine.driving.room import Stay
-    from stepwell.store.records import Advance, Lease, Verdict
+    from stepwell.engine.driving.run_owner import RunOwner
+    from stepwell.store.records import Lease, Verdict
     from stepwell.workflow.context import Facts
 
 NOTHING = object()
 """As `given`: no handler was called."""
 
 
-class FlatRun:
-    """One leased run; `state` runs ahead of the store by `pending`, and all of it is told by `state` and `lease`.
+class FlatRun(StoredRun):
+    """One run on the flat path.
 
     It is always in one place: among the runs that are ready, or in its `waiter` (where its handler waits, or it
     waits for a slot), or in a commit, whose answer it takes.
@@ -35,46 +37,32 @@ class FlatRun:
     __slots__ = (
         "advance",
         "asked",
-        "begun",
         "call",
-        "clock",
         "given",
         "has_slot",
         "has_waiter_begun",
-        "is_committing",
         "is_over",
         "is_stopped",
-        "lease",
-        "pending",
-        "plan",
         "runs",
-        "size",
         "started_at",
-        "state",
-        "stay",
-        "stored_seq",
-        "stored_status",
         "waiter",
     )
 
     crashes = 0
     is_suspect = False
 
-    def __init__(  # noqa: PLR0917  what is known of a run that was claimed, by two callers
-        self, lease: Lease, plan: Plan, state: RunState, clock: StoreClock, stay: Stay, begun: float, size: int
+    def __init__(  # noqa: PLR0917  as its base
+        self,
+        owner: RunOwner,
+        lease: Lease,
+        plan: Plan,
+        state: RunState,
+        clock: StoreClock,
+        stay: Stay,
+        begun: float,
+        size: int,
     ) -> None:
-        self.lease = lease
-        self.plan = plan
-        self.state = state
-        self.clock = clock
-        self.stay = stay
-        self.begun = begun
-        """When its claim had been answered, in monotonic seconds: what was read of the store later must know it."""
-        self.size = size
-        """The bytes of the values that it holds."""
-        self.stored_seq = lease.seq
-        self.stored_status: Status = lease.status
-        self.pending: list[JournalRow] = []
+        super().__init__(owner, lease, plan, state, clock, stay, begun, size)
         self.advance: Advance
         self.runs: FlatRuns
         self.given: object = NOTHING
@@ -85,26 +73,14 @@ class FlatRun:
         self.asked: Channel | None = None
         """By which its handler asks; where it did, the run leaves when the handler has ended."""
         self.has_slot = False
-        """Whether one of the worker's slots waits for its next call."""
+        """Whether it holds one of the worker's slots: for the call that was made, or after a wait for the next one."""
         self.waiter: asyncio.Task[None] | None = None
         """In which its handler waits, or it waits for a slot."""
         self.has_waiter_begun = False
-        self.is_committing = False
-        """Whether a commit is on its way, whose verdict will tell if the run was lost."""
         self.is_stopped = False
         """Whether its worker stopped it; a cancel without this mark is other code's."""
         self.is_over = False
         """Whether it left the flat path."""
-
-    @property
-    def run_id(self) -> str:
-        """The run."""
-        return self.lease.run_id
-
-    @property
-    def token(self) -> int:
-        """The lease under which it is driven."""
-        return self.lease.token
 
     def stop(self) -> None:
         """Stops it, on behalf of its worker; a handler in flight is cancelled, and no outcome of it counts."""
@@ -134,10 +110,6 @@ class FlatRun:
         """Whether this very attempt is being made."""
         return self.call is facts
 
-    def now(self) -> int:
-        """The instant by the store's clock."""
-        return self.clock.now()
-
     def channel(self) -> Channel:
         """By which its handler asks; made when it does."""
         if self.asked is None:
@@ -151,7 +123,12 @@ class FlatRun:
 
     async def flush(self) -> bool:
         """Commits what is pending, while the handler is in flight; False if the run was lost."""
-        return await self.runs.flush(self)
+        state, lease = self.state, self.lease
+        advance = Advance(
+            lease.run_id, lease.ref, lease.token, self.stored_seq, self.pending, state.position, state.status
+        )
+        advance.lean = self.stored_status == state.status
+        return await self.commit(advance) in APPLIED
 
     def settle(self, verdict: Verdict) -> None:
         """The store's verdict on its advance."""

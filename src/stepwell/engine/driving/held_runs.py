@@ -15,7 +15,7 @@ from stepwell.engine.driving.drive import Drive
 from stepwell.engine.driving.flat import FlatRuns
 from stepwell.engine.driving.run_owner import RunOwner
 from stepwell.errors import JournalError
-from stepwell.store.background import begin
+from stepwell.store.background import Lasting, begin
 from stepwell.store.logs import logger
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class HeldRuns:
     def __init__(self, holder: Holder) -> None:
         self._holder = holder
         self._held: dict[str, Drive | FlatRun] = {}
-        self._returning: set[asyncio.Task[None]] = set()
+        self._returning: set[Lasting] = set()
         self._flat = FlatRuns(holder, self)
         self._emptied: asyncio.Future[None] | None = None
 
@@ -131,27 +131,27 @@ class HeldRuns:
     async def _drive(self, drive: Drive, already: Begun | RefusedError | None) -> None:
         try:
             await drive.run(already)
-        except asyncio.CancelledError:
-            if not drive.is_stopped:
-                _log.error("Run %s: other code cancelled it here, not its worker; giving it back.", drive.run_id)
-                await self._holder.give_back({drive.run_id: drive.token})
-            raise
         except JournalError as error:
             await self._holder.park_damaged(drive.lease, error)
         except Exception as error:  # noqa: BLE001  one run's fault must not stop the others
             self._log_stumble(drive, error)
             await self._holder.give_back({drive.run_id: drive.token}, _STUMBLED_MICROS)
 
-    def _end(self, drive: Drive, _task: asyncio.Task[None]) -> None:
-        if not drive.is_handed_on:
-            self.let_go(drive)
+    def _end(self, drive: Drive, task: asyncio.Task[None]) -> None:
+        """The run's task has ended, or was cancelled, maybe before its first step."""
+        if drive.is_handed_on:
+            return
+        self.let_go(drive)
+        if task.cancelled() and not drive.is_stopped:
+            self.canceled_by_others(drive)
 
     def _log_stumble(self, run: FlatRun | Drive, error: BaseException) -> None:
         text = "Run %s stopped being driven here; another claim will go on with it."
         _log.error(text, run.run_id, exc_info=error)
 
     def _give_back(self, run: FlatRun | Drive, delay: int) -> None:
-        """In a task of its own, which is kept until it has ended."""
-        task = begin(self._holder.give_back, {run.run_id: run.token}, delay, name="stepwell-give-back")
-        self._returning.add(task)
-        task.add_done_callback(self._returning.discard)
+        """Beside the caller, and kept until it has ended."""
+        tokens = {run.run_id: run.token}
+        returning = Lasting(lambda: self._holder.give_back(tokens, delay), "stepwell-give-back")
+        self._returning.add(returning)
+        returning.ended.add_done_callback(lambda _: self._returning.discard(returning))

@@ -128,7 +128,9 @@ class _InlineHost:
             clock = StoreClock(self.runtime, self.runtime.wall(), asked_at)
             if state is None:  # else it is as it was when it was parked: its rows need not be folded again
                 state = restored(self, lease, plan, None, lease.status, is_new=True, lag=clock.lag)
-            drive = Drive(self, FlatRun(lease, plan, state, clock, Stay(self.room, clock), asked_at, len(lease.value)))
+            drive = Drive(
+                self, FlatRun(self, lease, plan, state, clock, Stay(self.room, clock), asked_at, len(lease.value))
+            )
             self._drive = drive
             await drive.run()
             last = self._last

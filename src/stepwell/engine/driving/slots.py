@@ -24,16 +24,18 @@ class Slots:
         return False
 
     async def take(self) -> None:
-        """Waits for a slot, when none is free, and takes it; raises ClosedError."""
+        """Takes a slot, and waits for one while none is free; raises ClosedError."""
         if self._closed:
             raise ClosedError
+        if self.take_free():  # one may have become free since the caller looked
+            return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
             await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # it was given to us at the same moment: pass it on
-                self.give_back()
+        except BaseException:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.give_back()  # it was given to us at the moment of the cancel: pass it on
             raise
 
     def give_back(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, TypeAlias
 
 from stepwell.errors import DurableError, RunNotFoundError, StoreUnavailableError
-from stepwell.store.background import begin
+from stepwell.store.background import Lasting
 from stepwell.store.logs import logger
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Waiters:
         self._events = events
         self._wakeup = wakeup
         self._waiting: dict[str, list[asyncio.Future[_End]]] = {}
-        self._looking: asyncio.Task[None] | None = None
+        self._looking: Lasting | None = None
         self._again = False
         events.on_ended.append(self._ended)
         events.on_changed.append(self._look)
@@ -83,10 +83,10 @@ class Waiters:
 
     def _look(self) -> None:
         """Looks for all at once; when something changes during a look, looks again after it."""
-        if self._looking is not None and not self._looking.done():  # done: cancelled before its first step
+        if self._looking is not None and not self._looking.is_over:
             self._again = True
         elif self._waiting:
-            self._looking = begin(self._look_on, name="stepwell-waiters")
+            self._looking = Lasting(self._look_on, "stepwell-waiters")
 
     async def _look_on(self) -> None:
         try:
@@ -97,5 +97,3 @@ class Waiters:
                     self._tell(run_id, status)
         except StoreUnavailableError as error:
             _log.warning("Cannot look for runs that have ended: %s", error)
-        finally:
-            self._looking = None

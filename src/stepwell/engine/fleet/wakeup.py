@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from stepwell.errors import StoreUnavailableError
-from stepwell.store.background import begin
+from stepwell.store.background import Lasting
 from stepwell.store.logs import logger
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ class Wakeup:
         self._runtime = runtime
         self._events = events
         self._users = 0
-        self._looking: asyncio.Task[None] | None = None
-        self._ending: set[asyncio.Task[None]] = set()
+        self._looking: Lasting | None = None
+        self._ending: set[asyncio.Future[None]] = set()
 
     def begin(self) -> None:
         """One more waits."""
         self._users += 1
         if self._looking is None and self._store.shared:
-            self._looking = begin(self._look, name="stepwell-wakeup")
+            self._looking = Lasting(self._look, "stepwell-wakeup")
 
     def end(self) -> None:
         """One waits no more."""
@@ -44,8 +44,8 @@ class Wakeup:
         if self._users == 0 and self._looking is not None:
             looking, self._looking = self._looking, None
             looking.cancel()
-            self._ending.add(looking)
-            looking.add_done_callback(self._ending.discard)
+            self._ending.add(looking.ended)
+            looking.ended.add_done_callback(self._ending.discard)
 
     async def ended(self) -> None:
         """Returns when no look is under way that is not wanted any more."""

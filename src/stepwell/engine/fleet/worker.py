@@ -6,6 +6,7 @@ import asyncio
 import socket
 from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from stepwell.engine.driving.perform import Performer
@@ -16,7 +17,7 @@ from stepwell.engine.fleet.leaving import through_cancels
 from stepwell.engine.fleet.loops import Loop, take_turns
 from stepwell.engine.fleet.worker_session import WorkerSession
 from stepwell.errors import DurableError, StoreUnavailableError
-from stepwell.store.background import begin
+from stepwell.store.background import Lasting
 from stepwell.store.logs import logger
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ class Worker:
         self._stopping = False
         self._claims: Claims
         self._worker_session: WorkerSession
-        self._loops: list[asyncio.Task[None]] = []
-        self._renewal: asyncio.Task[None] | None = None
+        self._loops: list[Lasting] = []
+        self._renewal: Lasting | None = None
         self._looking = ExitStack()
         """What ends when the worker claims nothing more."""
         self._working = ExitStack()
@@ -157,7 +158,7 @@ class Worker:
         if self._store.shared:
             self._working.enter_context(self._runtime.share_quickly())
         self._loops = [
-            begin(take_turns, loop, self._runtime, lambda: self.worker_id, name=f"stepwell-{loop.name}")
+            Lasting(partial(take_turns, loop, self._runtime, lambda: self.worker_id), f"stepwell-{loop.name}")
             for loop in self._loops_of_worker()
         ]
 
@@ -196,10 +197,10 @@ class Worker:
     async def _wind_down(self) -> None:
         """Claims nothing more, lets handlers end within the grace, and gives all runs back."""
         if self._renewal is not None:
-            await asyncio.wait({self._renewal})
-        for task in self._loops:
-            task.cancel()
-        await asyncio.wait(self._loops)
+            await asyncio.wait({self._renewal.ended})
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.wait({loop.ended for loop in self._loops})
         self._looking.close()
         await self._wakeup.ended()
         await self._worker_session.stop(self._grace)
@@ -208,7 +209,7 @@ class Worker:
     async def _end_quickly(self) -> None:
         """What is left to do after `_drop`, within a moment; runs that are not given back are free by their lease."""
         until = self._runtime.monotonic() + self._runtime.tuning.quick_seconds
-        await asyncio.wait(self._tasks, timeout=self._runtime.tuning.quick_seconds / 2)
+        await asyncio.wait({work.ended for work in self._beside}, timeout=self._runtime.tuning.quick_seconds / 2)
         self._worker_session.drop()  # again: it may be one that a renewal had begun just then
         try:
             await self._worker_session.end_quickly(until - self._runtime.monotonic())
@@ -219,11 +220,11 @@ class Worker:
     def _drop(self) -> None:
         """Stops all that this worker does, without waiting for its end."""
         self._worker_session.drop()
-        for task in self._tasks:
-            task.cancel()
+        for work in self._beside:
+            work.cancel()
 
     @property
-    def _tasks(self) -> list[asyncio.Task[None]]:
+    def _beside(self) -> list[Lasting]:
         return [*self._loops, self._renewal] if self._renewal is not None else self._loops
 
     def _tell_gone(self) -> None:
@@ -279,10 +280,10 @@ class Worker:
         if (
             self._stopping
             or dead is not self._worker_session
-            or (self._renewal is not None and not self._renewal.done())
+            or (self._renewal is not None and not self._renewal.is_over)
         ):
             return
-        self._renewal = begin(self._renewed, name="stepwell-renewal")
+        self._renewal = Lasting(self._renewed, "stepwell-renewal")
 
     async def _renewed(self) -> None:
         old, new = self._worker_session, self._new_worker_session()

@@ -195,7 +195,7 @@ class WorkerSession:
         state = restored(self, lease, plan, history, lease.status, is_new=True, lag=clock.lag)
         check_length(lease, state.seq)
         size = len(lease.value) + (0 if history is None else history.size)
-        return FlatRun(lease, plan, state, clock, Stay(self.room, clock), self.runtime.monotonic(), size)
+        return FlatRun(self, lease, plan, state, clock, Stay(self.room, clock), self.runtime.monotonic(), size)
 
     def _tell_claimed(self, leases: list[Lease], asked_at: float) -> None:
         warn_of_suspects(leases, self.max_crashes)

@@ -122,6 +122,10 @@ class Connections:
         async with self._looks:
             return await self._run(work, _of_one_moment, self._runtime.tuning.long_answer_seconds)
 
+    def unavailable(self, reason: str) -> StoreUnavailableError:
+        """That a call was not done, or that it is not known."""
+        return StoreUnavailableError(self._location.safe_url, reason)
+
     async def close(self) -> None:
         """Closes them all; what a slow server does not answer within a moment ends with an error."""
         self._closed = True

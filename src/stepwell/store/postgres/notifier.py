@@ -13,7 +13,7 @@ from contextlib import suppress
 from asyncpg.exceptions import ProgramLimitExceededError
 
 from stepwell.errors import StoreUnavailableError
-from stepwell.store.background import begin
+from stepwell.store.background import Lasting
 from stepwell.store.logs import logger
 from stepwell.store.postgres.connection import in_time
 from stepwell.store.postgres.opening import DRIVER_ERRORS, Connection, CrowdedError, Opener, disconnect, unavailable
@@ -41,7 +41,7 @@ class Notifier:
         self._heard = asyncio.Event()
         self._hears = False
         self._asked = asyncio.Event()
-        self._ringing: asyncio.Task[None] | None = None
+        self._ringing: Lasting | None = None
         self._silent_until = 0.0 if self._location.notified else float("inf")
         self._looked_at = self._runtime.io_time() - self._runtime.tuning.trust_seconds
         self._deaf_seconds = _DEAF_SECONDS
@@ -51,8 +51,8 @@ class Notifier:
         """Notifies the other processes, soon."""
         self._asked.set()
         self._deaf_seconds = _DEAF_SECONDS
-        if self._ringing is None and not self._is_silent and not self._is_closed:
-            self._ringing = begin(self._send, name="stepwell-notify")
+        if (self._ringing is None or self._ringing.is_over) and not self._is_silent and not self._is_closed:
+            self._ringing = Lasting(self._send, "stepwell-notify")
 
     async def changed(self) -> bool:
         """Waits a little for a notification; whether one came, or it is time to look without one."""
@@ -73,10 +73,9 @@ class Notifier:
     async def close(self) -> None:
         """Sends what was asked for, and disconnects."""
         if self._ringing is not None:
-            ringing = self._ringing
-            await asyncio.wait({ringing}, timeout=_LAST_SECONDS)
-            ringing.cancel()
-            await asyncio.wait({ringing})
+            await asyncio.wait({self._ringing.ended}, timeout=_LAST_SECONDS)
+            self._ringing.cancel()
+            await asyncio.wait({self._ringing.ended})
         self._is_closed = True
         if self._connection is not None:
             connection, self._connection = self._connection, None
@@ -104,6 +103,9 @@ class Notifier:
                 if not has_told:
                     await self._notify(connection)
                 await self._runtime.io_sleep(_GAP_SECONDS)
+        except asyncio.CancelledError:  # by other code it may be, and then it begins again
+            self._asked.set()
+            raise
         except CrowdedError as error:
             _log.debug("No process was notified: %s", error.__cause__)
         except StoreUnavailableError as error:
@@ -111,8 +113,6 @@ class Notifier:
         except DRIVER_ERRORS as error:
             _log.debug("No process was notified: %s", error)
             self._drop()
-        finally:
-            self._ringing = None
 
     async def _connected(self) -> tuple[Connection, bool]:
         """The connection, and whether it was made just now, and the others were notified.

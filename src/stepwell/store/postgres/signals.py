@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from stepwell.errors import StoreUnavailableError
-from stepwell.store.background import begin
+from stepwell.store.background import Lasting
 from stepwell.store.postgres.connection import is_data_error
 from stepwell.store.postgres.sql import columns
 from stepwell.store.records import Delivered
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from stepwell.store.postgres.opening import Connection
     from stepwell.store.postgres.sql import Queries
 
+_CUT_SHORT = "other code cancelled what delivered the signal, which may have arrived"
 _MOST_TOGETHER = 256
 _MOST_BYTES = 2**20
 """Signals of more bytes than this together are not given to one statement; one at least is."""
@@ -67,8 +69,8 @@ class Signals:
         self._queries = queries
         self._ready: dict[str, deque[_Waiting]] = {}
         self._behind: dict[str, deque[_Waiting]] = {}
-        self._work: set[asyncio.Task[None]] = set()
-        self._is_delivering = False
+        self._delivering: Lasting | None = None
+        self._apart: set[Lasting] = set()
 
     async def deliver(self, signal: Signal) -> Delivered | None:
         """Puts a signal into the run's mailbox; None when there is no such run."""
@@ -81,22 +83,14 @@ class Signals:
         return await waiting.answer
 
     def _go_on(self) -> None:
-        if self._ready and not self._is_delivering:
-            self._is_delivering = True
-            self._keep(begin(self._deliver_all, name="stepwell-signals"))
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)
+        if self._ready and (self._delivering is None or self._delivering.is_over):
+            self._delivering = Lasting(self._deliver_all, "stepwell-signals")
 
     async def _deliver_all(self) -> None:
-        try:
-            while self._ready:
-                batch = self._next_batch()
-                if batch:
-                    await self._deliver_together(batch)
-        finally:
-            self._is_delivering = False
+        while self._ready:
+            batch = self._next_batch()
+            if batch:
+                await self._deliver_together(batch)
 
     def _next_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
@@ -121,14 +115,11 @@ class Signals:
             found = await self._connections.run(
                 lambda connection: self._deliver_many(connection, signals), repeatable=False, blames_rows=True
             )
+        except asyncio.CancelledError:
+            self._fail(batch, self._connections.unavailable(_CUT_SHORT))
+            raise
         except Exception as error:  # noqa: BLE001  it is raised in the caller
-            for waiting in batch:
-                if is_data_error(error) or (
-                    isinstance(error, StoreUnavailableError) and waiting.signal.key is not None
-                ):
-                    self._deliver_apart(waiting)
-                elif not waiting.answer.done():
-                    waiting.answer.set_exception(error)
+            self._fail(batch, error)
             return
         for waiting, (is_locked, delivered) in zip(batch, found, strict=True):
             if not is_locked:
@@ -136,28 +127,42 @@ class Signals:
             elif not waiting.answer.done():
                 waiting.answer.set_result(delivered)
 
+    def _fail(self, batch: list[_Waiting], error: Exception) -> None:
+        for waiting in batch:
+            if is_data_error(error) or (isinstance(error, StoreUnavailableError) and waiting.signal.key is not None):
+                self._deliver_apart(waiting)
+            elif not waiting.answer.done():
+                waiting.answer.set_exception(error)
+
     def _deliver_apart(self, waiting: _Waiting) -> None:
         run_id = waiting.signal.run_id
         self._behind[run_id] = self._ready.pop(run_id, deque())
-        self._keep(begin(self._deliver_alone, waiting, name="stepwell-signal"))
+        apart = Lasting(partial(self._deliver_alone, waiting), "stepwell-signal")
+        self._apart.add(apart)
+        apart.ended.add_done_callback(lambda _: self._apart.discard(apart))
 
     async def _deliver_alone(self, waiting: _Waiting) -> None:
-        signal = waiting.signal
+        signal, answer = waiting
         try:
-            delivered = await self._connections.run(
-                lambda connection: self._deliver_one(connection, signal), repeatable=signal.key is not None, waits=True
-            )
+            if not answer.done():
+                delivered = await self._connections.run(
+                    lambda connection: self._deliver_one(connection, signal),
+                    repeatable=signal.key is not None,
+                    waits=True,
+                )
+                if not answer.done():
+                    answer.set_result(delivered)
+        except asyncio.CancelledError:
+            if signal.key is None and not answer.done():  # one with a key is delivered once more
+                answer.set_exception(self._connections.unavailable(_CUT_SHORT))
+            raise
         except Exception as error:  # noqa: BLE001  it is raised in the caller
-            if not waiting.answer.done():
-                waiting.answer.set_exception(error)
-        else:
-            if not waiting.answer.done():
-                waiting.answer.set_result(delivered)
-        finally:
-            behind = self._behind.pop(signal.run_id)
-            if behind:
-                self._ready[signal.run_id] = behind
-                self._go_on()
+            if not answer.done():
+                answer.set_exception(error)
+        behind = self._behind.pop(signal.run_id)
+        if behind:
+            self._ready[signal.run_id] = behind
+            self._go_on()
 
     async def _deliver_many(
         self, connection: Connection, signals: Sequence[Signal]

@@ -132,13 +132,17 @@ def _add_starts(made: APIRouter, shop: Durable, access: Access) -> None:
         async def start(request: Request, input: Any = None, idempotency_key: _Key = None) -> Response:
             workflow = shop.workflow(request.path_params["workflow"] if name is None else name)
             admitted = await access.allow(request, "start", workflow)
-            started = await shop.start(workflow, admitted.value, key=admitted.key(request))
+            started = await shop.start(
+                workflow, admitted.value("input", workflow.input_type), key=admitted.key(request)
+            )
             if started.same_input is False:
                 raise HTTPException(422, _NOT_THE_SAME)
             told = {"run_id": started.run_id, "status": started.status, "created": started.created}
             return json_response(told, 202 if started.created else 200, Location=started.run_id)
 
-        start.__annotations__["input"] = Annotated[annotation_for("Value", {}), Body()]
+        declared = None if name is None else shop.workflow(name).input_type
+        schema = annotation_for("Value", {}) if declared is None else annotation_for(f"{name} input", declared.schema())
+        start.__annotations__["input"] = Annotated[schema, Body()]
         return start
 
     answers: _Responses = {
@@ -180,7 +184,7 @@ def _add_runs(made: APIRouter, shop: Durable, access: Access) -> None:
         request: Request, run_id: _RunId, name: str, data: Any = None, idempotency_key: _Key = None
     ) -> Response:
         admitted = await access.allow(request, "signal", await shop.status(run_id))
-        answer = await shop.signal(run_id, name, admitted.value, key=admitted.key(request))
+        answer = await shop.signal(run_id, name, admitted.value("data"), key=admitted.key(request))
         told = {"accepted": answer.accepted, "status": answer.status, "expected": answer.expected}
         return json_response(told, 202 if answer.accepted else 409)
 

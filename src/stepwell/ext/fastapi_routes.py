@@ -17,6 +17,7 @@ from starlette.responses import StreamingResponse
 
 from stepwell.errors import DurableError, PayloadError
 from stepwell.ext.http_access import INTERNAL, Identity, KeyRefusedError, May, detail_of, encoded, key_for, status_for
+from stepwell.store.codec import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from stepwell.reading.records import RunSnapshot
     from stepwell.workflow.builder import Workflow
+    from stepwell.workflow.declared import DeclaredType
 
 _log = getLogger("stepwell.ext.fastapi")
 _ADMITTED = "stepwell.admitted"
@@ -39,13 +41,14 @@ class Admitted(NamedTuple):
     identity: Identity
     body: bytes
 
-    @property
-    def value(self) -> Any:
-        """The body as JSON; None if it is empty. Raises PayloadError."""
+    def value(self, place: str, declared: DeclaredType | None = None) -> Any:
+        """The body as JSON, or as its declared type; of an empty one that of null. Raises PayloadError."""
+        body = self.body or b"null"
         try:
-            return msgspec.json.decode(self.body) if self.body else None
+            value = msgspec.json.decode(body)
         except (ValueError, RecursionError) as error:
-            raise PayloadError("body", f"it is not JSON: {error}") from None
+            raise PayloadError(place, f"it is not JSON: {error}") from None
+        return value if declared is None else PLAIN.decode_as(declared, body, place)
 
     def key(self, request: Request) -> str | None:
         """The key of the request's Idempotency-Key."""
@@ -76,7 +79,7 @@ class Access:
         body = await self._body(request) if request.method == "POST" else b""
         request.scope[_ADMITTED] = Admitted(identity, body)
 
-    async def allow(self, request: Request, action: str, thing: RunSnapshot | Workflow) -> Admitted:
+    async def allow(self, request: Request, action: str, thing: RunSnapshot | Workflow[Any]) -> Admitted:
         """The admitted request, if its caller may do that; raises HTTPException."""
         admitted: Admitted = request.scope[_ADMITTED]
         if self._may is not None and not await _called(self._may, admitted.identity, action, thing):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -26,6 +27,8 @@ from stepwell.errors import (
 )
 from stepwell.reading.records import Entry, RunSnapshot
 from stepwell.workflow.builder import Workflow
+from stepwell.workflow.pydantic_models import is_model, raw
+from stepwell.workflow.secret import MASK, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +62,7 @@ class Identity:
     roles: Collection[str] = ()
 
 
-May: TypeAlias = Callable[[Identity, str, RunSnapshot | Workflow], bool | Awaitable[bool]]
+May: TypeAlias = Callable[[Identity, str, RunSnapshot | Workflow[Any]], bool | Awaitable[bool]]
 """`may(identity, action, run_or_workflow)`: the actions are `start` (of a `Workflow`), `read`, `signal`, `cancel`."""
 
 
@@ -107,8 +110,30 @@ def entry_as_json(seq: int, entry: Entry) -> dict[str, Any]:
 
 
 def encoded(value: Any) -> bytes:
-    """Returns JSON; instants are ISO 8601."""
-    return msgspec.json.encode(value)
+    """Returns JSON: values of declared types as they are stored, secrets as `***`, instants as ISO 8601."""
+    return _encode(value)
+
+
+def _as_shown(value: Any) -> Any:
+    """What msgspec does not know, as what it knows."""
+    if isinstance(value, Secret):
+        return MASK
+    model: Any = type(value)
+    if not is_model(model):
+        raise TypeError(f"{model.__name__} has no form as JSON")
+    if not _may_hide(model):
+        return raw(value)
+    known = model.model_fields
+    return {known[name].serialization_alias or known[name].alias or name: part for name, part in value}
+
+
+@lru_cache(maxsize=1_000)
+def _may_hide(model: Any) -> bool:
+    """Whether a model, or one within it, has a field whose value is not shown."""
+    return "'writeOnly': True" in str(model.model_json_schema())
+
+
+_encode = msgspec.json.Encoder(enc_hook=_as_shown).encode
 
 
 def _failure(failure: Failure | None) -> dict[str, str] | None:

@@ -1,0 +1,135 @@
+"""Declared types in the router: bodies are read by them, values are shown as stored, and secrets are hidden."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from fastapi import FastAPI
+from pydantic import BaseModel, Field
+
+from stepwell import Context, Durable, Secret, Workflow, durable
+from stepwell.ext.fastapi import router
+from tests.ext.serving import ADA, by_header, served, shop_of
+from tests.ext.test_fastapi import code_of, references_in
+from tests.waiting import PATIENCE
+
+
+class Line(msgspec.Struct):
+    sku: str
+    price: Decimal
+    parts: list[Line] = []
+
+
+class Order(msgspec.Struct):
+    id: int
+    due: datetime
+    lines: list[Line]
+    token: Secret[str]
+
+
+class Card(BaseModel):
+    number: Secret[str]
+    holder: str = Field(alias="holderName")
+
+
+class Payment(BaseModel):
+    card: Card
+    amount: Decimal
+
+
+GIVEN: dict[str, Any] = {
+    "id": 7,
+    "due": "2026-12-24T12:00:00Z",
+    "lines": [{"sku": "kettle", "price": "19.90", "parts": [{"sku": "lid", "price": "3.10"}]}],
+    "token": "hidden-token",
+}
+
+
+async def test_a_body_becomes_the_declared_type_and_is_shown_as_it_is_stored() -> None:
+    seen: list[Order] = []
+    flow = durable("order", input=Order)
+
+    @flow.step("price")
+    async def price(ctx: Context[Order]) -> Decimal:
+        seen.append(ctx.input)
+        return sum((line.price for line in ctx.input.lines), Decimal(0))
+
+    shop = shop_of("sqlite://", flow)
+    async with served(shop) as client:
+        started = await client.post("/runs/order", json=GIVEN, headers={**ADA, "Idempotency-Key": "k"})
+        assert started.status_code == 202
+        run_id = started.json()["run_id"]
+        assert await shop.result(run_id, PATIENCE) == {"price": Decimal("19.90")}
+        assert seen[0].due == datetime(2026, 12, 24, 12, tzinfo=UTC)
+        assert seen[0].lines[0].parts == [Line("lid", Decimal("3.10"))]
+        again = await client.post("/runs/order", json=GIVEN, headers={**ADA, "Idempotency-Key": "k"})
+        assert (again.status_code, again.json()["created"]) == (200, False)
+        shown = await client.get(f"/runs/{run_id}", headers=ADA)
+        assert shown.json()["results"] == {"price": "19.90"}
+        lid = {"sku": "lid", "price": "3.10", "parts": []}
+        expected = {**GIVEN, "lines": [{**GIVEN["lines"][0], "parts": [lid]}], "token": "***"}
+        assert shown.json()["input"] == expected
+        stream = await client.get(f"/runs/{run_id}/events", headers=ADA)
+        assert "hidden-token" not in stream.text + shown.text
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"id": "seven"}, "input.id"),
+        ({"due": "2026-12-24"}, "input.due"),
+        ({"lines": [{"sku": "kettle"}]}, "input.lines[0]"),
+        ({"lines": None}, "input.lines"),
+    ],
+)
+async def test_a_body_of_another_form_starts_nothing_and_says_where(change: dict[str, Any], place: str) -> None:
+    shop = shop_of("sqlite://", durable("order", input=Order).step("a", lambda ctx: None))
+    async with served(shop, worker=False) as client:
+        refused = await client.post("/runs/order", json={**GIVEN, **change}, headers=ADA)
+        assert (refused.status_code, code_of(refused)) == (422, "payload")
+        assert refused.json()["detail"]["message"].startswith(place)
+        for body in (b"", b"null", b"[]", b'"text"'):
+            headers = {**ADA, "content-type": "application/json"}
+            assert (await client.post("/runs/order", content=body, headers=headers)).status_code == 422
+        assert await shop.list() == []
+
+
+async def test_models_of_pydantic_are_read_and_their_secrets_are_not_shown() -> None:
+    shop = shop_of("sqlite://", durable("pay", input=Payment).step("a", lambda ctx: None))
+    async with served(shop, worker=False) as client:
+        card = {"number": "4111 1111 1111 1111", "holderName": "Ada"}
+        started = await client.post("/runs/pay", json={"card": card, "amount": "5.00"}, headers=ADA)
+        assert started.status_code == 202
+        shown = await client.get(f"/runs/{started.json()['run_id']}", headers=ADA)
+        assert shown.json()["input"] == {"card": {"number": "***", "holderName": "Ada"}, "amount": "5.00"}
+
+
+def test_the_inputs_of_workflows_are_in_the_openapi_document() -> None:
+    flows: list[Workflow[Any]] = [
+        durable("order", input=Order),
+        durable("pay", input=Payment),
+        durable("any"),
+        durable("none", input=None),
+    ]
+    shop = Durable("sqlite://", [flow.step("a", lambda ctx: None) for flow in flows])
+    app = FastAPI()
+    app.include_router(router(shop, auth=by_header), prefix="/runs")
+    document = app.openapi()
+
+    schemas = document["components"]["schemas"]
+    assert references_in(document) <= {f"#/components/schemas/{name}" for name in schemas}
+
+    def body_of(name: str) -> Any:
+        schema = document["paths"][f"/runs/{name}"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        return schemas[schema["$ref"].rpartition("/")[2]]
+
+    assert set(body_of("order")["properties"]) == {"id", "due", "lines", "token"}
+    assert set(body_of("pay")["properties"]) == {"card", "amount"}
+    line = next(one for name, one in schemas.items() if name.startswith("Line"))
+    assert line["properties"]["parts"]["items"]["$ref"].startswith("#/components/schemas/Line")
+    assert body_of("none") == {"type": "null"}
+    assert body_of("any") == {}

@@ -7,12 +7,14 @@ import http.client
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.waiting import PATIENCE
@@ -148,9 +150,47 @@ def test_each_example_has_a_test_of_its_own() -> None:
 
 
 def test_the_code_in_the_readme_runs(tmp_path: Path) -> None:
-    (code,) = README_CODE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    _, code = README_CODE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
     script = tmp_path / "signup.py"
     script.write_text(code, encoding="utf-8")
 
     assert run(script, tmp_path) == ["Welcome, ada@example.org!"]
     assert run(script, tmp_path) == ["Welcome, ada@example.org!"], "the same key is the same run, and its result stays"
+
+
+async def test_the_service_in_the_readme_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, _ = README_CODE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    script = tmp_path / "service.py"
+    script.write_text(code, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    service = runpy.run_path(str(script))
+    assert code.count("\n") < 40
+
+    async with (
+        service["api"].router.lifespan_context(service["api"]),
+        httpx.AsyncClient(transport=httpx.ASGITransport(service["api"]), base_url="http://shop") as client,
+    ):
+        given = {"item": "kettle", "price": "19.90"}
+        assert (await client.post("/orders/order", json=given)).status_code == 401
+        client.headers["Authorization"] = "Bearer secret"
+        run_id = (await client.post("/orders/order", json=given)).json()["run_id"]
+        await client.post(f"/orders/{run_id}/signals/approval", json=True)
+        assert (await service["shop"].result(run_id, 60))["ship"] == "kettle, paid 19.90"
+
+
+def test_the_orders_behind_fastapi_have_their_types_in_the_openapi_document(tmp_path: Path) -> None:
+    code = (
+        "import runpy, sys; api = runpy.run_path(sys.argv[1])['api']; "
+        "print(*sorted(api.openapi()['components']['schemas']['Order']['properties']), *api.openapi()['paths'])"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, str(ROOT / "examples" / "fastapi_orders.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout.split()
+
+    assert printed[:3] == ["item", "price", "quantity"]
+    assert "/orders/order" in printed

@@ -81,7 +81,7 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def annotation_for(name: str, schema: dict[str, Any]) -> Any:
     """Returns a type for annotations whose JSON schema is this one; any value is accepted for it.
 
-    `name`: what the component is called if the schema is not a reference to one of its parts.
+    `name`: what the component is called if the schema has no title and is not a reference to one of its parts.
     """
     parts: dict[str, Any] = dict(schema.get("$defs", {}))
     top = {key: value for key, value in schema.items() if key != "$defs"}
@@ -89,6 +89,7 @@ def annotation_for(name: str, schema: dict[str, Any]) -> Any:
     if only is not None and only[1] in parts:
         name = only[1]
     else:
+        name = str(top.get("title", name))
         parts[name] = top
     return _Parts(name, parts).annotation()
 

@@ -12,7 +12,7 @@ RUNS    ?= 300
 HISTORIES ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-postgres test quick lint format types contracts check bench bench-peers red coverage simulate torture torture-postgres docs docs-diagram reference golden pins clean
+.PHONY: help setup demo demo-postgres test quick lint format types contracts check bench bench-peers red coverage simulate torture torture-postgres docs docs-diagram django reference golden pins clean
 
 help: ## list all commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,10 @@ bench-peers: setup ## install the engines to measure beside, into .venv-peers (n
 	@cp requirements/peers-server/package.json requirements/peers-server/package-lock.json .venv-peers/
 	@npm ci --silent --prefix .venv-peers || echo "Restate's server was not installed: it is an npm package" >&2
 
+django: setup ## test the backend for Django's tasks on Django 6, in .venv-django (needs Python 3.12)
+	@$(BIN)/python scripts/django_venv.py
+	@.venv-django/bin/python -m pytest -q -p no:cacheprovider tests/ext/test_django_tasks.py
+
 red: setup ## break the engine on purpose, one change at a time, and check that a test fails
 	@$(BIN)/python scripts/red.py
 
@@ -110,8 +114,11 @@ pins: ## pin the newest dependencies (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
 	    --no-emit-index-url --no-emit-find-links --output-file requirements/peers.txt requirements/peers.in
 	@sed -i '1i # Pinned by `make pins` from peers.in, for CPython 3.11, 3.12 and 3.13.' requirements/peers.txt
+	@uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --upgrade --no-header \
+	    --no-emit-index-url --no-emit-find-links --output-file requirements/django.txt requirements/django.in
+	@sed -i '1i # Pinned by `make pins` from django.in, for CPython 3.12 and 3.13.' requirements/django.txt
 	@if grep -nE '://|--(extra-)?index-url|--find-links' requirements/*.txt; then echo "an address got into requirements" >&2; exit 1; fi
 
 clean: ## remove generated files, including .venv
-	@rm -rf $(VENV) build dist .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf $(VENV) .venv-django build dist .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

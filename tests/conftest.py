@@ -10,12 +10,12 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.postgres import QUICK_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import pytest
 
 FOLDERS = {"unit", "architecture", "api", "conformance"}
 
@@ -34,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGHUP, lambda *_: None)
 
 
+@pytest.hookimpl(optionalhook=True)  # Django's tests run in an environment without pytest-xdist
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Two processes a core with `-n auto`: half of the time a test waits, for a lease, a server or a disk."""
     return 2 * (os.cpu_count() or 1)

@@ -135,6 +135,15 @@ def test_a_shop_behind_flask_is_served_with_its_worker_in_one_process(tmp_path: 
         server.stderr.close()
 
 
+def test_a_shop_in_django_starts_an_order_once_for_a_key(tmp_path: Path) -> None:
+    assert run(ROOT / "examples" / "django_shop.py", tmp_path) == [
+        "orders: [202, 200]",
+        "{'accepted': True}",
+        "shipped: a kettle, approved by Ada",
+        "cart-7 completed [('charge', 'completed'), ('approval', 'completed'), ('ship', 'completed')]",
+    ]
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_is_short_and_says_how_it_is_run(name: str) -> None:
     text = (ROOT / "examples" / name).read_text(encoding="utf-8")

@@ -29,8 +29,8 @@ try:
         log_if_internal,
     )
     from stepwell.ext.openapi import DELIVERED, RUN, STARTED, annotation_for, described, refusals
-except ModuleNotFoundError as error:
-    raise missing("fastapi", error) from None
+except ModuleNotFoundError as _error:
+    raise missing("fastapi", _error) from None
 
 from stepwell.app import Durable
 from stepwell.errors import DefinitionError, DurableError

@@ -7,7 +7,7 @@ model is mapped to a subquery of its table, so that no INSERT, UPDATE or DELETE 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from stepwell.ext import missing
 from stepwell.ext.lifecycle import TransitionError, available_actions, checked_statuses, is_possible, perform
@@ -17,10 +17,10 @@ try:
     from sqlalchemy.ext.asyncio import AsyncAttrs
     from sqlalchemy.ext.compiler import compiles
     from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, deferred, foreign, relationship, remote
-    from sqlalchemy.sql.expression import ColumnElement
+    from sqlalchemy.sql.expression import ColumnElement, FromClause
     from sqlalchemy.types import TypeDecorator, TypeEngine
-except ModuleNotFoundError as error:
-    raise missing("sqlalchemy", error) from None
+except ModuleNotFoundError as _error:
+    raise missing("sqlalchemy", _error) from None
 
 from stepwell.core.journal import iteration_of
 from stepwell.errors import DurableError, Failure
@@ -135,7 +135,7 @@ def _input_on_postgres(_element: _Input, compiler: SQLCompiler, **_: Any) -> str
 class Base(AsyncAttrs, DeclarativeBase):
     """The base of the models, with a metadata of its own; `awaitable_attrs` loads relationships in async sessions."""
 
-    metadata = MetaData(schema=SCHEMA)
+    metadata: ClassVar[MetaData] = MetaData(schema=SCHEMA)
 
     def __init__(self, **_: Any) -> None:
         raise DurableError(_read_only(type(self).__name__))
@@ -193,8 +193,8 @@ _entry = select(*(column.label("result" if column.name == "value" else column.na
 class JournalEntry(Base):
     """An entry of a run's journal, as the view `entries` has it; read-only. Values are plain JSON."""
 
-    __table__ = _entry
-    __mapper_args__ = {"primary_key": [_entry.c.run_id, _entry.c.seq]}  # noqa: RUF012  SQLAlchemy reads it from the class
+    __table__: ClassVar[FromClause] = _entry
+    __mapper_args__: Any = {"primary_key": [_entry.c.run_id, _entry.c.seq]}  # noqa: RUF012  SQLAlchemy reads it from the class
 
     run_id: Mapped[str]
     seq: Mapped[int]
@@ -231,8 +231,8 @@ class JournalEntry(Base):
 class WorkflowRun(Base):
     """A run, with the fields of `RunSnapshot` that its row has; read-only. `input` is loaded when it is read."""
 
-    __table__ = _run
-    __mapper_args__ = {"primary_key": [_run.c.run_id]}  # noqa: RUF012  as above
+    __table__: ClassVar[FromClause] = _run
+    __mapper_args__: Any = {"primary_key": [_run.c.run_id]}  # noqa: RUF012  SQLAlchemy reads it from the class
 
     run_id: Mapped[str]
     workflow_name: Mapped[str]

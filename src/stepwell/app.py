@@ -184,8 +184,9 @@ class Durable:
         open, StoreUnavailableError and SchemaError.
         """
         process = self._runtime.process
-        if self._session is not None and self._session.process != process:
-            self._leave_to_parent(self._session)
+        entered_in = self._entering_in if self._session is None else self._session.process
+        if entered_in not in {None, process}:
+            self._leave_to_parent()
         if self._session is not None or self._entering_in == process:
             raise DurableError("This Durable is entered already. Make another one for the same store.")
         self._entering_in = process
@@ -628,13 +629,13 @@ class Durable:
         other._settings, other._signer, other._creates = self._settings, self._signer, creates
         return other
 
-    def _leave_to_parent(self, session: AppSession) -> None:
+    def _leave_to_parent(self) -> None:
         """Forgets what the process has opened from which this one was forked, and takes a store of its own.
 
         What was inherited is never collected: that would close sockets, polls and locks that the parent uses.
         """
-        self._inherited += [session, self._store, self._events, self._wakeup, self._lanes, self._waiters]
-        self._store, self._session = store_of_child(self._store, self._runtime), None
+        self._inherited.append(vars(self).copy())
+        self._store, self._session, self._entering_in = store_of_child(self._store, self._runtime), None, None
 
     def _opened(self) -> AppSession:
         """The session of the app as it is entered; raises DurableError where it is not, or not from here."""

@@ -23,7 +23,7 @@ from tests.postgres import fresh_url
 from tests.waiting import PATIENCE, POLL_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
 url = running_fixtures.url
@@ -403,6 +403,21 @@ def test_children_that_are_forked_amid_transactions_can_write(tmp_path: Path) ->
 
 
 @forking
+def test_a_child_that_is_forked_while_the_app_is_being_entered_enters_it_itself(tmp_path: Path) -> None:
+    app = Durable(file_url(tmp_path), [durable("flow").step("value", one)])
+
+    async def enter() -> str:
+        entering = asyncio.ensure_future(app.open())
+        await asyncio.sleep(0)
+        told = in_child(lambda: threads_loop(entered(app)))
+        await entering
+        await app.close()
+        return told
+
+    assert asyncio.run(enter()) == "0"
+
+
+@forking
 def test_a_store_in_memory_stays_its_parents() -> None:
     with Durable("sqlite://", [durable("flow").step("value", one)]).blocking() as shop:
         assert "in the memory of the process" in in_child(lambda: shop.start("flow"))
@@ -426,3 +441,9 @@ async def entered(app: Durable) -> int:
     """How many runs the app shows that is entered in a forked child."""
     async with app:
         return len(await app.list())
+
+
+def threads_loop(what: Coroutine[Any, Any, Any]) -> Any:
+    """What it gives on an event loop of a thread of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, what).result()

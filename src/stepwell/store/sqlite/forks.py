@@ -24,7 +24,7 @@ class _InsideSqlite:
 
     def begin_again(self) -> None:
         """In a forked child, which has none of its parent's other threads."""
-        self._changed = threading.Condition(threading.Lock())
+        self._changed = threading.Condition()
         self._inside = 0
         self._forks = 0
 

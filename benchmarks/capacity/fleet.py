@@ -90,7 +90,6 @@ class _Worker:
     commits: bool = False
     looks: bool = False
     looked_at: float = -1.0
-    told_at: float = -1.0
 
 
 class Simulation:
@@ -233,9 +232,6 @@ class Simulation:
             if ended:
                 self.seen.ended += ended
                 worker.room += ended
-                if self._now - worker.told_at >= self._fleet.hint_gap:
-                    worker.told_at = self._now
-                    self._tell(worker.queue)
             self._commit(worker)
 
         self.seen.batches.append(len(taken))

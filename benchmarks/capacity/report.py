@@ -260,8 +260,8 @@ def simulation_shown(
     rows: list[tuple[str, int, dict[str, Any]]] = [(f"{workers:,} workers", workers, {}) for workers in fleets]
     rows += [
         (f"{most:,} workers, 32 cores", most, {"cores": 32}),
-        (f"{most:,} workers, ten schemas", most, {"queues": 10}),
-        (f"{most:,} workers, a hundred schemas", most, {"queues": 100}),
+        (f"{most:,} workers, ten queues", most, {"queues": 10}),
+        (f"{most:,} workers, a hundred queues", most, {"queues": 100}),
         (f"{most:,} workers, one hint a second from each process", most, {"hint_gap": 1.0}),
         (f"{most:,} workers without LISTEN, looking every second", most, {"listening": False}),
         (f"{most // 10:,} workers of a concurrency of 1,000", most // 10, {"concurrency": 1_000}),

@@ -150,7 +150,7 @@ async def says(reader: Reader, changed: bool) -> None:  # noqa: FBT001  it is wh
     """Waits for that answer: in doubt, "changed" is always right."""
 
     async def answer() -> bool:
-        return await reader.changed() == changed
+        return (await reader.changed() is not None) == changed
 
     await eventually(answer)
 

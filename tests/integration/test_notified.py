@@ -8,7 +8,7 @@ import pytest
 
 from stepwell.runtime.system import SystemRuntime
 from stepwell.store.postgres.store import PostgresStore
-from stepwell.store.records import AT_ONCE
+from stepwell.store.records import AT_ONCE, Changes
 from tests.conformance.keeper import KINDS, Keeper, advance, awaiting, end_of_child, ended, parked, step
 from tests.moving_clock import MovingClock
 from tests.postgres import fresh_url
@@ -54,8 +54,8 @@ async def test_i4_a_commit_that_concerns_others_has_them_told_and_no_other(
     parent = await keeper.leased()
     lease = await keeper.leased(parent_id=parent.run_id, parent_node="child")
     new = await keeper.new(parent_id=lease.run_id, parent_node="child")
-    notified: list[int] = []
-    monkeypatch.setattr("stepwell.store.postgres.notifier.Notifier.notify", lambda notifier: notified.append(1))
+    notified: list[Changes] = []
+    monkeypatch.setattr("stepwell.store.postgres.notifier.Notifier.notify", lambda _, changes: notified.append(changes))
     assert await keeper.commit(made(lease, new, parent)) == ["ok"]
     assert bool(notified) == is_told
 
@@ -63,8 +63,8 @@ async def test_i4_a_commit_that_concerns_others_has_them_told_and_no_other(
 async def test_i4_a_signal_that_wakes_its_run_has_others_told(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     lease = await keeper.leased()
     await keeper.commit(awaiting(lease, "go"))
-    notified: list[int] = []
-    monkeypatch.setattr("stepwell.store.postgres.notifier.Notifier.notify", lambda notifier: notified.append(1))
+    notified: list[Changes] = []
+    monkeypatch.setattr("stepwell.store.postgres.notifier.Notifier.notify", lambda _, changes: notified.append(changes))
     await keeper.signal(lease.run_id, "other")
     assert not notified
     await keeper.signal(lease.run_id, "go")

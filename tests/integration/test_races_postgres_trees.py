@@ -70,7 +70,9 @@ async def test_i9_a_cancel_that_waits_for_a_spawn_to_be_committed_cancels_the_ne
         spawn = parked(parent, spawned=[await child_of(keeper, parent)])
         transaction = rival.connection.transaction()
         await transaction.start()
-        assert await commit(rival.connection, queries_of(url), PLAIN, "ann", [spawn]) == ["ok"]
+        verdicts, lanes = await commit(rival.connection, queries_of(url), PLAIN, "ann", [spawn])
+        assert verdicts == ["ok"]
+        assert lanes == {root.lane}
         canceling = asyncio.create_task(keeper.store.cancel(root.run_id))
         await rival.until_waiting()
         await transaction.commit()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwell import StoreUnavailableError
-from stepwell.store.records import LOAD_BYTES
+from stepwell.store.records import ANY_CHANGES, LOAD_BYTES, Changes
 from stepwell.store.sqlite.connection import in_transaction
 from stepwell.store.sqlite.sql import Q
 from tests.faulty import WrappedReader, WrappedStore
@@ -294,18 +294,18 @@ class SimulatedReader(WrappedReader):
         self._faulty = store
         self._seen = -1
 
-    async def changed(self) -> bool:
-        """Whether anybody wrote; sometimes late, sometimes for nothing."""
+    async def changed(self) -> Changes | None:
+        """Anything, if another process wrote; sometimes late, sometimes for nothing."""
         fault_plan = self._faulty._fault_plan
         if fault_plan.happens("away", "changed"):
             raise StoreUnavailableError(self._faulty.url, "it is away")
         if fault_plan.happens("wakes for nothing"):
-            return True
+            return ANY_CHANGES
         if fault_plan.happens("wakes late"):
-            return False
+            return None
         changed = self._seen != self._faulty._all.writes
         self._seen = self._faulty._all.writes
-        return changed
+        return ANY_CHANGES if changed else None
 
 
 class SimulatedHeartbeat:

@@ -9,6 +9,7 @@ from stepwell.engine.fleet.events import Events, WakeFlag
 from stepwell.engine.fleet.waiters import Waiters
 from stepwell.engine.fleet.wakeup import Wakeup
 from stepwell.runtime.system import SystemRuntime
+from stepwell.store.records import ANY_CHANGES, Changes
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ class Watched:
         self.over: set[str] = set()
         self.gates: list[asyncio.Event] = []
 
-    async def changed(self) -> bool:
-        """Whether there is news."""
+    async def changed(self) -> Changes | None:
+        """What there is of news."""
         self.looks += 1
-        return self.news
+        return ANY_CHANGES if self.news else None
 
     async def ended(self, run_ids: Sequence[str]) -> dict[str, Status | None]:
         """The runs that have ended as the look begins, told when it is let."""
@@ -67,10 +68,10 @@ async def test_i4_a_change_that_comes_during_a_look_is_looked_for_after_it() -> 
     waiters = Waiters(as_store, events, Wakeup(as_store, SystemRuntime(), Events()))
     waiting = asyncio.create_task(waiters.ended("run", 20))
     await eventually(lambda: len(store.gates) == 1)
-    events.changed()
+    events.changed(ANY_CHANGES)
     await eventually(lambda: len(store.gates) == 2)
     store.over = {"run"}
-    events.changed()
+    events.changed(Changes(frozenset(), ended=True))
     for gate in store.gates:
         gate.set()
     await eventually(lambda: len(store.gates) == 3)

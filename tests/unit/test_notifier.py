@@ -10,7 +10,8 @@ import pytest
 from stepwell.runtime.system import SystemRuntime
 from stepwell.runtime.tuning import Tuning
 from stepwell.store.postgres.location import location_of
-from stepwell.store.postgres.notifier import Notifier
+from stepwell.store.postgres.notifier import Notifier, changes_of, hint_of
+from stepwell.store.records import ANY_CHANGES, Changes
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Line:
         self.hear: Callable[..., object] | None = None
         self.end: Callable[[object], object] | None = None
         self.sent = 0
+        self.hints: list[object] = []
         self.let = asyncio.Event()
         self.let.set()
 
@@ -50,6 +52,7 @@ class Line:
     async def execute(self, *statement: object) -> None:
         """Sends a notification."""
         self.sent += 1
+        self.hints.append(statement[-1])
         await self.let.wait()
 
     def get_server_pid(self) -> int:
@@ -82,10 +85,10 @@ async def notifier(line: Line) -> AsyncIterator[Notifier]:
     await notifier.close()
 
 
-def hears(line: Line, pid: int) -> None:
+def hears(line: Line, pid: int, hint: str = "") -> None:
     """A notification of that process arrives."""
     hear: Any = line.hear
-    hear(line, pid, "channel", "")
+    hear(line, pid, "channel", hint)
 
 
 async def test_i4_where_nothing_is_heard_each_wait_ends_with_a_look(line: Line, notifier: Notifier) -> None:
@@ -143,3 +146,55 @@ async def test_i4_what_was_asked_before_the_end_is_sent(line: Line, notifier: No
     notifier.notify()
     await notifier.close()
     assert line.sent == 2
+
+
+DUE = Changes(frozenset({3, 12}), ended=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "hint"),
+    [
+        (DUE, "3 12"),
+        (Changes(frozenset(), ended=True), "ended"),
+        (Changes(frozenset({7}), ended=True), "ended 7"),
+        (ANY_CHANGES, ""),
+        (Changes(None, ended=False), ""),
+    ],
+)
+def test_a_hint_names_the_lanes_and_says_whether_runs_ended(changes: Changes, hint: str) -> None:
+    assert hint_of(changes) == hint
+    assert changes_of(hint) == (changes if hint else ANY_CHANGES)
+
+
+def test_more_lanes_than_a_hint_holds_are_any() -> None:
+    assert hint_of(Changes(frozenset(range(5_000)), ended=False)) == ""
+
+
+@pytest.mark.parametrize("hint", ["due 3", "3 paused", "-3", "\u0663", "ended!"])
+def test_i4_a_hint_in_other_words_says_that_anything_may_have_changed(hint: str) -> None:
+    assert changes_of(hint) == ANY_CHANGES
+
+
+async def test_i4_hints_that_come_together_are_joined(line: Line, notifier: Notifier) -> None:
+    assert await notifier.changed() == ANY_CHANGES
+    hears(line, 1)
+    hears(line, 2, "3")
+    hears(line, 3, "ended 12")
+    assert await notifier.changed() == Changes(frozenset({3, 12}), ended=True)
+    hears(line, 2, "3")
+    hears(line, 2)
+    hears(line, 2, "4")
+    assert await notifier.changed() == ANY_CHANGES
+    assert await notifier.changed() is None
+
+
+async def test_what_is_asked_while_a_hint_is_sent_is_one_hint(line: Line, notifier: Notifier) -> None:
+    assert await notifier.changed()
+    line.let.clear()
+    notifier.notify(DUE)
+    await eventually(lambda: line.sent == 2)
+    notifier.notify(Changes(frozenset({1}), ended=False))
+    notifier.notify(Changes(frozenset({3}), ended=True))
+    line.let.set()
+    await eventually(lambda: line.sent == 3)
+    assert line.hints[1:] == ["3 12", "ended 1 3"]

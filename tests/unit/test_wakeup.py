@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from stepwell.engine.fleet.events import Events
 from stepwell.engine.fleet.wakeup import Wakeup
 from stepwell.runtime.system import SystemRuntime
+from stepwell.store.records import ANY_CHANGES, Changes
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -25,12 +26,12 @@ class Stumbling:
         self.reader = self
         self._looks = 0
 
-    async def changed(self) -> bool:
+    async def changed(self) -> Changes | None:
         """Fails once."""
         self._looks += 1
         if self._looks == 1:
             raise ValueError("the look failed")
-        return True
+        return ANY_CHANGES
 
 
 class Hasty(SystemRuntime):
@@ -51,7 +52,7 @@ async def test_i4_a_look_for_changes_that_fails_for_an_unknown_reason_is_logged_
 ) -> None:
     """Else whoever waits for a run of another process would wait for ever."""
     events, runtime, heard = Events(), Hasty(), list[int]()
-    events.on_changed.append(lambda: heard.append(1))
+    events.on_changed.append(lambda _: heard.append(1))
     wakeup = Wakeup(cast("Store", Stumbling()), runtime, events)
     wakeup.begin()
     await eventually(lambda: heard)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from stepwell.core.journal import JournalRow
     from stepwell.core.statuses import Status
-    from stepwell.store.records import Filter, KeyedMessage, Page, Situation, Snapshot
+    from stepwell.store.records import Changes, Filter, KeyedMessage, Page, Situation, Snapshot
 
 
 class Reader(Protocol):
@@ -45,5 +45,5 @@ class Reader(Protocol):
     async def leased(self, worker_id: str) -> Mapping[str, int]:
         """The runs leased to a worker, with their tokens."""
 
-    async def changed(self) -> bool:
-        """Whether another process may have written since the last call; cheap, and true when in doubt."""
+    async def changed(self) -> Changes | None:
+        """What other processes may have changed since the last call, anything when in doubt; None: nothing; cheap."""

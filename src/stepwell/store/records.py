@@ -194,6 +194,23 @@ class WorkerRow(NamedTuple):
     offer: Offer = NO_OFFER
 
 
+class Changes(NamedTuple):
+    """What other processes may have changed: the lanes where runs may be due, None for any; whether runs ended."""
+
+    lanes: frozenset[int] | None
+    ended: bool
+
+    def joined(self, other: Changes) -> Changes:
+        """Both."""
+        any_lane = self.lanes is None or other.lanes is None
+        lanes = None if any_lane else frozenset({*(self.lanes or ()), *(other.lanes or ())})
+        return Changes(lanes, self.ended or other.ended)
+
+
+ANY_CHANGES = Changes(None, ended=True)
+"""Anything may have changed."""
+
+
 class Delivered(NamedTuple):
     """The answer to a signal: whether it was taken, how the run stands, whether it is due for it, and its lane."""
 

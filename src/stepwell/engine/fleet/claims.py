@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stepwell.runtime.protocol import Runtime
     from stepwell.runtime.threads import Threads
     from stepwell.store.protocol import Store
-    from stepwell.store.records import Claimed
+    from stepwell.store.records import Changes, Claimed
 
 
 class Claims:
@@ -49,6 +49,11 @@ class Claims:
         """Draws the lane that is first: or all workers would begin with the same one."""
         lanes = await self._lanes.of_queues(self._queues)
         self._first_lane = int(self._runtime.draw() * len(lanes))
+
+    def on_changed(self, changes: Changes) -> None:
+        """Looks for due runs, if what other processes changed may be in a lane of this worker's."""
+        if changes.lanes is None or self._lanes.may_be_of(self._queues, changes.lanes):
+            self.wake_flag.set()
 
     async def take_turn(self, session: WorkerSession) -> None:
         """Claims what there is room for, and waits until it is time to look again."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from stepwell.store.records import Changes
+
 
 class Completed(NamedTuple):
     """What is known of a run that was completed in this process: its workflow, and its encoded results."""
@@ -53,7 +55,7 @@ class Events:
 
     def __init__(self) -> None:
         self.on_due: list[Callable[[], None]] = []
-        self.on_changed: list[Callable[[], None]] = []
+        self.on_changed: list[Callable[[Changes], None]] = []
         self.on_canceled: list[Callable[[list[str]], None]] = []
         self.on_ended: list[Callable[[str, Completed | None], None]] = []
 
@@ -62,10 +64,10 @@ class Events:
         for tell in self.on_due:
             tell()
 
-    def changed(self) -> None:
-        """The store was written to: anything may have happened."""
+    def changed(self, changes: Changes) -> None:
+        """Other processes wrote to the store."""
         for tell in self.on_changed:
-            tell()
+            tell(changes)
 
     def canceled(self, run_ids: list[str]) -> None:
         """Runs were canceled."""

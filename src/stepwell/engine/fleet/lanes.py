@@ -15,6 +15,7 @@ from stepwell.store.urls import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
     from stepwell.core.plan import Plan
     from stepwell.core.registry import Registry
@@ -58,6 +59,11 @@ class Lanes:
                 self._queues[number] = lane.queue
                 self._doubted.discard(lane)
         return [self._numbers[lane] for lane, _ in wanted]
+
+    def may_be_of(self, queues: Sequence[str], numbers: AbstractSet[int]) -> bool:
+        """Whether one of these lanes may be one of the queues': a workflow whose number is not known may have any."""
+        lanes = [_lane(queue, plan) for queue in queues for plan in self._registry]
+        return bool(numbers) and any(self._is_missing(lane) or self._numbers[lane] in numbers for lane in lanes)
 
     async def of(self, queue: str, plan: Plan) -> int:
         """The lane of one workflow in one queue."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stepwell.engine.fleet.events import Completed, Events
     from stepwell.engine.fleet.wakeup import Wakeup
     from stepwell.store.protocol import Store
+    from stepwell.store.records import Changes
 
 _End: TypeAlias = "DurableError | Completed | None"
 """How a wait ends: by an error, with the results, or with a run that is to be read."""
@@ -32,7 +33,7 @@ class Waiters:
         self._looking: Lasting | None = None
         self._again = False
         events.on_ended.append(self._ended)
-        events.on_changed.append(self._look)
+        events.on_changed.append(self._changed)
 
     async def ended(self, run_id: str, timeout: float | None) -> Completed | None:
         """Returns when the run has ended: its results if it was completed here meanwhile, so that nothing need be read.
@@ -80,6 +81,10 @@ class Waiters:
         for future in self._waiting.pop(run_id, []):
             if not future.done():
                 future.set_result(RunNotFoundError(run_id) if status is None else completed)
+
+    def _changed(self, changes: Changes) -> None:
+        if changes.ended:
+            self._look()
 
     def _look(self) -> None:
         """Looks for all at once; when something changes during a look, looks again after it."""

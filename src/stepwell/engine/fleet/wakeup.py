@@ -57,7 +57,7 @@ class Wakeup:
         while True:
             began = self._runtime.monotonic()
             try:
-                changed = await self._store.reader.changed()
+                changes = await self._store.reader.changed()
             except StoreUnavailableError as error:
                 _log.warning("Cannot look for changes: %s", error)
                 pause = _AWAY_SECONDS
@@ -65,7 +65,7 @@ class Wakeup:
                 _log.exception("Looking for changes failed; trying again.")
                 pause = _AWAY_SECONDS
             else:
-                pause = _BUSY_SECONDS if changed else min(pause * 2, _IDLE_SECONDS)
-                if changed:
-                    self._events.changed()
+                pause = min(pause * 2, _IDLE_SECONDS) if changes is None else _BUSY_SECONDS
+                if changes is not None:
+                    self._events.changed(changes)
             await self._runtime.sleep(max(0.0, pause - (self._runtime.monotonic() - began)))

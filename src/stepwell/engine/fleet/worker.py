@@ -149,7 +149,7 @@ class Worker:
         await self._enlist(self._worker_session)
         # From here on nothing waits, so that no cancel comes between: either all of it has begun, or nothing has.
         self._looking.enter_context(_listed(self._events.on_due, self._claims.wake_flag.set))
-        self._looking.enter_context(_listed(self._events.on_changed, self._claims.wake_flag.set))
+        self._looking.enter_context(_listed(self._events.on_changed, self._claims.on_changed))
         self._wakeup.begin()
         self._looking.callback(self._wakeup.end)
         self._working.enter_context(_listed(self._events.on_canceled, self._cancel))

@@ -25,13 +25,14 @@ _NOTHING = (None, None)
 
 async def commit(
     connection: Connection, queries: Queries, codec: Codec, worker_id: str, advances: Sequence[Advance]
-) -> list[Verdict]:
-    """Applies each advance whose run is still owned as it says; the verdicts in order."""
+) -> tuple[list[Verdict], frozenset[int]]:
+    """Applies each advance whose run is still owned as it says; the verdicts in order, and the lanes with due runs."""
+    due = {new.lane for one in advances for new in one.spawned}
     verdicts: list[Verdict] = ["ok"] * len(advances)
     usual = [advance for advance in advances if advance.usual]
     are_applied = not usual or await _append(connection, queries, worker_id, usual)
     if are_applied and len(usual) == len(advances):
-        return verdicts
+        return verdicts, frozenset()
     lean: list[int] = []
     other: list[int] = []
     for at, advance in enumerate(advances):
@@ -51,9 +52,11 @@ async def commit(
             if found[0][0] == "unnamed":  # nothing was written: some name has no number yet; it keeps the one it gets
                 await connection.execute(*queries("add_names", names=names))
                 found = await connection.fetch(*asked)
-            for at, (verdict,) in zip(places, found, strict=True):
+            for at, (verdict, *_) in zip(places, found, strict=True):
                 verdicts[at] = verdict
-    return verdicts
+            if name == "change":
+                due.update(found[0]["due"])
+    return verdicts, frozenset(due)
 
 
 async def _append(connection: Connection, queries: Queries, worker_id: str, advances: Sequence[Advance]) -> bool:

@@ -1,8 +1,11 @@
-"""Notifications: a hint that something changed, sent apart from what changed it, and heard on the same connection.
+"""Notifications: a hint at what changed, sent apart from what changed it, and heard on the same connection.
 
-A hint is sent after its commit, by a statement of its own that no caller waits for, one at a time: inside the commit it
-would halve the number of commits. It may be lost; looking now and then is the truth. Where nothing can be heard, as
-through a pooler, looking is all there is: often while this process writes, and more and more seldom while it does not.
+A hint names the lanes in which runs became due, and says whether runs ended, so that only those look whom it concerns:
+a worker of another lane would claim for nothing. One without words, or with words of another release, says that
+anything may have changed. It is sent after its commit, by a statement of its own that no caller waits for, one at a
+time: inside the commit it would halve the number of commits. It may be lost; looking now and then is the truth. Where
+nothing can be heard, as through a pooler, looking is all there is: often while this process writes, and more and more
+seldom while it does not.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from stepwell.store.background import Lasting
 from stepwell.store.logs import logger
 from stepwell.store.postgres.connection import in_time
 from stepwell.store.postgres.opening import DRIVER_ERRORS, Connection, CrowdedError, Opener, disconnect, unavailable
-from stepwell.store.records import LEFT
+from stepwell.store.records import ANY_CHANGES, LEFT, Changes
 
 _log = logger("stepwell.store")
 _GAP_SECONDS = 0.01
@@ -26,6 +29,9 @@ _DEAF_SECONDS = 0.05
 _DEAF_MOST_SECONDS = 1.0
 """How long to wait for a look where nothing is heard: at first, and at most."""
 _LAST_SECONDS = 1.0
+_ENDED = "ended"
+_LONGEST_HINT = 4000
+"""Characters of a hint; PostgreSQL takes twice as many, and more lanes than this has are as good as any."""
 
 
 class Notifier:
@@ -40,22 +46,24 @@ class Notifier:
         self._connecting = asyncio.Lock()
         self._heard = asyncio.Event()
         self._hears = False
-        self._asked = asyncio.Event()
+        self._news: Changes | None = None
+        """What was heard and not asked for yet, where its lanes and ends are known."""
+        self._to_send: Changes | None = None
         self._ringing: Lasting | None = None
         self._silent_until = 0.0 if self._location.notified else float("inf")
         self._looked_at = self._runtime.io_time() - self._runtime.tuning.trust_seconds
         self._deaf_seconds = _DEAF_SECONDS
         self._is_closed = False
 
-    def notify(self) -> None:
+    def notify(self, changes: Changes = ANY_CHANGES) -> None:
         """Notifies the other processes, soon."""
-        self._asked.set()
+        self._to_send = changes if self._to_send is None else changes.joined(self._to_send)
         self._deaf_seconds = _DEAF_SECONDS
         if (self._ringing is None or self._ringing.is_over) and not self._is_silent and not self._is_closed:
             self._ringing = Lasting(self._send, "stepwell-notify")
 
-    async def changed(self) -> bool:
-        """Waits a little for a notification; whether one came, or it is time to look without one."""
+    async def changed(self) -> Changes | None:
+        """Waits a little for a notification; what changed by those that came, or anything: it is time to look."""
         if not self._is_silent:
             with suppress(CrowdedError):
                 await self._connected()
@@ -64,11 +72,13 @@ class Notifier:
                 await self._heard.wait()
         self._deaf_seconds = min(self._deaf_seconds * 2, _DEAF_MOST_SECONDS)
         now = self._runtime.io_time()
-        changed = self._heard.is_set() or not self._hears or now - self._looked_at >= self._runtime.tuning.trust_seconds
-        if changed:
-            self._heard.clear()
+        news, self._news = self._news, None
+        self._heard.clear()
+        if not self._hears or now - self._looked_at >= self._runtime.tuning.trust_seconds:
+            news = ANY_CHANGES
+        if news == ANY_CHANGES:
             self._looked_at = now
-        return changed
+        return news
 
     async def close(self) -> None:
         """Sends what was asked for, and disconnects."""
@@ -97,14 +107,14 @@ class Notifier:
 
     async def _send(self) -> None:
         try:
-            while self._asked.is_set():
-                self._asked.clear()
+            while self._to_send is not None:
+                changes, self._to_send = self._to_send, None
                 connection, has_told = await self._connected()
                 if not has_told:
-                    await self._notify(connection)
+                    await self._notify(connection, changes)
                 await self._runtime.io_sleep(_GAP_SECONDS)
         except asyncio.CancelledError:  # by other code it may be, and then it begins again
-            self._asked.set()
+            self._to_send = ANY_CHANGES
             raise
         except CrowdedError as error:
             _log.debug("No process was notified: %s", error.__cause__)
@@ -133,7 +143,7 @@ class Notifier:
                 connection.add_termination_listener(self._gone)
                 if not self._location.pooled:
                     await connection.add_listener(self._channel, self._hear)
-                await self._notify(connection)
+                await self._notify(connection, ANY_CHANGES)
                 self._check_open()  # a close meanwhile has not seen this connection
             except BaseException as error:  # given up half made, too: nothing else would close it
                 connection.terminate()
@@ -141,26 +151,30 @@ class Notifier:
                     raise unavailable(self._location, error) from error
                 raise
             self._connection = connection
-            self._heard.set()
+            self._hear_of(ANY_CHANGES)
             return connection, True
 
     def _check_open(self) -> None:
         if self._is_closed:
             raise StoreUnavailableError(self._location.safe_url, LEFT)
 
-    async def _notify(self, connection: Connection) -> None:
+    async def _notify(self, connection: Connection, changes: Changes) -> None:
         with suppress(ProgramLimitExceededError):  # a full queue: others will look
             async with in_time(self._opener, connection, self._runtime.tuning.notification_seconds):
-                await connection.execute("SELECT pg_notify($1, '')", self._channel)
+                await connection.execute("SELECT pg_notify($1, $2)", self._channel, hint_of(changes))
 
     def _hear(self, *notification: object) -> None:
         """One of our own tells that notifications arrive, and nothing else."""
         self._hears = True
-        _, pid, *_ = notification
+        _, pid, _, hint = notification
         if self._connection is None or pid != self._connection.get_server_pid():
-            self._heard.set()
+            self._hear_of(changes_of(str(hint)))
 
     def _gone(self, _connection: object) -> None:
+        self._hear_of(ANY_CHANGES)
+
+    def _hear_of(self, changes: Changes) -> None:
+        self._news = changes if self._news is None else changes.joined(self._news)
         self._heard.set()
 
     @property
@@ -175,3 +189,20 @@ class Notifier:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
+
+
+def hint_of(changes: Changes) -> str:
+    """The text of a notification: `ended`, and the numbers of the lanes; empty for anything."""
+    if changes.lanes is None:
+        return ""
+    text = " ".join([*([_ENDED] if changes.ended else []), *map(str, sorted(changes.lanes))])
+    return text if len(text) <= _LONGEST_HINT else ""
+
+
+def changes_of(hint: str) -> Changes:
+    """What such a text says."""
+    words = set(hint.split())
+    lanes = words - {_ENDED}
+    if not words or not all(word.isdecimal() and word.isascii() for word in lanes):
+        return ANY_CHANGES
+    return Changes(frozenset(map(int, lanes)), _ENDED in words)

@@ -10,6 +10,7 @@ from stepwell.core.statuses import LIVE, Status
 from stepwell.store.pages import lookup_of
 from stepwell.store.postgres.sql import Queries, columns, compiled, is_id, is_text, pairs
 from stepwell.store.records import (
+    Changes,
     Child,
     Definition,
     Filter,
@@ -211,8 +212,8 @@ class PostgresReader:
         """The runs leased to a worker, with their tokens."""
         return pairs(await self._connections.fetch(*self._queries("held", worker=worker_id)))
 
-    async def changed(self) -> bool:
-        """Waits a little for another process to say that it wrote; true now and then without that."""
+    async def changed(self) -> Changes | None:
+        """Waits a little for another process to say what it wrote; anything now and then without that."""
         return await self._notifier.changed()
 
     async def _rows(self, connection: Connection, query: str, **given: Sequence[object]) -> dict[str, list[JournalRow]]:

@@ -26,6 +26,7 @@ from stepwell.store.records import (
     LOAD_BYTES,
     NO_OFFER,
     Advance,
+    Changes,
     Claimed,
     Definition,
     Delivered,
@@ -42,7 +43,7 @@ from stepwell.store.records import (
 from stepwell.store.refusals import UnknownLaneError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from stepwell.core.mailbox import MessageName
     from stepwell.core.statuses import Status
@@ -141,7 +142,7 @@ class PostgresStore:
             return [Started(run.run_id, "pending") if run.key is None else known[run.run_id] for run in runs]
 
         started = await self._connections.run(work)
-        self._notifier.notify()
+        self._tell_due(run.lane for run in runs)
         return started
 
     async def claim(
@@ -175,13 +176,12 @@ class PostgresStore:
 
     async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
         """Applies each advance whose run is still owned as it says; answers in order."""
-        verdicts = await self._connections.run(
+        verdicts, due = await self._connections.run(
             lambda connection: commit(connection, self._q, self.codec, worker_id, advances), blames_rows=True
         )
-        for one in advances:
-            if one.ended or one.spawned or one.child_end is not None or (one.release and one.due_at is not None):
-                self._notifier.notify()
-                break
+        ended = any(one.ended for one in advances)
+        if due or ended:
+            self._notifier.notify(Changes(due, ended))
         return verdicts
 
     async def deliver(
@@ -192,7 +192,7 @@ class PostgresStore:
             return None
         delivered = await self._signals.deliver(Signal(run_id, name, value, key, waiting_only, receipt))
         if delivered is not None and delivered.woken:
-            self._notifier.notify()
+            self._tell_due([delivered.lane])
         return delivered
 
     async def cancel(self, run_id: str) -> list[str] | None:
@@ -251,7 +251,7 @@ class PostgresStore:
         """Makes due at once the damaged runs of these lanes that another validator has parked; how many."""
         woken = len(await self._connections.fetch(*self._q("recheck_damaged", lanes=list(lanes), validator=validator)))
         if woken:
-            self._notifier.notify()
+            self._tell_due(lanes)
         return woken
 
     async def workers(self) -> list[WorkerRow]:
@@ -279,6 +279,9 @@ class PostgresStore:
         if woken:
             self._notifier.notify()
         return woken
+
+    def _tell_due(self, lanes: Iterable[int]) -> None:
+        self._notifier.notify(Changes(frozenset(lanes), ended=False))
 
     def _make_room(self) -> None:
         """Gives up a connection for a beat, which calls in its own thread: notifications are the first to go."""

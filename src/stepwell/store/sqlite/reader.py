@@ -9,6 +9,8 @@ from stepwell.core.mailbox import Message, MessageName
 from stepwell.core.statuses import LIVE, Status
 from stepwell.store.pages import lookup_of
 from stepwell.store.records import (
+    ANY_CHANGES,
+    Changes,
     Child,
     Definition,
     Filter,
@@ -173,14 +175,14 @@ class SqliteReader:
 
         return await self._turns.run(read)
 
-    async def changed(self) -> bool:
-        """Whether another connection may have written since the last call."""
+    async def changed(self) -> Changes | None:
+        """Anything, if another connection may have written since the last call."""
         if not self._shared:
-            return False
+            return None
         version = await self._turns.run(lambda connection: connection.execute("PRAGMA data_version").fetchone()[0])
-        changed: bool = version != self._version
+        changed = version != self._version
         self._version = version
-        return changed
+        return ANY_CHANGES if changed else None
 
 
 def rows_of(connection: sqlite3.Connection, codec: Codec, ref: int) -> list[JournalRow]:

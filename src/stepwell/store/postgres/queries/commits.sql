@@ -79,7 +79,7 @@ SELECT verdict FROM judged ORDER BY at
 -- One that rests on the absence of a message is refused when such a message is behind those that were seen. The mailbox
 -- is another table, of which the statement's older snapshot may lack what the locked row counts already; so it is also
 -- refused when the last message that the row counts is not in the snapshot. Messages of a run are numbered under its
--- row's lock: where the last one is seen, all are.
+-- row's lock: where the last one is seen, all are. The first verdict comes with the lanes in which runs became due.
 WITH clock AS MATERIALIZED (SELECT {now} AS now),
 behind AS MATERIALIZED (SELECT {turn} AS turn),
 {named},
@@ -92,7 +92,7 @@ ends AS MATERIALIZED (
     SELECT * FROM {m(at integer, parent_id uuid, name text, value bytea, error bytea)}
 ),
 locked AS MATERIALIZED (
-    SELECT id, worker, token, seq, messages, status, position, due_at, wake_at, awaiting, parked_at, finished_at, crashes
+    SELECT id, lane, worker, token, seq, messages, status, position, due_at, wake_at, awaiting, parked_at, finished_at, crashes
     FROM stepwell.runs WHERE id = ANY(ARRAY(SELECT id FROM b UNION ALL SELECT parent_id FROM ends))
     FOR NO KEY UPDATE SKIP LOCKED
 ),
@@ -127,7 +127,7 @@ told AS MATERIALIZED (
         AND NOT EXISTS (SELECT 1 FROM own AS parent WHERE parent.id = m.parent_id AND parent.ended)
 ),
 merged AS MATERIALIZED (
-    SELECT l.id, own.id IS NOT NULL AS own, coalesce(p.messages, 0) AS messages, coalesce(own.n, 0) AS n,
+    SELECT l.id, l.lane, own.id IS NOT NULL AS own, coalesce(p.messages, 0) AS messages, coalesce(own.n, 0) AS n,
         l.finished_at AS finished_before,
         coalesce(own.position, l.position) AS position, coalesce(own.ended, false) AS ended,
         CASE WHEN own.id IS NULL THEN l.status ELSE own.status END AS status,
@@ -183,7 +183,10 @@ inserted_runs AS (
 inserted_inputs AS (
     INSERT INTO stepwell.inputs (run_id, value) SELECT id, value FROM spawned ON CONFLICT (run_id) DO NOTHING
 )
-SELECT verdict FROM judged ORDER BY at
+SELECT verdict, CASE WHEN at = 1 THEN (
+    SELECT coalesce(array_agg(DISTINCT lane), '{}') FROM woken WHERE wakes OR own AND worker IS NULL AND due_at IS NOT NULL
+) END AS due
+FROM judged ORDER BY at
 
 -- name: tell_parent
 -- The end of a child reaches its parent, unless that has ended; it is due if it is parked for a child.

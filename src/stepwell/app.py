@@ -582,7 +582,7 @@ class Durable:
         """`inputs`: by their places, as errors name them."""
         self._open_store()
         plan = self._registry.get_plan(workflow)
-        values = [self._settings.codec.encode(value, place, plan.types.input) for place, value in inputs.items()]
+        values = [self._settings.codec.encode_given(value, place, plan.types.input) for place, value in inputs.items()]
         named = [checked_key(key) for key in keys]
         if len(named) != len(values):
             raise DefinitionError(f"start_many: {len(values)} inputs need {len(values)} keys, got {len(named)}.")

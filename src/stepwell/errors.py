@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
+_UNREADABLE = " does not decode as "
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -184,4 +185,11 @@ class StoredValueError(JournalError):
     def __init__(self, run_id: str, place: str, type: str, reason: str) -> None:
         self.place = place
         self.type = type
-        super().__init__(run_id, f"{place} does not decode as {type}: {reason}")
+        super().__init__(run_id, f"{place}{_UNREADABLE}{type}: {reason}")
+
+
+def stored_value_error(run_id: str, damaged: str) -> StoredValueError | None:
+    """The StoredValueError of which this is the `reason`, or None for another reason for which a run is damaged."""
+    place, is_one, rest = damaged.partition(_UNREADABLE)
+    type_, _, reason = rest.partition(": ")
+    return StoredValueError(run_id, place, type_, reason) if is_one else None

@@ -20,6 +20,7 @@ from stepwell.cli.stopping import Stopping, stopping_message
 from stepwell.cli.streams import STREAMS
 from stepwell.cli.text import counted, span
 from stepwell.cli.values import JSON_VALUE, SECONDS
+from stepwell.workflow.declared import FromJson
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -89,7 +90,7 @@ async def _run(found: Durable | Awaitable[Any], settings: Settings, workflow: st
         definition = app.workflow(workflow)  # Report an unknown workflow before a worker claims other runs.
         with Stopping() as stopping:
             async with app.worker(grace=GRACE_SECONDS):
-                started = await app.start(workflow, input)
+                started = await app.start(workflow, FromJson(input))
                 tell(f"{workflow}  {started.run_id}")
                 with _progress(definition, settings) as progress:
                     end = asyncio.ensure_future(follow(app, started.run_id, progress))
@@ -281,7 +282,7 @@ def start(settings: Settings, workflow: str, input: Any, key: str | None, delay:
 
     async def call() -> Any:
         async with opened(found, settings) as app:
-            return await app.start(workflow, input, key=key, delay=delay)
+            return await app.start(workflow, FromJson(input), key=key, delay=delay)
 
     found = app_with_workflows(settings)
     started = asyncio.run(call())

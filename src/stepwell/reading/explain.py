@@ -16,6 +16,7 @@ from stepwell.core.plan import difference
 from stepwell.core.statuses import ENDED
 from stepwell.engine.driving.suspects import SUSPECT_FROM
 from stepwell.engine.wording import clock_text, error_text
+from stepwell.errors import stored_value_error
 from stepwell.reading.explanations import Action, Explanation, Part, Reason
 from stepwell.reading.snapshots import listed
 from stepwell.store.outlines import read_outline
@@ -115,9 +116,12 @@ def _is_silent(worker: WorkerRow) -> bool:
 
 
 def _damaged(run: RunRow, why: str, around: Surroundings) -> Explanation:
-    pieces = [f"Its stored rows are not understood: {why}."]
+    reason, brief, begins = Reason.DAMAGED, "damaged", "Its stored rows are not understood"
+    if stored_value_error(run.run_id, why) is not None:
+        reason, brief, begins = Reason.VALUE_DOES_NOT_DECODE, "a value does not decode", "A stored value cannot be used"
+    pieces = [f"{begins}: {why}."]
     if run.status in ENDED:
-        return _explained(Reason.DAMAGED, pieces, "damaged", run.updated_at, None, _journal(run))
+        return _explained(reason, pieces, brief, run.updated_at, None, _journal(run))
     until = None
     if run.damaged is not None and run.due_at is not None and run.due_at > around.now:
         until = run.due_at
@@ -125,7 +129,7 @@ def _damaged(run: RunRow, why: str, around: Surroundings) -> Explanation:
             f" It is parked as it is: a worker looks at it again at {_clock(until)}, and one of another release"
         )
         pieces.append(" or of other definitions at once.")
-    return _explained(Reason.DAMAGED, pieces, "damaged", run.updated_at, until, _journal(run), _cancel(run))
+    return _explained(reason, pieces, brief, run.updated_at, until, _journal(run), _cancel(run))
 
 
 def _ended(run: RunRow, seen: RunSnapshot) -> Explanation:

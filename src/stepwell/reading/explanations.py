@@ -26,9 +26,11 @@ class Reason(StrEnum):
       version; the sentence names the first node that differs.
     - `SUSPECT` (`suspect`): due, and at least two workers died while they held it: few such runs are claimed at a time.
     - `WORKERS_FULL` (`workers_full`): due, and waits for a free slot in the workers that serve it.
+    - `VALUE_DOES_NOT_DECODE` (`value_does_not_decode`): a stored value is not of the type that the worker declares;
+      the sentence names place and type ([types.md](types.md#how-types-change)).
     - `DAMAGED` (`damaged`): its rows are invalid, a worker has put it off, or nothing would ever move it.
     - `ENDED` (`ended`): it has ended.
-    - `QUEUE_LIMIT`, `QUEUE_PAUSED`, `RATE_LIMIT`, `CANCEL_REQUESTED`, `VALUE_DOES_NOT_DECODE`: reserved.
+    - `QUEUE_LIMIT`, `QUEUE_PAUSED`, `RATE_LIMIT`, `CANCEL_REQUESTED`: reserved.
 
     If a run that waits for something else would find no worker afterwards, its sentence says so, too.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stepwell.errors import Failure, JournalError, PayloadError, RunCanceledError, RunFailedError
+from stepwell.errors import Failure, JournalError, PayloadError, RunCanceledError, RunFailedError, stored_value_error
 from stepwell.reading.records import RunSnapshot, RunStatus, StartResult
 from stepwell.reading.snapshots import status_of
 from stepwell.store.codec import PLAIN
@@ -20,7 +20,7 @@ def results_of(ended: RunSnapshot) -> dict[str, Any]:
     if ended.status is RunStatus.FAILED:
         raise run_failed(ended)
     if ended.damaged is not None:
-        raise JournalError(ended.run_id, ended.damaged)
+        raise stored_value_error(ended.run_id, ended.damaged) or JournalError(ended.run_id, ended.damaged)
     return ended.results or {}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stepwell.errors import Failure, PayloadError
+from stepwell.workflow.declared import FromJson
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,6 +84,13 @@ class Codec:
             if not declaration.hint:
                 raise
             raise PayloadError(error.place, f"{error.reason}; {declaration.hint}") from None
+
+    def encode_given(self, value: Any, place: str, declared: DeclaredType | None) -> bytes:
+        """What an app is given, a value of the declared type or `FromJson`, as JSON; raises PayloadError."""
+        if not isinstance(value, FromJson):
+            return self.encode(value, place, declared)
+        data = self.encode(value.value, place)
+        return data if declared is None else self.encode(self.decode_as(declared, data, place), place, declared)
 
     def _encode_declared(self, value: Any, place: str, declared: DeclaredType) -> bytes:
         if declared.is_plain and type(value) is declared.annotation:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import typing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, get_args, get_origin
 
 import msgspec
@@ -167,6 +168,13 @@ class DeclaredType:
             return self.decode(b"null") is None
         except Exception:  # noqa: BLE001  a type's own checks may raise anything
             return False
+
+
+@dataclass(frozen=True, slots=True)
+class FromJson:
+    """A value that came as JSON, by a command line or a request: read as the declared type."""
+
+    value: Any
 
 
 def declared(annotation: Any, where: str) -> DeclaredType | None:

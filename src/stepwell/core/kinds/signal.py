@@ -73,7 +73,7 @@ class SignalKind(Kind[WaitForSignal]):
 
     def declares(self, node: WaitForSignal) -> Declares:
         """The payload, which is the result."""
-        return Declares({node.name: node.payload})
+        return Declares({node.name: node.payload}, payloads={node.signal: node.payload})
 
     def signals(self, node: WaitForSignal) -> tuple[str, ...]:
         """The signal that it waits for."""

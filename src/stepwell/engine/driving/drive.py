@@ -21,6 +21,7 @@ from stepwell.core.decisions import (
     Park,
     Record,
     Spawn,
+    Spawned,
     Wait,
 )
 from stepwell.core.mailbox import MessageName
@@ -33,7 +34,7 @@ from stepwell.engine.driving.failures import failure_of, is_unreadable
 from stepwell.engine.driving.flat_run import FlatRun
 from stepwell.engine.driving.script_tools import ScriptTools
 from stepwell.engine.driving.stored_run import APPLIED
-from stepwell.errors import JournalError, StoredValueError
+from stepwell.errors import JournalError, PayloadError, StoredValueError
 from stepwell.runtime.threads import ClosedError
 from stepwell.store.logs import logger
 from stepwell.store.records import AT_ONCE, ChildEnd, NewRun, Wanted
@@ -288,6 +289,9 @@ class Drive(CommittedRun):
 
     async def _spawn(self, spawn: Spawn) -> bool:
         child = spawn.child
+        if (refused := self._refused_child(child)) is not None:
+            self._take_in(refused)
+            return True
         lane = self._owner.child_lane(self.lease, child.workflow)
         advance = self._advance()
         advance.release = True
@@ -299,6 +303,18 @@ class Drive(CommittedRun):
         if await self.commit(advance) in APPLIED:
             apply_decision(self.state, spawn)
         return False
+
+    def _refused_child(self, child: Spawned) -> Record | None:
+        """The failure of a node whose child would get the run's own input, which is not as the child declares it."""
+        type_ = self.plan.child_types(child.workflow).input
+        if type_ is None or child.value is not self.state.input:
+            return None
+        try:
+            self._owner.codec.decode_as(type_, child.value, f"input.{child.parent_node}")
+        except PayloadError as error:
+            work = self.state.kind.next_work(self.state.node, self.state)
+            return given_up(self.state, work, self._now(), "PayloadError", str(error))
+        return None
 
     async def _end(self, end: ChildEnd | None) -> bool:
         advance = self._advance()

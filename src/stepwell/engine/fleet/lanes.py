@@ -43,8 +43,11 @@ class Lanes:
 
     @property
     def validator(self) -> str:
-        """This release with these definitions: others may understand rows that this one does not."""
-        known = sorted((plan.name, plan.fingerprint, *function_names(plan)) for plan in self._registry)
+        """This release with these definitions and types: others may understand rows that this one does not."""
+        known = sorted(
+            (plan.name, plan.fingerprint, *function_names(plan), plan.types.encoded_schemas.decode())
+            for plan in self._registry
+        )
         return f"{_RELEASE} {hashlib.sha256(repr(known).encode()).hexdigest()[:12]}"
 
     async def of_queues(self, queues: Sequence[str]) -> list[int]:

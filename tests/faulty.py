@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 def parks(worker_id: str, advances: Sequence[Advance]) -> bool:
     """A batch in which a run begins to wait for a signal."""
-    return any(one.awaiting is not None for one in advances)
+    return any(one.awaiting for one in advances)
 
 
 def times_out(worker_id: str, advances: Sequence[Advance]) -> bool:
     """A batch with an outcome that rests on the absence of a message."""
-    return any(one.absent is not None and one.rows for one in advances)
+    return any(one.absent and not one.awaiting and one.rows for one in advances)
 
 
 def _always(*arguments: Any) -> bool:

@@ -24,7 +24,7 @@ async def unread_of(store: Store, lease: Lease, names: Iterable[MessageName] = N
     messages: list[Message] = []
     for name in names:
         after = 0
-        while (found := (await store.find_message(lease, name, after)).message) is not None:
-            messages.append(found)
-            after = found.n
+        while found := (await store.find_messages(lease, {name: after})).found:
+            messages += found
+            after = found[0].n
     return sorted(messages)

@@ -615,6 +615,8 @@ class Durable:
             raise RunNotFoundError(run_id)
         if answer.woken:
             self._events.due()
+        elif answer.accepted:
+            self._events.answered(run_id)
         expected = await self._lanes.expects(answer.lane, name)
         return ResumeResult(answer.accepted, status_of(run_id, answer.status), expected)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stepwell import Branch, Context, DefinitionError, Suspended, Workflow, durable
+from stepwell import Context, DefinitionError, Suspended, Workflow, durable
 from tests.api.handlers import Call, LineDownError, Spy, fail, nothing
 from tests.api.runs import OnSqlite, ended, suspended
 from tests.waiting import eventually
@@ -250,31 +250,6 @@ async def test_a_step_that_completed_after_suspending_is_undone_once_with_its_re
 )
 async def test_any_other_result_of_a_step_is_a_result(sqlite: OnSqlite, plain: Any) -> None:
     assert (await sqlite(durable("order").step("agent", lambda ctx: plain))).results == {"agent": plain}
-
-
-async def test_in_other_nodes_such_a_mapping_is_a_plain_result(sqlite: OnSqlite) -> None:
-    order = (
-        durable("order")
-        .parallel("all", {"entry": lambda ctx: MAPPING, "branch": Branch(lambda ctx: MAPPING)})
-        .route("ship", lambda ctx: "b", {"b": lambda ctx: MAPPING})
-        .loop("poll", lambda input, ctx: MAPPING, max_iterations=2)
-    )
-    kept = await sqlite(order)
-    assert kept.results == {"entry": MAPPING, "branch": MAPPING, "ship": MAPPING, "poll": MAPPING}
-
-
-IN_OTHER_NODES: dict[str, Any] = {
-    "entry": lambda: durable("order").parallel("all", {"node": lambda ctx: Suspended(1)}, max_retries=0),
-    "branch": lambda: durable("order").route("node", lambda ctx: "b", {"b": lambda ctx: Suspended(1)}, max_retries=0),
-    "loop": lambda: durable("order").loop("node", lambda input, ctx: Suspended(1), max_iterations=2, max_retries=0),
-}
-
-
-@pytest.mark.parametrize("kind", IN_OTHER_NODES)
-async def test_in_other_nodes_suspended_fails_the_node(sqlite: OnSqlite, kind: str) -> None:
-    kept = await sqlite(IN_OTHER_NODES[kind]())
-    assert kept.failure.node == "node"
-    assert "Suspended" in f"{kept.failure.type} {kept.failure.message}"
 
 
 async def test_a_snapshot_that_is_not_json_fails_the_node(sqlite: OnSqlite) -> None:

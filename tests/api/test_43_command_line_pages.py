@@ -58,6 +58,7 @@ WIDE = [
         status=status,
         current_node="a-node-with-a-long-name",
         awaiting_signal="a-signal-with-a-long-name" if status == RunStatus.SUSPENDED else None,
+        awaiting_signals=("a-signal-with-a-long-name",) if status == RunStatus.SUSPENDED else (),
         error=replace(FAILURE, message="x" * 300) if status == RunStatus.FAILED else None,
     )
     for number, status in enumerate(RunStatus)
@@ -227,6 +228,7 @@ def test_progress_tells_attempts_entries_branches_and_iterations() -> None:
                 current_step=5,
                 status=RunStatus.SUSPENDED,
                 awaiting_signal="founder-signoff",
+                awaiting_signals=("founder-signoff",),
                 wake_at=NOW + timedelta(days=3),
             ),
             [],

@@ -92,22 +92,23 @@ def parked(lease: Lease, *rows: JournalRow, **changes: Any) -> Advance:
     return advance(lease, *rows, **{"release": True, "status": "suspended", "parked_at": 1, **changes})
 
 
-def awaiting(lease: Lease, name: str, *, seen: int | None = None, due_at: int | None = None) -> Advance:
-    """An advance by which the run waits for a signal."""
+def awaiting(lease: Lease, *names: str, seen: int | None = None, due_at: int | None = None, **more: Any) -> Advance:
+    """An advance by which the run waits for signals."""
     seen = lease.messages if seen is None else seen
-    absent = MessageName("signal", name)
-    return parked(lease, awaiting=name, absent=absent, seen=seen, due_at=due_at, wake_at=due_at)
+    absent = [MessageName("signal", name) for name in names]
+    return parked(lease, awaiting=names, absent=absent, seen=seen, due_at=due_at, wake_at=due_at, **more)
 
 
 def awaiting_child(lease: Lease, *rows: JournalRow, node: str = "child", seen: int = 0) -> Advance:
     """An advance by which the run waits for the end of a child."""
-    return parked(lease, *rows, absent=MessageName("child", node), seen=seen)
+    return parked(lease, *rows, absent=(MessageName("child", node),), seen=seen)
 
 
 def timed_out(lease: Lease, name: str, *, seen: int | None = None) -> Advance:
     """An advance by which the wait for a signal has failed; the run stays with its worker."""
     failure = row(lease, status="failed", value=None, error=Failure("wait", "SignalTimeout", "none came"))
-    return advance(lease, failure, absent=MessageName("signal", name), seen=lease.messages if seen is None else seen)
+    seen = lease.messages if seen is None else seen
+    return advance(lease, failure, absent=(MessageName("signal", name),), seen=seen)
 
 
 def ended(lease: Lease, *rows: JournalRow, status: str = "completed", child_end: ChildEnd | None = None) -> Advance:

@@ -86,7 +86,7 @@ async def test_a_claimed_run_runs_and_its_lease_tells_all_that_a_commit_must_nam
     (lease,) = await keeper.claim()
     assert (lease.run_id, lease.seq, lease.messages, lease.crashes) == (run_id, 0, 0, 0)
     assert (lease.lane, lease.status, lease.value) == (await keeper.lane(), "running", b'{"id":1}')
-    assert (lease.wake_at, lease.awaiting, lease.parked_at) == (None, None, None)
+    assert (lease.wake_at, lease.parked_at) == (None, None)
     assert (lease.parent_id, lease.parent_node) == (None, None)
     assert (await keeper.stored(run_id)).status == "running"
 
@@ -172,12 +172,12 @@ async def test_a_claim_for_nothing_leaves_what_the_run_waits_for(keeper: Keeper)
     await keeper.commit(awaiting(lease, "go", due_at=NOON + SECOND))
     keeper.clock.go_on(2)
     (again,) = await keeper.claim()
-    assert (again.status, again.awaiting, again.wake_at, again.parked_at) == ("suspended", "go", NOON + SECOND, 1)
+    assert (again.status, again.wake_at, again.parked_at) == ("suspended", NOON + SECOND, 1)
     stored = await keeper.stored(lease.run_id)
     assert (stored.status, stored.awaiting) == ("suspended", "go")
     await keeper.crash("ann")
     (third,) = await keeper.claim("bob")
-    assert (third.status, third.awaiting) == ("suspended", "go")
+    assert third.status == "suspended"
 
 
 async def test_a_run_whose_time_has_not_come_or_that_has_ended_is_not_claimed(keeper: Keeper) -> None:
@@ -201,7 +201,7 @@ async def test_the_journal_is_loaded_as_it_was_committed_in_order(keeper: Keeper
     ]
     assert await keeper.commit(advance(lease, *rows)) == ["ok"]
     history = (await store.load([Wanted(lease, GO)]))[lease.run_id]
-    assert (history.rows, history.found) == (rows, Found(GO, 0, None))
+    assert (history.rows, history.found) == (rows, Found((GO,), 0, ()))
 
 
 async def test_of_a_node_whose_last_outcome_is_enough_that_and_what_follows_is_loaded(
@@ -221,9 +221,9 @@ async def test_of_a_node_whose_last_outcome_is_enough_that_and_what_follows_is_l
     assert await keeper.commit(advance(lease, *rows), advance(fresh, asked)) == ["ok", "ok"]
     needed = Needed(("before", "after"), ("poll",))
     histories = await store.load([Wanted(lease, None, needed), Wanted(fresh, GO, needed), Wanted(other)])
-    assert histories[lease.run_id] == History([*rows[:2], *rows[-2:]], Found(None, 0, None), ("poll",))
-    assert histories[fresh.run_id] == History([asked], Found(GO, 0, None), ("poll",))
-    assert histories[other.run_id] == History([], Found(None, 0, None))
+    assert histories[lease.run_id] == History([*rows[:2], *rows[-2:]], Found((), 0, ()), ("poll",))
+    assert histories[fresh.run_id] == History([asked], Found((GO,), 0, ()), ("poll",))
+    assert histories[other.run_id] == History([], Found((), 0, ()))
 
 
 async def test_the_first_unread_message_of_the_name_alone_is_loaded(keeper: Keeper, store: Store) -> None:
@@ -241,19 +241,32 @@ async def test_the_first_unread_message_of_the_name_alone_is_loaded(keeper: Keep
         (MessageName("signal", "other"), []),
     ):
         history = (await store.load([Wanted(lease, name)]))[lease.run_id]
-        assert history.found == Found(name, 4, messages[0] if messages else None)
+        assert history.found == Found((name,), 4, tuple(messages[:1]))
         after = 0
         for message in [*messages, None]:
-            assert await store.find_message(lease, name, after) == Found(name, 4, message)
+            found = () if message is None else (message,)
+            assert await store.find_messages(lease, {name: after}) == Found((name,), 4, found)
             after = 0 if message is None else message.n
-    assert (await store.load([Wanted(lease)]))[lease.run_id].found == Found(None, 4, None)
+    assert (await store.load([Wanted(lease)]))[lease.run_id].found == Found((), 4, ())
+
+
+async def test_the_first_message_of_each_of_several_names_is_found_behind_its_own_number(
+    keeper: Keeper, store: Store
+) -> None:
+    lease = await keeper.leased()
+    for number, name in enumerate(("go", "stop", "go", "other"), 1):
+        await keeper.signal(lease.run_id, name, b"%d" % number)
+    names = [MessageName("signal", name) for name in ("go", "stop", "none")]
+    found = await store.find_messages(lease, dict(zip(names, (1, 0, 0), strict=True)))
+    assert (found.names, found.messages) == (tuple(names), 4)
+    assert sorted(found.found) == [Message(2, "signal", "stop", b"2", None), Message(3, "signal", "go", b"3", None)]
 
 
 async def test_i6_a_signal_between_claim_and_load_is_in_what_is_loaded(keeper: Keeper, store: Store) -> None:
     lease = await keeper.leased()
     await keeper.signal(lease.run_id, "go", b"7")
     history = (await store.load([Wanted(lease, GO)]))[lease.run_id]
-    assert (lease.messages, history.found) == (0, Found(GO, 1, Message(1, "signal", "go", b"7", None)))
+    assert (lease.messages, history.found) == (0, Found((GO,), 1, (Message(1, "signal", "go", b"7", None),)))
 
 
 async def test_many_runs_are_loaded_at_once(keeper: Keeper, store: Store) -> None:

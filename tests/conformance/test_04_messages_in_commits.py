@@ -72,7 +72,7 @@ async def test_i6_a_refused_advance_leaves_nothing_of_itself(keeper: Keeper) -> 
     lease = await keeper.leased()
     await keeper.signal(lease.run_id, "go", b"7")
     child = await keeper.new(parent_id=lease.run_id, parent_node="child")
-    refused = parked(lease, row(lease), absent=GO, seen=0, spawned=(child,), consumed=(1,))
+    refused = parked(lease, row(lease), absent=(GO,), seen=0, spawned=(child,), consumed=(1,))
     assert await keeper.commit(refused) == ["message"]
     assert await keeper.nodes(lease.run_id) == []
     assert await keeper.store.reader.snapshot(child.run_id) is None
@@ -269,3 +269,23 @@ async def test_many_children_are_spawned_in_one_batch(keeper: Keeper) -> None:
     assert sorted(ids(claimed)) == sorted(child.run_id for child in children)
     assert {lease.run_id: lease.value for lease in claimed} == {child.run_id: child.value for child in children}
     assert await keeper.commit(*(step(grown(lease, 0)) for lease in claimed), worker_id="bob") == ["ok"] * 30
+
+
+async def test_i6_a_park_for_several_signals_is_refused_when_one_of_them_came(keeper: Keeper) -> None:
+    lease = await keeper.leased()
+    await keeper.signal(lease.run_id, "foreign", b"1")
+    await keeper.signal(lease.run_id, "stop", b"2")
+    assert await keeper.commit(awaiting(lease, "go", "stop")) == ["message"]
+    assert await keeper.commit(awaiting(lease, "go", "wait")) == ["ok"]
+    assert (await keeper.stored(lease.run_id)).awaiting == "go wait"
+
+
+async def test_i6_what_a_run_on_a_worker_waits_for_is_named_with_the_rows_of_a_commit(keeper: Keeper) -> None:
+    lease = await keeper.leased()
+    kept = advance(lease, row(lease, n=1, status="suspended"), awaiting=("go",), absent=(GO,))
+    assert await keeper.commit(kept) == ["ok"]
+    stored = await keeper.stored(lease.run_id)
+    assert (stored.status, stored.awaiting, stored.worker) == ("running", "go", "ann")
+    assert await keeper.commit(kept) == ["done"]
+    assert await keeper.commit(advance(grown(lease), row(lease, 2))) == ["ok"]
+    assert (await keeper.stored(lease.run_id)).awaiting is None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stepwell.core.mailbox import MessageName
 from stepwell.store.records import Delivered, KeyedMessage
 from tests.conformance.keeper import Keeper, advance, awaiting, ended, ids, row
 from tests.moving_clock import NOON, SECOND
@@ -127,7 +128,7 @@ async def test_i6_a_resume_survives_the_death_of_who_had_claimed_the_run_for_not
     assert await keeper.resume(again.run_id, "go", b"7")
     await keeper.crash("bob")
     (third,) = await keeper.claim("cid")
-    assert (third.run_id, third.messages, third.awaiting, third.parked_at) == (again.run_id, 1, None, 1)
+    assert (third.run_id, third.messages, third.parked_at) == (again.run_id, 1, 1)
     assert await keeper.messages(third) == [(1, "go", b"7")]
 
 
@@ -247,3 +248,40 @@ async def test_signals_for_many_runs_at_once_keep_their_own_receipts(keeper: Kee
     )
     kept = [await store.reader.keyed_message(run_id, "k") for run_id in runs]
     assert [one.receipt for one in kept if one is not None] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+@either
+async def test_i6_a_signal_ends_one_wait_of_several(keeper: Keeper, store: Store, *, waiting_only: bool) -> None:
+    lease = await keeper.leased()
+    assert await keeper.commit(awaiting(lease, "a", "go", "b-1")) == ["ok"]
+    for name, left in (("go", "a b-1"), ("b-1", "a"), ("a", None)):
+        answer = await store.deliver(lease.run_id, name, b"7", key=None, waiting_only=waiting_only)
+        assert answer is not None
+        assert (answer.accepted, answer.status, answer.woken) == (True, "running", True)
+        assert (await keeper.stored(lease.run_id)).awaiting == left
+        again = await store.deliver(lease.run_id, name, b"8", key=None, waiting_only=True)
+        assert again is not None
+        assert not again.accepted
+    (claimed,) = await keeper.claim("bob")
+    assert claimed.run_id == lease.run_id
+
+
+async def test_i6_no_name_is_taken_for_a_part_of_another(keeper: Keeper, store: Store) -> None:
+    lease = await keeper.leased()
+    await keeper.commit(awaiting(lease, "go", "go-on"))
+    for name in ("g", "on", "go go-on", " go", ""):
+        answer = await store.deliver(lease.run_id, name, b"7", key=None, waiting_only=True)
+        assert answer is not None
+        assert not answer.accepted
+    assert (await keeper.stored(lease.run_id)).awaiting == "go go-on"
+
+
+async def test_i6_a_run_on_a_worker_takes_a_signal_that_it_waits_for_and_stays(keeper: Keeper, store: Store) -> None:
+    lease = await keeper.leased()
+    await keeper.commit(advance(lease, awaiting=("go", "stop"), absent=(MessageName("signal", "go"),)))
+    answer = await store.deliver(lease.run_id, "go", b"7", key=None, waiting_only=True)
+    assert answer is not None
+    assert answer[:3] == Delivered(accepted=True, status="running", woken=False)[:3]
+    stored = await keeper.stored(lease.run_id)
+    assert (stored.awaiting, stored.worker, stored.due_at) == ("stop", "ann", stored.due_at)
+    assert await keeper.claim("bob") == []

@@ -22,13 +22,13 @@ MANY = 60
 def messages_read(faulty: FaultyStore) -> list[str]:
     """The names of the messages that were read with a claim, or looked for later."""
     loaded = [history.found for verb, _, answer in faulty.answers if verb == "load" for history in answer.values()]
-    looked = [answer for verb, _, answer in faulty.answers if verb == "find_message"]
-    return [found.message.name for found in [*loaded, *looked] if found.message is not None]
+    looked = [answer for verb, _, answer in faulty.answers if verb == "find_messages"]
+    return [message.name for found in [*loaded, *looked] for message in found.found]
 
 
 def looks(faulty: FaultyStore) -> int:
     """How often a run looked into its mailbox after it had been loaded."""
-    return sum(verb == "find_message" for verb, *_ in faulty.answers)
+    return sum(verb == "find_messages" for verb, *_ in faulty.answers)
 
 
 @pytest.mark.parametrize("decision", [parks, times_out])

@@ -42,7 +42,7 @@ FINE_WITHOUT = {
     "find_suspects": "part of claim",
     "next_turn": "a sequence",
     "input_sizes": "part of claim",
-    "find_message": "asked for one run at a time; find_messages for many",
+    "find_message": "asked for one name at a time; find_messages for many",
     "journal_size": "as find_message, and journal_sizes",
     "lease": "part of claim",
     "leased": "part of claim",

@@ -173,12 +173,12 @@ async def use(store: PostgresStore, beside: Any, worker: str) -> None:
     assert await store.deliver(one.run_id, "other", b"1", key=None, waiting_only=False)
     name = MessageName("signal", "go")
     parts = Needed(("step0", "step2"), ("step1",))
-    found = (await store.load([Wanted(lease, name, parts) for lease in leases]))[four.run_id].found.message
+    found = (await store.load([Wanted(lease, name, parts) for lease in leases]))[four.run_id].found.found
     assert (await store.load([Wanted(lease) for lease in leases]))[four.run_id].rows
-    assert found is not None
+    assert found
     used = ended(four, row(four))
-    used.consumed = [found.n]
-    assert (await store.find_message(four, name, found.n)).message is None
+    used.consumed = [found[0].n]
+    assert not (await store.find_messages(four, {name: found[0].n})).found
     spawned = [NewRun(host.new_id(), lanes[0], "flow0", b"{}", parent_id=two.run_id, parent_node="child")]
     verdicts = await store.commit(
         worker,

@@ -216,8 +216,8 @@ async def test_i6_a_message_that_the_snapshot_of_a_park_lacks_refuses_it(url: st
         await rival.signal(lease.run_id, name, b"7")
         await rival.execute("SELECT pg_advisory_unlock(7)")
         assert await parking == ["message"]
-        found = await store.find_message(lease, MessageName("signal", "go"), 0)
-        assert (found.messages, found.message is not None) == (1, name == "go")
+        found = await store.find_messages(lease, {MessageName("signal", "go"): 0})
+        assert (found.messages, bool(found.found)) == (1, name == "go")
         assert await keeper.commit(awaiting(lease, "go", seen=1)) == ["ok"]
 
 

@@ -163,17 +163,18 @@ class Calls:
         one: Facts = {"run_id": run_id, "token": token, "seq": seq, "rows": rows, "status": "running"}
         seen = max(0, run.messages - draw([0, 1, 2]))
         came = [name for n, (name, _) in run.unread.items() if n > seen and name in NAMES]
-        absent = MessageName("signal", draw(came or NAMES) if draw((False, True, True)) else draw(NAMES))
+        names = [draw(came or NAMES) if draw((False, True, True)) else draw(NAMES)]
         parent, later = run.new.parent_id, self.model.now + 3_000_000
         if shape == "end" or (parent is not None and shape in {"await", "stay"}):
             end = None if parent is None else ChildEnd(parent, run.new.parent_node or "", b"1", None)
             return {**one, "release": True, "ended": True, "status": "completed", "child_end": end}
         if shape == "await":
             at = draw([None, later])
-            waits = {"awaiting": absent.name, "due_at": at, "wake_at": at, "seen": seen, "absent": absent}
+            names = list(dict.fromkeys([*names, draw(NAMES)]))
+            waits = {"awaiting": names, "due_at": at, "wake_at": at, "seen": seen, "absent": _signals(names)}
             return {**one, **waits, "release": True, "status": "suspended", "parked_at": 1}
         if shape == "time out":
-            return {**one, "absent": absent, "seen": seen}
+            return {**one, "absent": _signals(names), "seen": seen}
         if shape == "sleep":
             return {**one, "due_at": later, "wake_at": later, "release": True, "parked_at": 1}
         if shape == "spawn":
@@ -211,3 +212,7 @@ def advance_of(facts: Facts, lease: Lease | None) -> Advance:
     for name, value in facts.items():
         setattr(advance, name, value)
     return advance
+
+
+def _signals(names: Sequence[str]) -> tuple[MessageName, ...]:
+    return tuple(MessageName("signal", name) for name in names)

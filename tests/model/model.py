@@ -32,7 +32,7 @@ class Run:
     token: int = 0
     messages: int = 0
     crashes: int = 0
-    awaiting: str | None = None
+    awaiting: tuple[str, ...] = ()
     parked_at: int | None = None
     nodes: list[str] = field(default_factory=list)
     unread: dict[int, tuple[str, bytes | None]] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Run:
         if self.status not in ENDED:
             self.messages += 1
             self.unread[self.messages] = (name, value)
-            if self.worker is None and self.status == "suspended" and self.awaiting is None:
+            if self.worker is None and self.status == "suspended" and not self.awaiting:
                 self.status, self.due_at = "running", now
 
 
@@ -114,7 +114,7 @@ class Model:
             run = self.runs[one.run_id]
             run.nodes += [row.node for row in one.rows]
             run.position, run.crashes = one.position, 0 if one.rows else run.crashes
-            run.wake_at, run.awaiting, run.parked_at = one.wake_at, one.awaiting, one.parked_at
+            run.wake_at, run.awaiting, run.parked_at = one.wake_at, tuple(one.awaiting), one.parked_at
             if not one.lean:
                 run.status, run.worker = one.status, None if one.release else worker
                 run.due_at = self.at_once() if one.due_at == AT_ONCE else one.due_at
@@ -135,15 +135,16 @@ class Model:
             return "done"
         if len(run.nodes) != one.seq:
             return "lost"
-        if one.absent is None or one.seen == run.messages:
+        if not one.absent or one.seen == run.messages:
             return "ok"
-        came = any(n > one.seen and name == one.absent.name for n, (name, _) in run.unread.items())
+        absent = {name.name for name in one.absent}
+        came = any(n > one.seen and name in absent for n, (name, _) in run.unread.items())
         return "message" if came or one.seen > run.messages else "ok"
 
     def deliver(self, run_id: str, name: str, value: bytes, key: str | None, *, waiting_only: bool) -> Any:
         """Whether it was accepted, the status after it, and whether the run is due for it."""
         run = self.runs[run_id]
-        wakes = run.awaiting == name
+        wakes = name in run.awaiting
         if key in run.keys:
             return True, run.status, False
         if run.status in ENDED or (waiting_only and not wakes):
@@ -153,7 +154,7 @@ class Model:
         run.keys |= set() if key is None else {key}
         if wakes:
             run.status = "running" if run.status == "suspended" else run.status
-            run.awaiting = run.wake_at = None
+            run.awaiting, run.wake_at = tuple(one for one in run.awaiting if one != name), None
             self.turns += 1
             run.due_at = self.at_once() if run.worker is None else run.due_at
         return True, run.status, wakes and run.worker is None
@@ -166,7 +167,7 @@ class Model:
         canceled = {one for one in tree if self.runs[one].status not in ENDED}
         for run in map(self.runs.__getitem__, canceled):
             run.free(self.now)
-            run.status, run.due_at, run.wake_at, run.awaiting, run.parked_at = "canceled", None, None, None, None
+            run.status, run.due_at, run.wake_at, run.awaiting, run.parked_at = "canceled", None, None, (), None
         root = self.runs[run_id].new
         if run_id in canceled and root.parent_id is not None:
             self.turns += 1
@@ -210,5 +211,5 @@ class Model:
 
 def facts(run: Run) -> tuple[Any, ...]:
     """What a claim tells of a run."""
-    length, waits = len(run.nodes), (run.wake_at, run.awaiting, run.parked_at)
+    length, waits = len(run.nodes), (run.wake_at, run.parked_at)
     return run.token, length, run.messages, run.crashes, run.status, waits, run.new.parent_id, run.new.value

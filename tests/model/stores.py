@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell.core.mailbox import MessageName
 from stepwell.store.postgres.sql import pairs
 from stepwell.store.postgres.store import PostgresStore
-from stepwell.store.records import Definition, Filter, Lane, Wanted
+from stepwell.store.records import Definition, Filter, Lane, Wanted, awaited_in
 from stepwell.store.sqlite.store import SqliteStore
 from tests.mailboxes import unread_of
 from tests.model.calls import LANES, NAMES
@@ -55,7 +55,7 @@ class Kept:
         told = {}
         for lease in claimed.leases:
             self.leases[lease.run_id, lease.token] = lease
-            waits = (lease.wake_at, lease.awaiting, lease.parked_at)
+            waits = (lease.wake_at, lease.parked_at)
             known = (lease.token, lease.seq, lease.messages, lease.crashes, lease.status, waits, lease.parent_id)
             told[lease.run_id] = (*known, lease.value)
         return claimed.alive, told if claimed.alive else [], claimed.next_due_in if claimed.alive else None
@@ -87,7 +87,9 @@ class Kept:
             run_id: (await self.store.load([Wanted(one)]))[run_id].found.messages for run_id, one in leases.items()
         }
         return {
-            "runs": {one.run_id: (one.status, one.position, one.awaiting, one.wake_at, one.key) for one in runs},
+            "runs": {
+                one.run_id: (one.status, one.position, awaited_in(one.awaiting), one.wake_at, one.key) for one in runs
+            },
             "journals": {run_id: [(row.seq, row.node) for row in rows] for run_id, rows in journals.items()},
             "message": {
                 run_id: (counts[run_id], [(one.n, one.name, one.value) for one in await self._unread(lease)])

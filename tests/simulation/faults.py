@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.simulation.loop import Process
 
 T = TypeVar("T")
-_READS = {"define", "load", "find_message", "schema", "workers", "snapshot", "journal", "page", "ended", "leased"}
+_READS = {"define", "load", "find_messages", "schema", "workers", "snapshot", "journal", "page", "ended", "leased"}
 _WRITES_NOTHING = _READS | {"claim", "situation", "outline", "lane"}
 _BREAKS = {"claim", "load", "workers", "leased"}
 """The calls after which the engine goes on whatever the driver raised."""
@@ -267,7 +267,7 @@ def _decisions(advance: Advance) -> Iterable[str]:
     """What was decided, as far as a commit tells."""
     if advance.rows:
         yield "record"
-    if advance.absent is not None and not advance.release:
+    if advance.absent and not advance.awaiting and not advance.release:
         yield "record quietly"
     if advance.status == "compensating":
         yield "compensate"
@@ -276,7 +276,7 @@ def _decisions(advance: Advance) -> Iterable[str]:
     elif advance.spawned:
         yield "spawn"
     elif advance.release:
-        yield "park" if advance.wake_at is not None or advance.awaiting is not None else "give back"
+        yield "park" if advance.wake_at is not None or advance.awaiting else "give back"
 
 
 def _kept(advance: Advance) -> Advance:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stepwell.core.statuses import may_follow
 from stepwell.store.codec import PLAIN
+from stepwell.store.records import awaited_in
 from tests.simulation.check import STRUCK
 from tests.simulation.expected_path import JournalPath
 from tests.simulation.trace import kind_of, outcome_name
@@ -343,7 +344,8 @@ class Watch:
         if now.status in ENDED or now.worker is not None or now.due_at is not None:
             return
         if now.awaiting is not None:
-            unread = [n for n, (_, name, taken) in watched.mailbox.items() if name == now.awaiting and not taken]
+            awaited = awaited_in(now.awaiting)
+            unread = [n for n, (_, name, taken) in watched.mailbox.items() if name in awaited and not taken]
             if unread:
                 self._say("I4", now.run_id, f"it waits for {now.awaiting} beside unread messages {unread}")
         elif not any(self._by_id[child].now.status not in ENDED for child in watched.children.values()):

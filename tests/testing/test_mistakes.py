@@ -40,7 +40,7 @@ def asking() -> Workflow:
         (
             {"signals": {"aprove": 1}},
             (
-                'signals: nothing waits for "aprove". Known: approve, and the names of steps that suspend (one). '
+                'signals: nothing waits for "aprove". Known: approve, and the names of what may suspend (one). '
                 "Correct the name, or pass the child that waits in workflows=."
             ),
         ),

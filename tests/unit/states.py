@@ -55,7 +55,7 @@ def heard(
 ) -> None:
     """Brings the run a message."""
     found = Message(state.messages + 1, kind, name, None if error else value, error)
-    look(state, MessageName(kind, name), state.messages + 1, found)
+    look(state, [MessageName(kind, name)], state.messages + 1, [found])
 
 
 def said(state: RunState, now: int = 0) -> list[str]:
@@ -78,11 +78,13 @@ def in_words(decision: Decision) -> str:
             return f"record {row.item or row.node} {row.status}{error}{used}{unless}"
         case Park(_, wake_at, absent):
             until = "" if wake_at is None else f" until {wake_at}"
-            return f"park{until}" + (f" for {absent.kind} {absent.name}" if absent else "")
+            names = ", ".join(f"{one.kind} {one.name}" for one in absent)
+            return f"park{until}" + (f" for {names}" if names else "")
         case Spawn(child):
             return f"spawn {child.workflow}"
-        case Wait(until):
-            return "wait" if until is None else f"wait until {until}"
+        case Wait(until, absent):
+            names = ", ".join(f"{one.kind} {one.name}" for one in absent)
+            return ("wait" if until is None else f"wait until {until}") + (f" for {names}" if names else "")
         case Compensate() | Cancel():
             return type(decision).__name__.lower()
         case Complete(results):

@@ -112,6 +112,6 @@ def test_i5_what_an_owner_may_have_called_that_left_no_row_is_known_from_its_lea
 ) -> None:
     host: Any = SimpleNamespace(worker_id="ann", max_crashes=5, codec=PLAIN)
     flow = durable("flow").step("one", print)
-    lease = Lease("run", 1, 1, 0, 0, 0, 1, 0, "running", None, None, None, None, None, b"1")._replace(**facts)
+    lease = Lease("run", 1, 1, 0, 0, 0, 1, 0, "running", None, None, None, None, b"1")._replace(**facts)
     state = restored(host, lease, plan_of(flow.name, flow.nodes), None, "running", is_new=True)
     assert state.is_unknown == is_unknown

@@ -60,7 +60,7 @@ def signal(settings: Settings, /, run_id: str, name: str, data: Any, *, key: str
     short_help="Send a signal to a run that is suspended on it.",
     help=f"""Send SIGNAL to a run that is suspended on it. Otherwise nothing changes, and the exit code is 1.
 
-    A suspended step waits for a signal with the step's own name. {RUN_HELP} {DATA_HELP}
+    What suspended itself waits for a signal with the name of its step, entry, loop or route. {RUN_HELP} {DATA_HELP}
     """,
     epilog="""\b
     Examples:

@@ -151,8 +151,10 @@ def status(settings: Settings, run_id: str, *, with_traceback: bool) -> None:
     from stepwell.cli.views import run_view
 
     print_lines(run_view(run, console(sys.stdout).width, text.now(), why, with_traceback=with_traceback))
-    if run.awaiting_signal is not None:
-        remark(f"\nstepwell signal {run.run_id} {run.awaiting_signal} DATA")
+    if run.awaiting_signals:
+        remark("")
+    for signal in run.awaiting_signals:
+        remark(f"stepwell signal {run.run_id} {signal} DATA")
 
 
 @click.command(

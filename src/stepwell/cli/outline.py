@@ -45,8 +45,8 @@ def node_lines(nodes: Sequence[Node], run: RunSnapshot, entries: Sequence[Entry]
 def waiting_for(run: RunSnapshot, entries: Sequence[Entry], at: datetime) -> str:
     """What an idle run waits for; empty if the run is moving or has ended."""
     wakes = "" if run.wake_at is None else text.until(run.wake_at, at)
-    if run.status == RunStatus.SUSPENDED and run.awaiting_signal is not None:
-        return f"waiting for signal {run.awaiting_signal}" + (f", times out {wakes}" if wakes else "")
+    if run.status == RunStatus.SUSPENDED and run.awaiting_signals:
+        return f"waiting for signal {', '.join(run.awaiting_signals)}" + (f", times out {wakes}" if wakes else "")
     if run.status == RunStatus.SUSPENDED:
         return _child(run)
     if run.status in ENDED or run.wake_at is None:

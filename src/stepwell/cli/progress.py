@@ -91,12 +91,12 @@ class Lines:
                 said += [f"attempt {entry.attempt}: {outcome(entry)}"] if entry.error is not None else []
             remark("  ".join(said))
         self._seen = len(entries)
-        wait = (run.current_step, run.awaiting_signal, run.wake_at)
+        wait = (run.current_step, run.awaiting_signals, run.wake_at)
         words = waiting_for(run, entries, text.now())
         if words and wait != self._wait and not (entries and entries[-1].status == "retrying"):
             remark(f"{run.current_node}  {words}")
-            if run.awaiting_signal is not None:
-                remark(f"  stepwell signal {run.run_id} {run.awaiting_signal} DATA")
+            for signal in run.awaiting_signals:
+                remark(f"  stepwell signal {run.run_id} {signal} DATA")
         self._wait = wait
 
 
@@ -137,8 +137,9 @@ class LiveView:
         nodes = node_lines(self._nodes, run, entries, text.now())
         lines = [self._node_line(node, max(len(each.name) for each in nodes)) for node in nodes]
         lines = _window(lines, min(run.current_step, len(lines)), self._console.size.height - 4)
-        if run.awaiting_signal is not None and run.status not in ENDED:
-            lines.append(Text(f"  stepwell signal {run.run_id} {run.awaiting_signal} DATA", style="dim"))
+        if run.status not in ENDED:
+            answers = [f"  stepwell signal {run.run_id} {signal} DATA" for signal in run.awaiting_signals]
+            lines += [Text(answer, style="dim") for answer in answers]
         for line in lines:
             line.truncate(self._console.width, overflow="ellipsis")
             line.no_wrap = True

@@ -202,8 +202,8 @@ def _waits(run: RunSnapshot, at: datetime) -> str:
     match run.status:
         case RunStatus.PENDING:
             return f"starts {wakes}" if wakes and wakes != "now" else "waits for a worker"
-        case RunStatus.SUSPENDED if run.awaiting_signal is not None:
-            return f"signal {run.awaiting_signal}" + (f", times out {wakes}" if wakes else "")
+        case RunStatus.SUSPENDED if run.awaiting_signals:
+            return f"signal {', '.join(run.awaiting_signals)}" + (f", times out {wakes}" if wakes else "")
         case RunStatus.SUSPENDED:
             return "child run"
         case RunStatus.CANCELED:

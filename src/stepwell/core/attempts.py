@@ -55,7 +55,7 @@ def call_for(
     if results is None:
         results = state.results
         if progress.snapshot is not None:
-            results = {**results, work.node: progress.snapshot}
+            results = {**results, work.name: progress.snapshot}
     return Call(
         state.run_id,
         work,

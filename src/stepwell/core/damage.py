@@ -56,13 +56,12 @@ def check_run(run: StoredRun, rows: Iterable[JournalRow], values: Values) -> Non
             raise JournalError(run.run_id, f"the value of row {row.seq} cannot be read")
 
 
-def check_message(run: StoredRun, message: Message | None, values: Values) -> None:
+def check_messages(run: StoredRun, messages: Iterable[Message], values: Values) -> None:
     """Raises JournalError for a message whose content cannot be read, or is missing."""
-    if message is None:
-        return
-    value, error = message.value, message.error
-    if (value is None) is (error is None) or (value is not None and not values.is_sound(value)):
-        raise JournalError(run.run_id, f"message {message.n} of its mailbox cannot be read")
+    for message in messages:
+        value, error = message.value, message.error
+        if (value is None) is (error is None) or (value is not None and not values.is_sound(value)):
+            raise JournalError(run.run_id, f"message {message.n} of its mailbox cannot be read")
 
 
 def check_length(run: StoredRun, rows: int) -> None:

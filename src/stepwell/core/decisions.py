@@ -65,7 +65,7 @@ class Done(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """A script's end: the step suspends itself."""
+    """A script's end: the work suspends itself."""
 
     value: bytes
 
@@ -162,7 +162,7 @@ class Call:
 
     @property
     def resumed_with(self) -> bytes | None:
-        """The payload of the signal that re-entered the step."""
+        """The payload of the signal that re-entered the work."""
         return None if self.resume is None else self.resume[1]
 
 
@@ -178,16 +178,19 @@ class Record(NamedTuple):
 
 
 class Park(NamedTuple):
-    """Let go of the run until the instant, or until the message comes; refused if the message has come."""
+    """Let go of the run until the instant, or until one of the messages comes; refused if one has come.
+
+    `since`: when it began to wait for nothing but these; None if it will move by itself, as for a next attempt.
+    """
 
     since: int | None
     wake_at: int | None
-    absent: MessageName | None = None
+    absent: tuple[MessageName, ...] = ()
 
     @property
-    def awaiting(self) -> str | None:
-        """The signal that it waits for."""
-        return self.absent.name if self.absent is not None and self.absent.kind == "signal" else None
+    def awaiting(self) -> tuple[str, ...]:
+        """The signals that it waits for."""
+        return tuple(one.name for one in self.absent if one.kind == "signal")
 
 
 class Spawned(NamedTuple):
@@ -206,9 +209,10 @@ class Spawn(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Begin nothing before a call in flight ends, or this instant comes."""
+    """Begin nothing before a call in flight ends, this instant comes, or one of these messages is here."""
 
     until: int | None
+    absent: tuple[MessageName, ...] = ()
 
 
 class Compensate(NamedTuple):

@@ -8,12 +8,13 @@ entries of a parallel are kept by what may begin, what waits and what has comple
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.decisions import Park, Record, Spawn
-from stepwell.core.journal import ASKED_AGAIN, UNCALLED, is_of_condition, why_invalid
+from stepwell.core.fan import Fan
+from stepwell.core.journal import ASKED_AGAIN, UNCALLED, Work, is_of_condition, why_invalid
+from stepwell.core.mailbox import MessageName
 from stepwell.core.statuses import may_follow
 from stepwell.errors import JournalError
 
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
     from stepwell.core.decisions import Call
     from stepwell.core.flat import PlainStep
-    from stepwell.core.journal import JournalRow, Phase, Work
+    from stepwell.core.journal import JournalRow, Phase
     from stepwell.core.kinds import Kind
     from stepwell.core.kinds.kind import Undone
-    from stepwell.core.mailbox import Message, MessageName
+    from stepwell.core.mailbox import Message
     from stepwell.core.plan import Plan
     from stepwell.core.statuses import Status
     from stepwell.core.values import Values
@@ -47,36 +48,11 @@ class Progress:
 
 
 @dataclass(slots=True)
-class Fan:
-    """The entries of the parallel that a run is at, kept up to date row by row.
-
-    `ready` may begin at once, `retries` at their instants, soonest first; `results` are those that have completed.
-    """
-
-    ready: dict[str, None]
-    retries: list[tuple[int, str]] = field(default_factory=list)
-    results: dict[str, bytes] = field(default_factory=dict)
-
-    def wait(self, item: str, until: int) -> None:
-        """The entry's next attempt may begin at that instant."""
-        insort(self.retries, (until, item))
-
-    def take_out(self, item: str, retry_at: int | None) -> None:
-        """The entry, whose next attempt was due at `retry_at`, has begun or ended."""
-        self.ready.pop(item, None)
-        if retry_at is not None:
-            at = bisect_left(self.retries, (retry_at, item))
-            if self.retries[at : at + 1] == [(retry_at, item)]:
-                del self.retries[at]
-
-
-@dataclass(slots=True)
 class Parked:
-    """How the run waits at its node: since when, until when, and for which signal; instants in microseconds."""
+    """How the run waits at its node: since when, and until when; instants in microseconds."""
 
     at: int
     wake_at: int | None = None
-    awaiting: str | None = None
 
 
 @dataclass(slots=True)
@@ -254,21 +230,31 @@ def apply_decision(state: RunState, decision: Record | Park | Spawn) -> None:
     """Applies a decision, ahead of the commit that makes it durable."""
     match decision:
         case Record():
-            apply(state, decision.row)
             if decision.consumed:
                 state.mailbox = [message for message in state.mailbox if message.n not in decision.consumed]
+            apply(state, decision.row)
         case Park(since, wake_at):
-            state.parked = None if since is None else Parked(since, wake_at, decision.awaiting)
+            state.parked = None if since is None else Parked(since, wake_at)
         case Spawn(_, since):  # pragma: no branch  mypy proves that there is no other decision
             state.parked = Parked(since)
 
 
-def look(state: RunState, name: MessageName, messages: int, found: Message | None) -> None:
-    """Notes what a search of the mailbox found: the next unread message of the name, or none among all counted."""
+def look(state: RunState, names: Iterable[MessageName], messages: int, found: Iterable[Message]) -> None:
+    """Notes what a search of the mailbox found: the next unread message of each name, or none among all counted."""
     state.messages = messages
-    state.known[name] = messages if found is None else found.n
-    if found is not None:
-        state.mailbox.append(found)
+    state.known.update(dict.fromkeys(names, messages))
+    for message in found:
+        state.known[MessageName(message.kind, message.name)] = message.n
+        state.mailbox.append(message)
+        if state.fan is not None and message.kind == "signal" and message.name in state.fan.waiting:
+            state.fan.answer(message.name, state.progress[message.name, "do"].retry_at)
+
+
+def awaited(state: RunState) -> tuple[MessageName, ...]:
+    """The signals that what is suspended at its node waits for; none of them is known to be in the mailbox."""
+    if state.at_end or state.failed is not None or state.is_canceling:
+        return ()
+    return state.kind.awaited(state.node, state)
 
 
 def admit(state: RunState) -> None:
@@ -329,9 +315,18 @@ def _apply_entry(state: RunState, row: JournalRow) -> None:
         return
     fan.take_out(row.item, _retry_at(state, row))
     if row.n:
-        fan.wait(row.item, row.retry_at or 0)
+        was_entered_again = state.progress_of(Work(row.node, row.item)).snapshot is not None
+        if row.status == "suspended" or (was_entered_again and not _is_answered(state, row.item)):
+            fan.waiting[row.item] = None
+        else:
+            fan.wait(row.item, row.retry_at or 0)
     elif row.status == "completed":
         fan.results[row.item] = row.value or state.values.null
+
+
+def _is_answered(state: RunState, item: str) -> bool:
+    """Whether the signal that enters the entry again is known; after a restart it is looked for once more."""
+    return state.first_message(MessageName("signal", item)) is not None
 
 
 def _fan(state: RunState) -> Fan | None:

@@ -123,7 +123,8 @@ class LoggingObserver(AttemptLog):
         """For those who look closely."""
         if _run.isEnabledFor(logging.DEBUG):
             until = "" if event.wake_at is None else f" until {clock_text(event.wake_at)}"
-            what = "" if event.awaiting_signal is None else f" for signal {event.awaiting_signal}"
+            names = ", ".join(event.awaiting_signals)
+            what = f" for signal{'s' if len(event.awaiting_signals) > 1 else ''} {names}" if names else ""
             facts = {
                 "event": "parked",
                 "run_id": event.run_id,
@@ -131,6 +132,7 @@ class LoggingObserver(AttemptLog):
                 "node": event.node,
                 "wake_at": event.wake_at,
                 "awaiting_signal": event.awaiting_signal,
+                "awaiting_signals": event.awaiting_signals,
                 "worker_id": event.worker,
             }
             _log(

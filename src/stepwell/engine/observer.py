@@ -103,8 +103,8 @@ class AttemptEnded:
 class RunParked:
     """A run waits at a node, and no worker holds it.
 
-    Fields: `run_id`, `workflow`, `node`, `wake_at`, `awaiting_signal` and `worker`. If `wake_at` and `awaiting_signal`
-    are None, it waits for its child.
+    Fields: `run_id`, `workflow`, `node`, `wake_at`, `awaiting_signal` (the first of them), `worker` and
+    `awaiting_signals`. If `wake_at` and `awaiting_signal` are None, it waits for its child.
     """
 
     run_id: str
@@ -113,6 +113,7 @@ class RunParked:
     wake_at: datetime | None
     awaiting_signal: str | None
     worker: str
+    awaiting_signals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

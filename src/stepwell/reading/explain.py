@@ -215,13 +215,13 @@ def _unserved(run: RunRow, around: Surroundings) -> tuple[Reason, _Pieces]:
 
 def _waiting(run: RunRow, seen: RunSnapshot, retry: JournalRow | None, children: Sequence[Child]) -> Explanation:
     node = Name(seen.current_node or "its end")
-    if run.status == "suspended" and run.awaiting is not None:
-        signal = Name(run.awaiting)
-        pieces: _Pieces = ["It waits at ", node, " for signal ", signal]
+    signals = seen.awaiting_signals
+    if run.status == "suspended" and signals:
+        pieces: _Pieces = ["It waits at ", node, f" for signal{'s' if len(signals) > 1 else ''} ", *_listed(signals)]
         pieces.append("." if run.wake_at is None else f", until {_clock(run.wake_at)}.")
-        send = Action("signal", f"Send {signal}", f"stepwell signal {run.run_id} {signal} DATA", "form")
-        brief = f"signal {signal}"
-        return _explained(Reason.AWAITING_SIGNAL, pieces, brief, run.updated_at, run.wake_at, send, _cancel(run))
+        brief = f"signal {signals[0]}" + (f" and {len(signals) - 1} more" if len(signals) > 1 else "")
+        actions = [*_sends(run, signals), _cancel(run)]
+        return _explained(Reason.AWAITING_SIGNAL, pieces, brief, run.updated_at, run.wake_at, *actions)
     if run.status == "suspended":
         return _awaiting_child(run, node, children)
     if run.due_at is None:
@@ -237,9 +237,11 @@ def _waiting(run: RunRow, seen: RunSnapshot, retry: JournalRow | None, children:
             *what,
             f": attempt {retry.attempt} failed with {_in_a_line(retry.error)}; next try at {_clock(run.due_at)}.",
         ]
+        pieces += [" It waits for ", *_listed(signals), ", too."] if signals else []
         undoes = "undoing " if retry.phase == "undo" else ""
         brief = f"attempt {retry.attempt} of {undoes}{_of(retry)} failed"
-        return _explained(Reason.RETRYING, pieces, brief, retry.finished_at, run.due_at, _journal(run), _cancel(run))
+        actions = [_journal(run), *_sends(run, signals), _cancel(run)]
+        return _explained(Reason.RETRYING, pieces, brief, retry.finished_at, run.due_at, *actions)
     if run.wake_at is None:
         pieces = [f"A worker could not go on with it, and put it off until {_clock(run.due_at)}; its log says why."]
         return _explained(Reason.DAMAGED, pieces, "put off", run.updated_at, run.due_at, _journal(run))
@@ -320,6 +322,14 @@ def _moment(at: int | None) -> datetime | None:
         return None if at is None else moment(at)
     except OverflowError:
         return None
+
+
+def _sends(run: RunRow, signals: Sequence[str]) -> list[Action]:
+    """What answers the first of the signals that it waits for."""
+    return [
+        Action("signal", f"Send {signal}", f"stepwell signal {run.run_id} {signal} DATA", "form")
+        for signal in signals[:_MOST_NAMED]
+    ]
 
 
 def _cancel(run: RunRow) -> Action:

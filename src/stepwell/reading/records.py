@@ -17,7 +17,7 @@ class RunStatus(StrEnum):
 
     - `PENDING` (`pending`): no worker has claimed it yet.
     - `RUNNING` (`running`): it runs, or waits for a time: a sleep, a pause, the next attempt.
-    - `SUSPENDED` (`suspended`): it waits for a signal or a child.
+    - `SUSPENDED` (`suspended`): it waits for signals or a child, and for nothing else.
     - `COMPENSATING` (`compensating`): a node failed for good, and completed work is being compensated.
     - `COMPLETED` (`completed`): it has ended, and every node has its outcome.
     - `FAILED` (`failed`): it has ended; a node failed, and all compensators have run.
@@ -111,10 +111,10 @@ class RunSnapshot:
     - `run_id`, `key`, `workflow_name`, `status`: the run and its status.
     - `current_step`, `current_node`: index and name of the current node; `total_steps` and None for a completed run.
     - `total_steps`: the number of nodes of its workflow.
-    - `awaiting_signal`: the signal that it waits for, or None.
+    - `awaiting_signal`: the signal that it waits for, the first of several, or None.
     - `wake_at`: when it continues by itself (sleep, pause, next attempt, delayed start, timeout of a wait), or None.
     - `input`: the input it was started with.
-    - `results`: the results so far by name, including the snapshot of a suspended step.
+    - `results`: the results so far by name, including the snapshots of what is suspended.
     - `error`: a `Failure`: why the run failed or compensates; else None.
     - `compensated`: the names that were compensated, in order; a loop once for each iteration.
     - `parent_run_id`: the id of its parent, or None.
@@ -128,6 +128,8 @@ class RunSnapshot:
     - `unread_signals`: the number of unused signals by name.
     - `failed_compensations`: the names whose compensators failed for good, in order.
     - `definition`: the fingerprint of its workflow's version.
+    - `awaiting_signals`: all signals that it waits for: that of its wait, or those of what is suspended; also while
+      other entries of a parallel run.
     - `waits_for`: what it waits for while no worker holds it: `worker`, `delay`, `retry`, `sleep`, `signal` or `child`;
       else None.
     """
@@ -158,3 +160,4 @@ class RunSnapshot:
     failed_compensations: tuple[str, ...] = ()
     definition: str = ""
     waits_for: str | None = None
+    awaiting_signals: tuple[str, ...] = ()

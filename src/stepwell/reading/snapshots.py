@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from stepwell.core.journal import JournalRow, name_of
-from stepwell.core.mailbox import MessageName
 from stepwell.core.state import RunState, replay
 from stepwell.core.statuses import LIVE
 from stepwell.errors import Failure, JournalError
@@ -19,6 +18,7 @@ from stepwell.reading.entries import moment_of, value_of
 from stepwell.reading.records import RunSnapshot, RunStatus
 from stepwell.store.codec import PLAIN
 from stepwell.store.outlines import read_outline
+from stepwell.store.records import awaited_in
 from stepwell.workflow.durations import FIRST_MOMENT, LAST_MOMENT
 
 if TYPE_CHECKING:
@@ -155,10 +155,10 @@ def _check_agreement(run: RunRow, state: RunState) -> None:
         )
     if run.status in _FAILING and state.failed is None:
         raise JournalError(run.run_id, f"its row says {run.status}, and no row of its journal tells of a failure")
-    if run.awaiting is not None:
-        name = None if state.at_end else state.kind.awaits(state.node)
-        if name != MessageName("signal", run.awaiting):
-            raise JournalError(run.run_id, f"its row says that it waits for signal {run.awaiting!a}; its node does not")
+    known = () if state.at_end else (*state.kind.signals(state.node), *state.kind.suspends_as(state.node))
+    for name in awaited_in(run.awaiting):
+        if name not in known:
+            raise JournalError(run.run_id, f"its row says that it waits for signal {name!a}; its node does not")
 
 
 class _Facts(NamedTuple):
@@ -200,6 +200,7 @@ def _snapshot(
         retry_at = _nearest_moment(run.run_id, retry.retry_at, faults)
     error = error_in(rows)
     parked = run.damaged if run.status in LIVE else None
+    awaiting = _in_order(run, plan)
     return RunSnapshot(
         run.run_id,
         run.key,
@@ -208,7 +209,7 @@ def _snapshot(
         run.position,
         outline[run.position].name if at_a_node else None,
         len(outline),
-        run.awaiting,
+        awaiting[0] if awaiting else None,
         wake_at,
         input,
         results,
@@ -227,7 +228,18 @@ def _snapshot(
         failed_compensations_in(rows),
         run.fingerprint or "",
         _waits_for(run, retry),
+        awaiting,
     )
+
+
+def _in_order(run: RunRow, plan: Plan | None) -> tuple[str, ...]:
+    """The signals that it waits for, as its workflow has them, whatever suspended itself first."""
+    awaiting = awaited_in(run.awaiting)
+    if len(awaiting) < 2 or plan is None or not 0 <= run.position < len(plan.nodes):  # noqa: PLR2004  one is in order
+        return awaiting
+    known = plan.kinds[run.position].suspends_as(plan.nodes[run.position])
+    places = {name: at for at, name in enumerate(known)}
+    return tuple(sorted(awaiting, key=lambda name: places.get(name, len(places))))
 
 
 def _attempt(run: RunRow, rows: Iterable[JournalRow], retry: JournalRow | None) -> int | None:

@@ -15,6 +15,8 @@ class Tuning:
 
     longest_wait_seconds: float = 5.0
     """A worker that hears nothing looks for due runs this often: what it was not told of waits at most so long."""
+    answers_seconds: float = 1.0
+    """While handlers of a run are in flight beside work that is suspended, its mailbox is looked at this often."""
     quick_seconds: float = 2.0
     """How long leaving may still take once it is cancelled, by the deadline of a shutdown or a second Ctrl-C."""
     turn_seconds: float = 0.003

@@ -70,7 +70,7 @@ _WITH_USUAL = [at for at, column in enumerate(JOURNAL, 1) if not isinstance(colu
 _usual_part: Callable[[JournalRow], tuple[Any, ...]] = itemgetter(*_WITH_USUAL)
 _USUAL = tuple(JOURNAL[at - 1].usual for at in _WITH_USUAL)
 LEASE = (
-    *("token", "seq", "messages", "crashes", "lane", "position", "status", "wake_at", "awaiting", "parked_at"),
+    *("token", "seq", "messages", "crashes", "lane", "position", "status", "wake_at", "parked_at"),
     *("parent_id", "parent_node"),
 )
 """What a claim tells of a run, between its names and its input, in the order of `Lease`."""

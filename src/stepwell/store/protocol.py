@@ -131,8 +131,8 @@ class WorkerStore(Protocol):
     async def load(self, wanted: Sequence[Wanted], most_bytes: int = LOAD_BYTES) -> Mapping[str, History]:
         """The past of the first of these claimed runs, as many as the bytes allow, one at least; messages first."""
 
-    async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
-        """The first unread message of a name behind a number; messages are counted before the mailbox is read."""
+    async def find_messages(self, lease: Lease, after: Mapping[MessageName, int]) -> Found:
+        """The first unread message of each name behind its number; they are counted before the mailbox is read."""
 
     async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
         """Applies each advance whose run is still owned as it says; answers in order."""

@@ -77,7 +77,6 @@ class Lease(NamedTuple):
     position: int
     status: Status
     wake_at: int | None
-    awaiting: str | None
     parked_at: int | None
     parent_id: str | None
     parent_node: str | None
@@ -104,11 +103,11 @@ class Wanted(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A name, how many messages the run ever got (counted first), and its first unread one of that name."""
+    """Some names, how many messages the run ever got (counted first), and its first unread one of each name."""
 
-    name: MessageName | None
+    names: tuple[MessageName, ...]
     messages: int
-    message: Message | None
+    found: tuple[Message, ...]
 
 
 class History(NamedTuple):
@@ -137,9 +136,10 @@ class ChildEnd(NamedTuple):
 class Advance:
     """One atomic change to one run: rows, position, and what makes it due next.
 
-    `seq` is the journal length it extends. `absent` is the message whose absence it rests on, `seen` up to which number
-    the mailbox was looked through for it; it is refused when one of that name is behind that number. With `release` the
-    worker lets go: the run is due at `due_at`, or never by itself. `lean`: it only adds rows to a run that stays with
+    `seq` is the journal length it extends. `absent` are the messages whose absence it rests on, all of one kind, `seen`
+    up to which number the mailbox was looked through for them; it is refused when one of these names is behind that
+    number. `awaiting` are the signals that the run waits for. With `release` the worker lets go: the run is due at
+    `due_at`, or never by itself. `lean`: it only adds rows to a run that stays with
     its worker in the status it has. `usual`: its one row is of a plain step that this worker completed at its first
     attempt, and it is lean, or ends a run as completed that has no parent; so stores need not look. What is not set
     costs nothing.
@@ -147,12 +147,12 @@ class Advance:
 
     lean: bool = False
     usual: bool = False
-    absent: MessageName | None = None
+    absent: Sequence[MessageName] = ()
     seen: int = 0
     release: bool = False
     due_at: int | None = None
     wake_at: int | None = None
-    awaiting: str | None = None
+    awaiting: Sequence[str] = ()
     parked_at: int | None = None
     ended: bool = False
     consumed: Sequence[int] = ()
@@ -180,6 +180,16 @@ class Offer(NamedTuple):
 
 
 NO_OFFER = Offer()
+
+
+def as_column(awaiting: Sequence[str]) -> str | None:
+    """Names of signals as the run's row holds them: one text, parted by spaces, which no name has; NULL for none."""
+    return " ".join(awaiting) or None
+
+
+def awaited_in(column: str | None) -> tuple[str, ...]:
+    """The names of signals in the run's row; any text that was put there by hand is some."""
+    return () if column is None else tuple(column.split(" "))
 
 
 class WorkerRow(NamedTuple):
@@ -237,6 +247,7 @@ class RunRow(NamedTuple):
     status: Status
     position: int
     awaiting: str | None
+    """The signals it waits for, in one text (`awaited_in`)."""
     wake_at: int | None
     parent_id: str | None
     created_at: int

@@ -43,14 +43,14 @@ def check_signals(given: Mapping[Any, Any], workflows: Iterable[Workflow]) -> No
     check_mapping("signals", given)
     nodes = [node for workflow in workflows for node in workflow.nodes]
     signals = [name for node in nodes for name in kind_of(node).signals(node)]
-    awaited = [kind_of(node).awaits(node) for node in nodes]
-    steps = [one.name for one in awaited if one is not None and one.kind == "signal" and one.name not in signals]
+    able = [name for node in nodes for name in kind_of(node).suspends_as(node)]
+    suspending = [name for name in able if name not in signals]
     for name in given:
-        if name not in {*signals, *steps}:
+        if name not in {*signals, *suspending}:
             shown = f'"{name}"' if isinstance(name, str) else repr(name)
             raise DefinitionError(
-                f"signals: nothing waits for {shown}. Known: {_listed(signals)}, and the names of steps that suspend "
-                f"({_listed(steps)}). Correct the name, or pass the child that waits in workflows=."
+                f"signals: nothing waits for {shown}. Known: {_listed(signals)}, and the names of what may suspend "
+                f"({_listed(suspending)}). Correct the name, or pass the child that waits in workflows=."
             )
 
 

@@ -248,9 +248,7 @@ def first_instant(begins: datetime | None) -> int:
 def _waits(snapshot: RunSnapshot) -> str:
     """A description of what the run waits for."""
     where = f"{snapshot.workflow_name} is at {snapshot.current_node}"
-    reasons = []
-    if snapshot.awaiting_signal is not None:
-        reasons.append(f'for the signal "{snapshot.awaiting_signal}"')
+    reasons = [f'for the signal "{name}"' for name in snapshot.awaiting_signals]
     if snapshot.wake_at is not None:
         reasons.append(f"until {snapshot.wake_at:%Y-%m-%d %H:%M:%S}")
     return f"{where}, waiting {' or '.join(reasons)}" if reasons else where

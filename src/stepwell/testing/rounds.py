@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.statuses import ENDED
-from stepwell.reading.records import RunStatus
 from stepwell.testing.calls import watched
 from stepwell.testing.ends import end_of, text_of
 from stepwell.testing.life import Life
@@ -139,10 +138,10 @@ class Round:
 
     async def _let_pass(self, client: Durable) -> bool:
         """Delivers a signal that is waited for, or lets time pass until the next timer; False: neither is there."""
-        for one in await client.list(status=RunStatus.SUSPENDED):
-            name = one.awaiting_signal
-            if one.run_id in self.paths.run_ids and name is not None and name in self._setup.signals:
-                await client.signal(one.run_id, name, self._setup.signals[name])
+        for one in await client.list():
+            names = [name for name in one.awaiting_signals if name in self._setup.signals]
+            if one.run_id in self.paths.run_ids and names:
+                await client.signal(one.run_id, names[0], self._setup.signals[names[0]])
                 return True
         due = self._bench.next_due
         if due is not None:
@@ -299,7 +298,7 @@ def _why(snapshot: RunSnapshot) -> str:
     """What the run waits for and will not get."""
     found, waiting = [snapshot, *(snapshot.children or ())], []
     for one in found:
-        if one.awaiting_signal is not None:
-            name = one.awaiting_signal
-            waiting.append(f'{one.workflow_name} waits at {one.current_node} for the signal "{name}"')
+        signals = ", ".join(f'"{name}"' for name in one.awaiting_signals)
+        if signals:
+            waiting.append(f"{one.workflow_name} waits at {one.current_node} for the signal {signals}")
     return "; ".join(waiting) or f"{snapshot.workflow_name} stands at {snapshot.current_node} for ever"

@@ -40,9 +40,9 @@ class Abort(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Suspended:
-    """Return it from a step's handler to suspend the run until a signal with the step's name arrives.
+    """Return it from a handler to suspend its work until a signal with the name of the step, entry, loop or route.
 
-    The step is then called again, with `snapshot`, a JSON value, in `ctx.results[ctx.step]`. A mapping with
+    The handler is then called again, with `snapshot`, a JSON value, in `ctx.results[ctx.step]`. A mapping with
     `status == "suspended"` and a `state` has the same effect, and is the snapshot itself.
     """
 

@@ -61,7 +61,7 @@ class ChildKind(Kind[ChildWorkflow]):
             row = outcome(state, work, started_at=since, now=now, value=value, failure=failure, detail=child)
             return (Record(row, consumed=(message.n,)),)
         if state.parked is not None:
-            return (Park(since, wake_at=None, absent=self.awaits(node)),)
+            return (Park(since, wake_at=None, absent=(self.awaits(node),)),)
         mapper = node.map_input
         if mapper is None:
             return (Spawn(Spawned(node.workflow, state.input, node.name), now),)

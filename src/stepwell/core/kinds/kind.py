@@ -91,7 +91,9 @@ class Kind(Generic[N]):
     def accepts(self, node: N, state: RunState, row: JournalRow, *, is_after_gap: bool) -> bool:
         """Whether this whole row, the next of its piece of work, can be the next one of the node."""
         work = self.next_work(node, state)
-        return (row.item, row.phase) == (work.item, work.phase) and row.status != "suspended"
+        if row.status == "suspended" and (row.phase != "do" or not self.suspends_as(node)):
+            return False
+        return (row.item, row.phase) == (work.item, work.phase)
 
     def plain(self, node: N) -> PlainStep | None:
         """What the flat path needs of the node, if the node can do nothing but call one async handler; else None."""
@@ -140,8 +142,12 @@ class Kind(Generic[N]):
     # ------------------------------------------------------------------------------------------ other runs and signals
 
     def awaits(self, node: N) -> MessageName | None:
-        """The message that the node may look for in the mailbox, or None."""
+        """The one message that the node may look for in the mailbox, or None."""
         return None
+
+    def awaited(self, node: N, state: RunState) -> tuple[MessageName, ...]:
+        """The signals that a run at the node waits for, and that are not known to be in its mailbox."""
+        return ()
 
     def signals(self, node: N) -> tuple[str, ...]:
         """The signals that the node is there to wait for."""

@@ -11,17 +11,16 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stepwell.core.attempts import call_for, unless_waiting
-from stepwell.core.decisions import Call, Decision, Done, Ending, Invoke, Park, Refused, Tools
+from stepwell.core.decisions import Call, Decision, Done, Ending, Invoke, Park, Snapshot, Tools
 from stepwell.core.journal import Work, item_of, iteration_of
 from stepwell.core.kinds.functions import FunctionName, changed_undo
 from stepwell.core.kinds.kind import Done as DoneRow
 from stepwell.core.kinds.kind import Kind, absent
-from stepwell.core.kinds.parallel import NOT_HERE, asks_alone
+from stepwell.core.kinds.parallel import asks_alone
 from stepwell.core.kinds.step import declared_by
+from stepwell.core.suspension import answer_to, ending_with, left_by, next_attempt, unanswered
 from stepwell.workflow.durations import wake_at
 from stepwell.workflow.nodes import Loop
-from stepwell.workflow.policy import Suspended
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from stepwell.core.journal import JournalRow
     from stepwell.core.kinds.functions import Change
     from stepwell.core.kinds.kind import Undone
+    from stepwell.core.mailbox import MessageName
     from stepwell.core.state import RunState
     from stepwell.core.types import Declares
 
@@ -66,8 +66,7 @@ class LoopKind(Kind[Loop]):
         if follows.at > now:
             return (Park(since=None, wake_at=follows.at),)
         work = Work(node.name, item_of(follows.iteration))
-        waiting = unless_waiting(state, work, now)
-        return (waiting or call_for(state, work, _iterate, node.policy, subject=(node, follows.value)),)
+        return (next_attempt(state, work, _iterate, node.policy, now, subject=(node, follows.value)),)
 
     def accepts(self, node: Loop, state: RunState, row: JournalRow, *, is_after_gap: bool) -> bool:
         """The next iteration, or after a gap a later one, whose detail can be read; or the condition's row."""
@@ -80,6 +79,18 @@ class LoopKind(Kind[Loop]):
     def results(self, node: Loop, state: RunState, row: JournalRow) -> dict[str, bytes] | None:
         """The last iteration's result, once the loop has ended."""
         return {node.name: row.value or state.values.null} if row.detail == _END else None
+
+    def partial_results(self, node: Loop, state: RunState) -> Mapping[str, bytes]:
+        """What a suspended iteration left for itself."""
+        return left_by(state, self.next_work(node, state))
+
+    def awaits(self, node: Loop) -> MessageName:
+        """The signal that enters the iteration again, once it has suspended itself."""
+        return answer_to(Work(node.name))
+
+    def awaited(self, node: Loop, state: RunState) -> tuple[MessageName, ...]:
+        """That signal, while the iteration is suspended."""
+        return unanswered(state, self.next_work(node, state))
 
     def suspends_as(self, node: Loop) -> tuple[str, ...]:
         """The handler."""
@@ -143,11 +154,12 @@ def _iterate(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:
     if iteration == 1 and node.map_input is not None:
         mapped = yield Invoke(node.map_input, (tools.context(call),))
         value = tools.encode(mapped, place, node.types.input)
-    given = tools.decode(value, node.types.input, place)
-    result = yield Invoke(node.handler, (given, tools.context(call)), handler=True)
-    if isinstance(result, Suspended):
-        return Refused("Suspended", NOT_HERE)
-    encoded = tools.encode(result, results, result_type)
+    first = tools.decode(value, node.types.input, place)
+    result = yield Invoke(node.handler, (first, tools.context(call)), handler=True)
+    given = ending_with(result, tools, node.name, node.types)
+    if isinstance(given, Snapshot):
+        return given
+    encoded = given.value or b"null"
     ended = iteration >= node.max_iterations
     if not ended and node.until is not None:
         ended = bool((yield Invoke(node.until, (tools.decode(encoded, result_type, results), iteration))))

@@ -1,7 +1,7 @@
 """The parallel: a call for each entry, at the same time; it ends when all entries have completed.
 
-Each entry has rows, attempts and a result of its own. After an entry has failed for good no other one is begun; those
-in flight end first, and then what completed is undone.
+Each entry has rows, attempts and a result of its own, and one may be suspended while the others go on. After an entry
+has failed for good no other one is begun; those in flight end first, and then what completed is undone.
 """
 
 from __future__ import annotations
@@ -11,25 +11,24 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.attempts import call_for
-from stepwell.core.decisions import Call, Decision, Done, Ending, Invoke, Park, Refused, Tools, Wait
+from stepwell.core.decisions import Call, Decision, Park, Wait
+from stepwell.core.fan import Fan
 from stepwell.core.journal import Work, is_of_condition
 from stepwell.core.kinds.functions import FunctionName, changed_branches
 from stepwell.core.kinds.kind import Done as DoneRow
 from stepwell.core.kinds.kind import Kind, absent, other_names, texts_in
-from stepwell.core.state import Fan
+from stepwell.core.mailbox import MessageName
+from stepwell.core.suspension import answer_to, handler_call, left_by
 from stepwell.core.types import Declares
 from stepwell.workflow.nodes import Branch, Parallel
-from stepwell.workflow.policy import Suspended
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from stepwell.core.journal import JournalRow
     from stepwell.core.kinds.functions import Change
     from stepwell.core.kinds.kind import Undone
     from stepwell.core.state import RunState
-
-NOT_HERE = "only a .step handler can suspend its run"
 
 
 class ParallelKind(Kind[Parallel]):
@@ -48,31 +47,36 @@ class ParallelKind(Kind[Parallel]):
         return other_names("entries", was.names, now.names)
 
     def next_work(self, node: Parallel, state: RunState) -> Work:
-        """Its first entry without an outcome."""
-        entries = (Work(node.name, name) for name in node.entries)
-        return next(entry for entry in entries if state.progress_of(entry).outcome is None)
+        """Its first entry without an outcome, one that is not suspended before those that are."""
+        entries = [Work(node.name, name) for name in node.entries]
+        left = [entry for entry in entries if state.progress_of(entry).outcome is None]
+        waiting = self._fan(node, state).waiting
+        return next((entry for entry in left if entry.item not in waiting), left[0])
 
     def condition(self, node: Parallel, state: RunState) -> Work:
         """The node itself, since its condition is asked once for all entries."""
         return Work(node.name)
 
     def decide(self, node: Parallel, state: RunState, now: int) -> tuple[Decision, ...]:
-        """Calls every entry that is neither done, in flight, nor waiting for its next attempt."""
+        """Calls every entry that is neither done, in flight, suspended, nor waiting for its next attempt."""
         fan = self._fan(node, state)
         due = takewhile(lambda retry: retry[0] <= now, fan.retries)
         names = [*fan.ready, *(name for _, name in due)]
         if names:
-            return tuple(
-                call_for(state, Work(node.name, name), entry_call, node.policy, subject=node.entries[name])
-                for name in names
-            )
+            return tuple(self._call(node, state, name) for name in names)
         until = fan.retries[0][0] if fan.retries else None
-        return (Wait(until) if state.in_flight else Park(since=None, wake_at=until),)
+        unanswered = self.awaited(node, state)
+        if state.in_flight:
+            return (Wait(until, unanswered),)
+        since = None
+        if until is None:
+            since = state.parked.at if state.parked else now
+        return (Park(since, until, unanswered),)
 
     def accepts(self, node: Parallel, state: RunState, row: JournalRow, *, is_after_gap: bool) -> bool:
         """A row of an entry, or of the condition."""
         if row.item:
-            return row.item in node.entries and row.phase == "do" and row.status != "suspended"
+            return row.item in node.entries and row.phase == "do"
         return asks_alone(row)
 
     def results(self, node: Parallel, state: RunState, row: JournalRow) -> dict[str, bytes] | None:
@@ -81,12 +85,22 @@ class ParallelKind(Kind[Parallel]):
         return {name: found[name] for name in node.entries} if len(found) == len(node.entries) else None
 
     def partial_results(self, node: Parallel, state: RunState) -> Mapping[str, bytes]:
-        """Those of the entries that have completed."""
-        return {} if state.fan is None else state.fan.results
+        """Those of the entries that have completed, and what suspended ones left for themselves."""
+        if state.fan is None:
+            return {}
+        found = dict(state.fan.results)
+        for item, phase in state.progress:
+            if item and phase == "do":
+                found |= left_by(state, Work(node.name, item))
+        return found
 
     def entries(self, node: Parallel) -> tuple[str, ...]:
         """All of them."""
         return node.names
+
+    def awaited(self, node: Parallel, state: RunState) -> tuple[MessageName, ...]:
+        """The answers to the suspended entries."""
+        return tuple([MessageName("signal", name) for name in self._fan(node, state).waiting])
 
     def suspends_as(self, node: Parallel) -> tuple[str, ...]:
         """Each entry."""
@@ -118,6 +132,13 @@ class ParallelKind(Kind[Parallel]):
         """How many entries have completed."""
         return f"{len(done)} of {len(node.entries)}"
 
+    def _call(self, node: Parallel, state: RunState, name: str) -> Call:
+        """The next attempt at an entry, which is not suspended, or whose answer is here."""
+        work = Work(node.name, name)
+        answer = None if state.progress_of(work).snapshot is None else state.first_message(answer_to(work))
+        resume = None if answer is None else (answer.n, answer.value or state.values.null)
+        return call_for(state, work, handler_call, node.policy, subject=node.entries[name], resume=resume)
+
     def _fan(self, node: Parallel, state: RunState) -> Fan:
         """How far the entries have come; before the first row all of them may begin."""
         return Fan(dict.fromkeys(node.entries)) if state.fan is None else state.fan
@@ -140,12 +161,3 @@ def declared_by_branches(branches: Mapping[str, tuple[str, Branch]]) -> Declares
 def asks_alone(row: JournalRow) -> bool:
     """Whether this row of the node itself, not of an entry or iteration, is of its condition: no other is written."""
     return row.phase == "do" and (row.status in {"skipped", "failed"} or is_of_condition(row))
-
-
-def entry_call(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:
-    """Calls one handler of the context that cannot suspend the run: an entry's, or a branch's."""
-    branch: Branch = call.subject
-    result = yield Invoke(branch.handler, (tools.context(call),), handler=True)
-    if isinstance(result, Suspended):
-        return Refused("Suspended", NOT_HERE)
-    return Done(tools.encode(result, f"results.{call.step}", branch.types.result))

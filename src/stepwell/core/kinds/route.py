@@ -15,7 +15,8 @@ from stepwell.core.journal import CHOICE, Work
 from stepwell.core.kinds.functions import FunctionName, changed_branches
 from stepwell.core.kinds.kind import Done as DoneRow
 from stepwell.core.kinds.kind import Kind, absent, other_names, texts_in
-from stepwell.core.kinds.parallel import declared_by_branches, entry_call
+from stepwell.core.kinds.parallel import declared_by_branches
+from stepwell.core.suspension import answer_to, handler_call, left_by, next_attempt, unanswered
 from stepwell.core.types import Declares
 from stepwell.workflow.nodes import Branch, Route
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from stepwell.core.journal import JournalRow
     from stepwell.core.kinds.functions import Change
     from stepwell.core.kinds.kind import Undone
+    from stepwell.core.mailbox import MessageName
     from stepwell.core.state import RunState
 
 
@@ -53,13 +55,11 @@ class RouteKind(Kind[Route]):
     def decide(self, node: Route, state: RunState, now: int) -> tuple[Decision, ...]:
         """Asks the resolver, then calls the branch it chose."""
         work = self.next_work(node, state)
-        waiting = unless_waiting(state, work, now)
-        if waiting is not None:
-            return (waiting,)
         if work.phase == "choose":
-            return (call_for(state, work, _choose, node.policy, subject=node),)
+            waiting = unless_waiting(state, work, now)
+            return (waiting or call_for(state, work, _choose, node.policy, subject=node),)
         branch = node.branches[state.choices[node.name]]
-        return (call_for(state, work, entry_call, node.policy, subject=branch),)
+        return (next_attempt(state, work, handler_call, node.policy, now, subject=branch),)
 
     def accepts(self, node: Route, state: RunState, row: JournalRow, *, is_after_gap: bool) -> bool:
         """The choice must name a branch."""
@@ -70,6 +70,18 @@ class RouteKind(Kind[Route]):
     def choice(self, row: JournalRow) -> str:
         """The branch's name."""
         return (row.detail or b"").decode(errors="replace")
+
+    def partial_results(self, node: Route, state: RunState) -> Mapping[str, bytes]:
+        """What a suspended branch left for itself."""
+        return left_by(state, Work(node.name))
+
+    def awaits(self, node: Route) -> MessageName:
+        """The signal that enters the branch again, once it has suspended itself."""
+        return answer_to(Work(node.name))
+
+    def awaited(self, node: Route, state: RunState) -> tuple[MessageName, ...]:
+        """That signal, while the branch is suspended."""
+        return unanswered(state, Work(node.name))
 
     def suspends_as(self, node: Route) -> tuple[str, ...]:
         """The branch, which goes by the route's name."""

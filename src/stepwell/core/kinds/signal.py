@@ -61,7 +61,7 @@ class SignalKind(Kind[WaitForSignal]):
             since = now + state.lag
             deadline = None if node.timeout is None else since + node.timeout
         if deadline is None or deadline > now:
-            return (Park(since, deadline, absent=name),)
+            return (Park(since, deadline, absent=(name,)),)
         if node.default is not None:
             return (Record(outcome(state, work, started_at=since, now=now, value=node.default), absent=name),)
         failure = ("SignalTimeout", f'no signal "{node.signal}" came in {(deadline - since) / 1_000_000:g} s')
@@ -74,6 +74,11 @@ class SignalKind(Kind[WaitForSignal]):
     def declares(self, node: WaitForSignal) -> Declares:
         """The payload, which is the result."""
         return Declares({node.name: node.payload}, payloads={node.signal: node.payload})
+
+    def awaited(self, node: WaitForSignal, state: RunState) -> tuple[MessageName, ...]:
+        """That signal, once it waits."""
+        name = self.awaits(node)
+        return () if state.parked is None or state.first_message(name) is not None else (name,)
 
     def signals(self, node: WaitForSignal) -> tuple[str, ...]:
         """The signal that it waits for."""

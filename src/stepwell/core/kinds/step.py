@@ -1,31 +1,26 @@
-"""The step: one call of a handler, which may suspend itself and is then entered again by a signal of its name.
-
-The signal is consumed by the commit of the re-entered step's outcome, not when the step is entered: after a crash in
-between, the step is entered again with the same payload (I6).
-"""
+"""The step: one call of a handler, which may suspend itself and is then entered again by a signal of its name."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stepwell.core.attempts import call_for, unless_waiting
-from stepwell.core.decisions import Call, Decision, Done, Ending, Invoke, Park, Snapshot, Tools
+from stepwell.core.attempts import call_for
 from stepwell.core.flat import PlainStep, is_async
 from stepwell.core.journal import Work
 from stepwell.core.kinds.functions import FunctionName, changed_undo
 from stepwell.core.kinds.kind import Kind, absent
-from stepwell.core.mailbox import MessageName
+from stepwell.core.suspension import answer_to, handler_call, left_by, next_attempt, unanswered
 from stepwell.core.types import Declares
 from stepwell.workflow.nodes import Step
-from stepwell.workflow.policy import Suspended
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Mapping
 
-    from stepwell.core.journal import JournalRow
+    from stepwell.core.decisions import Decision
     from stepwell.core.kinds.functions import Change
     from stepwell.core.kinds.kind import Undone
+    from stepwell.core.mailbox import MessageName
     from stepwell.core.state import RunState
     from stepwell.workflow.annotations import HandlerTypes
 
@@ -45,26 +40,12 @@ class StepKind(Kind[Step]):
         """Calls the handler; a suspended one only once its signal is here."""
         work = Work(node.name)
         if not state.progress and not state.in_flight:
-            return (call_for(state, work, _call, node.policy, subject=node),)
-        if state.progress_of(work).snapshot is None:
-            waiting = unless_waiting(state, work, now)
-            return (waiting or call_for(state, work, _call, node.policy, subject=node),)
-        message = state.first_message(self.awaits(node))
-        if message is None:
-            since = state.parked.at if state.parked else now
-            return (Park(since, wake_at=None, absent=self.awaits(node)),)
-        resume = (message.n, message.value or state.values.null)
-        waiting = unless_waiting(state, work, now)
-        return (waiting or call_for(state, work, _call, node.policy, subject=node, resume=resume),)
-
-    def accepts(self, node: Step, state: RunState, row: JournalRow, *, is_after_gap: bool) -> bool:
-        """Its handler may have suspended itself."""
-        return (row.item, row.phase) == ("", "do")
+            return (call_for(state, work, handler_call, node.policy, subject=node),)
+        return (next_attempt(state, work, handler_call, node.policy, now, subject=node),)
 
     def partial_results(self, node: Step, state: RunState) -> Mapping[str, bytes]:
         """What a suspended handler left for itself."""
-        progress = state.progress_of(Work(node.name))
-        return {node.name: progress.snapshot} if progress.snapshot is not None and progress.outcome is None else {}
+        return left_by(state, Work(node.name))
 
     def plain(self, node: Step) -> PlainStep | None:
         """A step without a condition whose handler is async."""
@@ -75,7 +56,11 @@ class StepKind(Kind[Step]):
 
     def awaits(self, node: Step) -> MessageName:
         """The signal that enters it again, once it has suspended itself."""
-        return MessageName("signal", node.name)
+        return answer_to(Work(node.name))
+
+    def awaited(self, node: Step, state: RunState) -> tuple[MessageName, ...]:
+        """That signal, while the step is suspended."""
+        return unanswered(state, Work(node.name))
 
     def suspends_as(self, node: Step) -> tuple[str, ...]:
         """The step itself."""
@@ -99,13 +84,3 @@ def declared_by(name: str, types: HandlerTypes) -> Declares:
     """What is declared of the one handler whose result is found under this name."""
     handlers = () if types.result.handler is None else (types.result.handler,)
     return Declares({name: types.result}, {name: handlers}, {name: types.snapshot}, {name: types.resume})
-
-
-def _call(call: Call, tools: Tools) -> Generator[Invoke, Any, Ending]:
-    node: Step = call.subject
-    result = yield Invoke(node.handler, (tools.context(call),), handler=True)
-    if isinstance(result, Suspended):
-        return Snapshot(tools.encode(result.snapshot, f"snapshot.{call.step}", node.types.snapshot))
-    if isinstance(result, dict) and result.get("status") == "suspended" and "state" in result:
-        return Snapshot(tools.encode(result, f"snapshot.{call.step}", node.types.snapshot))
-    return Done(tools.encode(result, f"results.{call.step}", node.types.result))

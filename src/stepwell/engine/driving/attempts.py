@@ -106,7 +106,10 @@ class Attempts:
         task.add_done_callback(partial(self._end, call))
 
     async def ended(self, timeout: float | None) -> list[Attempt]:
-        """Those that have ended, once there is one, or after that many seconds; a ClosedError: it did not begin."""
+        """Those that have ended, once there is one, after that many seconds, or when woken.
+
+        A ClosedError: it did not begin.
+        """
         if not self._over:
             self._waiter = asyncio.get_running_loop().create_future()
             if self._channel is not None:
@@ -119,6 +122,11 @@ class Attempts:
                 await self._channel.quiet()
         over, self._over = self._over, []
         return over
+
+    def wake(self) -> None:
+        """Ends the wait for those in flight, even though none has ended."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def stop(self) -> None:
         """Cancels those in flight and waits for their end; a cancel meanwhile is passed on to them."""
@@ -156,5 +164,4 @@ class Attempts:
 
     def _gather(self, attempt: Attempt) -> None:
         self._over.append(attempt)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self.wake()

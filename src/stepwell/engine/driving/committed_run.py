@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepwell.core.state import look
+from stepwell.core.state import awaited, look
 from stepwell.engine.driving.restore import restored
 from stepwell.engine.driving.stored_run import APPLIED, StoredRun
 from stepwell.engine.driving.suspects import SUSPECT_FROM
-from stepwell.store.records import Advance
+from stepwell.store.records import AT_ONCE, Advance
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stepwell.core.mailbox import MessageName
     from stepwell.core.state import RunState
     from stepwell.engine.driving.flat_run import FlatRun
     from stepwell.engine.driving.run_owner import RunOwner
     from stepwell.engine.driving.telling import Telling
-    from stepwell.store.records import History
+    from stepwell.store.records import History, Verdict
 
 
 class CommittedRun(StoredRun):
@@ -50,24 +52,65 @@ class CommittedRun(StoredRun):
 
     async def flush(self) -> bool:
         """Commits what is pending; the run stays here. False if it was lost; raises RefusedError."""
-        status = self.state.status
-        advance = self._advance()
-        advance.lean = status == self.stored_status and not self._consumed
-        return await self.commit(advance) in APPLIED
+        verdict: Verdict = "message"
+        while verdict == "message":
+            advance = self._advance()
+            unanswered = self._await_signals(advance)
+            advance.lean = advance.status == self.stored_status and not self._consumed and not unanswered
+            verdict = await self.commit(advance)
+            if verdict == "message":
+                await self._look(unanswered)
+        return verdict in APPLIED
 
-    async def _finds(self, name: MessageName) -> bool:
-        """Looks for a message of that name where the mailbox has not been looked through yet; whether there is one."""
-        return self.state.messages > self.state.known.get(name, 0) and await self._look(name)
+    async def _release(self, delay: int = 0) -> bool:
+        """Gives the run back, due at once or after the delay, with all that it still waits for."""
+        state, verdict = self.state, "message"
+        while verdict == "message":
+            advance = self._advance()
+            advance.release = True
+            advance.due_at = self._now() + delay if delay else AT_ONCE
+            unanswered = self._await_signals(advance)
+            parked = state.parked
+            if parked is not None:
+                advance.parked_at, advance.wake_at = parked.at, parked.wake_at
+                # A signal that was accepted meanwhile ended its wait; only what still waits for all is suspended.
+                if self.stored_status == "suspended" and state.status == "running" and not state.mailbox:
+                    advance.status = "suspended"
+            verdict = await self.commit(advance)
+            if verdict == "message":
+                await self._look(unanswered)
+        return False
 
-    async def _look(self, name: MessageName) -> bool:
-        found = await self._owner.find_message(self.lease, name, self.state.known.get(name, 0))
-        look(self.state, name, found.messages, found.message)
-        return found.message is not None
+    async def _finds(self, names: Sequence[MessageName]) -> bool:
+        """Looks for messages where the mailbox has not been looked through for them yet; whether there is one."""
+        messages, known = self.state.messages, self.state.known
+        unknown = [name for name in names if messages > known.get(name, 0)]
+        return bool(unknown) and await self._look(unknown)
 
-    def _unless_came(self, advance: Advance, absent: MessageName) -> Advance:
+    async def _look(self, names: Sequence[MessageName]) -> bool:
+        """Looks for the next message of each of these names; whether there is one."""
+        known = self.state.known
+        found = await self._owner.find_messages(self.lease, {name: known.get(name, 0) for name in names})
+        look(self.state, *found)
+        return bool(found.found)
+
+    def _unless_came(self, advance: Advance, absent: Sequence[MessageName]) -> Advance:
         advance.absent = absent
-        advance.seen = self.state.known.get(absent, 0)
+        # Up to the least of the numbers the mailbox was looked through for all of them.
+        advance.seen = min(self.state.known.get(name, 0) for name in absent)
         return advance
+
+    def _await_signals(self, advance: Advance) -> Sequence[MessageName]:
+        """Says what the run waits for once this is committed; a signal that is here already was accepted as another.
+
+        From that commit on the signal is accepted, whether the run stays here or not. Named again beside a message that
+        has come since, it would be accepted twice: so the advance rests on the absence of such messages.
+        """
+        unanswered = awaited(self.state)
+        if unanswered:
+            advance.awaiting = [name.name for name in unanswered]
+            self._unless_came(advance, unanswered)
+        return unanswered
 
     def _advance(self, extra_position: int = 0) -> Advance:
         lease, state = self.lease, self.state

@@ -24,8 +24,7 @@ from stepwell.core.decisions import (
     Spawned,
     Wait,
 )
-from stepwell.core.mailbox import MessageName
-from stepwell.core.state import admit, apply, apply_decision, begin, doubt, end, set_status
+from stepwell.core.state import admit, apply, apply_decision, awaited, begin, doubt, end, set_status
 from stepwell.engine.driving.attempts import Attempt, Attempts, Begun
 from stepwell.engine.driving.committed_run import CommittedRun
 from stepwell.engine.driving.committer import RefusedError
@@ -37,12 +36,14 @@ from stepwell.engine.driving.stored_run import APPLIED
 from stepwell.errors import JournalError, PayloadError, StoredValueError
 from stepwell.runtime.threads import ClosedError
 from stepwell.store.logs import logger
-from stepwell.store.records import AT_ONCE, ChildEnd, NewRun, Wanted
+from stepwell.store.records import ChildEnd, NewRun, Wanted
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
     from stepwell.core.journal import JournalRow
+    from stepwell.core.mailbox import MessageName
     from stepwell.engine.driving.channel import Channel
     from stepwell.engine.driving.run_owner import RunOwner
     from stepwell.workflow.context import Facts
@@ -59,6 +60,7 @@ class Drive(CommittedRun):
         self._tools = ScriptTools(owner, run.lease, run.plan, run.clock)
         self._attempts = Attempts(owner, self._tools)
         self._refused = False
+        self._may_be_answered = False
         self.is_handed_on = False
         """Whether the flat path goes on with the run."""
         self.is_stopped = False
@@ -80,6 +82,11 @@ class Drive(CommittedRun):
         self.is_stopped = True
         if self.task is not None:
             self.task.cancel()
+
+    def look_for_answers(self) -> None:
+        """Has it look at the mailbox soon, if it waits for handlers beside work that is suspended."""
+        if self._may_be_answered:
+            self._attempts.wake()
 
     @property
     def is_cancelled(self) -> bool:
@@ -127,7 +134,7 @@ class Drive(CommittedRun):
                 move = moves[0]
                 if type(move) is not Call:
                     going = await self._carry_out(move)
-                elif len(moves) == 1 and not self.state.in_flight:
+                elif len(moves) == 1 and not self.state.in_flight and not awaited(self.state):
                     going = await self._do(move)
                 else:
                     going = await self._begin([each for each in moves if type(each) is Call])
@@ -190,8 +197,8 @@ class Drive(CommittedRun):
                     self._take_in(move)
                     return True
                 return await self._record_unless_came(move, move.absent)
-            case Wait(until):
-                return (not self.pending or await self.flush()) and await self._wait(until)
+            case Wait(until, absent):
+                return await self._finds(absent) or (await self._is_flushed() and await self._wait(until, absent))
             case Compensate() if self.state.is_partial:
                 return await self._read_whole()
             case Compensate():
@@ -237,11 +244,25 @@ class Drive(CommittedRun):
         else:
             apply(self.state, record.row)
 
-    async def _wait(self, until: int | None) -> bool:
-        """Waits for an attempt in flight to end, or for the instant; then takes in what has ended."""
+    async def _is_flushed(self) -> bool:
+        return not self.pending or await self.flush()
+
+    async def _wait(self, until: int | None, absent: Sequence[MessageName] = ()) -> bool:
+        """Waits for an attempt in flight to end, for the instant, or for a message; then takes in what has ended.
+
+        That a message came is heard of by a hint; the look at the mailbox from time to time is what is relied on.
+        """
         timeout = None if until is None else max(0.0, (until - self._now()) / 1_000_000)
+        if absent:
+            longest = self._owner.runtime.tuning.answers_seconds
+            timeout = longest if timeout is None else min(timeout, longest)
         going = True
-        for over in await self._attempts.ended(timeout):
+        self._may_be_answered = bool(absent)
+        ended = await self._attempts.ended(timeout)
+        self._may_be_answered = False
+        if absent and not ended:
+            await self._look(absent)
+        for over in ended:
             began = not isinstance(over.error, ClosedError)
             end(self.state, over.call, began=began)
             if began:
@@ -250,36 +271,37 @@ class Drive(CommittedRun):
 
     async def _record_unless_came(self, record: Record, absent: MessageName) -> bool:
         """Commits an outcome that rests on the absence of a message; whether the run is still this drive's."""
-        if await self._finds(absent):
+        if await self._finds((absent,)):
             return True
         if self.pending and not await self.flush():
             return False
         self.pending.append(record.row)
         advance = self._advance(extra_position=1 if record.row.status == "completed" else 0)
-        verdict = await self.commit(self._unless_came(advance, absent))
+        verdict = await self.commit(self._unless_came(advance, (absent,)))
         if verdict in APPLIED:
             apply_decision(self.state, record)
         elif verdict == "message":
             self.pending.clear()
-            await self._look(absent)
+            await self._look((absent,))
         else:
             return False
         return True
 
     async def _park(self, park: Park) -> bool:
         absent = park.absent
-        if absent is not None and await self._finds(absent):
+        if await self._finds(absent):
             return True
         advance = self._advance()
         advance.release = True
         advance.due_at = advance.wake_at = park.wake_at
         advance.awaiting = park.awaiting
         advance.parked_at = park.since
-        if absent is not None:
-            advance.status = "suspended"
+        if absent:
             self._unless_came(advance, absent)
+            if park.since is not None:
+                advance.status = "suspended"
         verdict = await self.commit(advance)
-        if verdict == "message" and absent is not None:
+        if verdict == "message":
             await self._look(absent)
             return True
         if verdict in APPLIED:
@@ -323,30 +345,6 @@ class Drive(CommittedRun):
         await self.commit(advance)
         return False
 
-    async def _release(self, delay: int = 0) -> bool:
-        """Gives the run back, due at once or after the delay, with all that it still waits for."""
-        state, verdict = self.state, "message"
-        while verdict == "message":
-            advance = self._advance()
-            advance.release = True
-            advance.due_at = self._now() + delay if delay else AT_ONCE
-            parked = state.parked
-            name = None
-            if parked is not None:
-                advance.parked_at, advance.wake_at = parked.at, parked.wake_at
-                name = None if parked.awaiting is None else MessageName("signal", parked.awaiting)
-                if name is None or state.first_message(name) is None:
-                    # It still waits. A signal that was accepted meanwhile ended that wait, and must not find it again.
-                    advance.awaiting = parked.awaiting
-                    if self.stored_status == "suspended" and state.status == "running":
-                        advance.status = "suspended"
-                    if name is not None:
-                        self._unless_came(advance, name)
-            verdict = await self.commit(advance)
-            if verdict == "message" and name is not None:
-                await self._look(name)
-        return False
-
     async def _fail_refused(self, error: RefusedError) -> None:
         """The store cannot keep what was to be committed: the node, or the compensator, fails with that error."""
         cause = error.__cause__ or error
@@ -360,9 +358,9 @@ class Drive(CommittedRun):
             await self._release(_REFUSED_MICROS)
             return
         self._refused = True
-        awaited = None if self.state.at_end else self.state.kind.awaits(self.state.node)
-        if awaited is not None:
-            await self._finds(awaited)  # a child's end tells which run it was
+        expected = None if self.state.at_end else self.state.kind.awaits(self.state.node)
+        if expected is not None:
+            await self._finds((expected,))  # a child's end tells which run it was
         piece = compensate.work(self.state) if undoes else self.state.kind.next_work(self.state.node, self.state)
         message = f"the store refused the outcome: {failure_of(cause, '').message}"
         record = given_up(self.state, piece, self._now(), type(cause).__name__, message)
@@ -372,7 +370,7 @@ class Drive(CommittedRun):
 
     async def _read_whole(self) -> bool:
         """Reads what was left out when the run was claimed: all that completed is to be undone now."""
-        if self.pending and not await self.flush():
+        if not await self._is_flushed():
             return False
         await self._reread()
         return True

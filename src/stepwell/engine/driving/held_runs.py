@@ -99,6 +99,12 @@ class HeldRuns:
             if run is not None and (again or not run.is_cancelled):
                 run.stop()
 
+    def look_for_answers(self, run_id: str) -> None:
+        """Has a run look at its mailbox, if it waits for handlers beside work that is suspended."""
+        run = self._held.get(run_id)
+        if isinstance(run, Drive):
+            run.look_for_answers()
+
     async def ended_within(self, seconds: float) -> None:
         """Waits until none is held, at most so long."""
         if self._held:

@@ -121,7 +121,7 @@ class _InlineHost:
     async def finish(self, plan: Plan, value: bytes) -> dict[str, object]:
         """Drives the run, sleeping where it is parked, until it has ended."""
         run_id = self.runtime.new_id()
-        lease = Lease(run_id, 0, 0, 0, 0, 0, 0, 0, "running", None, None, None, None, None, value)
+        lease = Lease(run_id, 0, 0, 0, 0, 0, 0, 0, "running", None, None, None, None, value)
         state = None
         while True:
             asked_at = self.runtime.monotonic()
@@ -134,10 +134,9 @@ class _InlineHost:
             self._drive = drive
             await drive.run()
             last = self._last
-            if last is None or last.awaiting is not None:
-                raise DefinitionError(
-                    f'Workflow "{plan.name}": step "{drive.state.node.name}" suspended itself, which needs a store.'
-                )
+            if last is None or last.awaiting:
+                names = ", ".join(f'"{name}"' for name in (last.awaiting if last else ()))
+                raise DefinitionError(f'Workflow "{plan.name}": {names} suspended itself, which needs a store.')
             if last.status == "completed":
                 return dict(Results(drive.state.results, self.readings.of(plan), run_id, None))
             if last.status == "failed":
@@ -170,9 +169,9 @@ class _InlineHost:
         """Never asked for: every commit is accepted."""
         raise NotImplementedError
 
-    async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
-        """Never asked for: nothing else can write to it."""
-        raise NotImplementedError
+    async def find_messages(self, lease: Lease, after: Mapping[MessageName, int]) -> Found:  # noqa: ARG002  as above
+        """None: nothing else can write to it."""
+        return Found((*after,), 0, ())
 
     def child_lane(self, lease: Lease, workflow: str) -> int:
         """Never asked for: no child can run in memory."""

@@ -17,7 +17,7 @@ def restored(
     owner: RunOwner, lease: Lease, plan: Plan, history: History | None, status: Status, *, is_new: bool, lag: int = 0
 ) -> RunState:
     """The state; `is_new`: nothing was committed since the claim, so its park and its crashes still count."""
-    parked = Parked(lease.parked_at, lease.wake_at, lease.awaiting) if is_new and lease.parked_at is not None else None
+    parked = Parked(lease.parked_at, lease.wake_at) if is_new and lease.parked_at is not None else None
     state = RunState(
         lease.run_id,
         lease.ref,
@@ -35,9 +35,8 @@ def restored(
     )
     if history is not None:
         replay(state, history.rows, history.last_of)
-        name, messages, message = history.found
-        if name is not None:
-            look(state, name, messages, message)
+        if history.found.names:
+            look(state, *history.found)
     # A commit that parks a run leaves its instant or how it is parked, and nothing in flight; who is freed otherwise
     # may have called handlers of which there is no row.
     was_parked = not lease.crashes and (lease.wake_at is not None or lease.parked_at is not None)

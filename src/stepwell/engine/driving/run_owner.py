@@ -45,8 +45,8 @@ class RunOwner(Protocol):
     async def reload(self, wanted: Wanted) -> History:
         """The run's past as it is stored now."""
 
-    async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
-        """The run's first unread message of that name behind a number."""
+    async def find_messages(self, lease: Lease, after: Mapping[MessageName, int]) -> Found:
+        """The run's first unread message of each name behind its number."""
 
     def child_lane(self, lease: Lease, workflow: str) -> int:
         """The lane of a child of this run."""

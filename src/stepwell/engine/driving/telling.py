@@ -77,9 +77,10 @@ class Telling:
             wake_at = None if park.wake_at is None else _moment(park.wake_at)
             undoes = state.status == "compensating" and state.undoable
             node = state.undoable[-1].node if undoes else state.node.name
-            observers.tell(
-                observers.parked, RunParked(self._run_id, self._workflow, node, wake_at, park.awaiting, self._worker)
-            )
+            awaiting = park.awaiting
+            first = awaiting[0] if awaiting else None
+            event = RunParked(self._run_id, self._workflow, node, wake_at, first, self._worker, awaiting)
+            observers.tell(observers.parked, event)
 
     def ended(self, state: RunState, now: int) -> None:
         """The run has ended."""

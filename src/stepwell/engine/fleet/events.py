@@ -51,12 +51,13 @@ class WakeFlag:
 
 
 class Events:
-    """What in this process is told that runs are due, have ended, or were canceled."""
+    """What in this process is told that runs are due, have ended, were canceled or were sent a signal."""
 
     def __init__(self) -> None:
         self.on_due: list[Callable[[], None]] = []
         self.on_changed: list[Callable[[Changes], None]] = []
         self.on_canceled: list[Callable[[list[str]], None]] = []
+        self.on_answered: list[Callable[[str], None]] = []
         self.on_ended: list[Callable[[str, Completed | None], None]] = []
 
     def due(self) -> None:
@@ -75,6 +76,11 @@ class Events:
             tell(run_ids)
         for run_id in run_ids:
             self.ended(run_id)
+
+    def answered(self, run_id: str) -> None:
+        """A signal for a run was accepted here."""
+        for tell in self.on_answered:
+            tell(run_id)
 
     def ended(self, run_id: str, completed: Completed | None = None) -> None:
         """A run has ended; its results are known where it was completed here."""

@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from stepwell.core.damage import check_length, check_message, check_run
+from stepwell.core.damage import check_length, check_messages, check_run
 from stepwell.core.needed import Needed, needed
 from stepwell.engine.clock import StoreClock
 from stepwell.engine.driving.channel import Channels
@@ -187,9 +187,9 @@ class WorkerSession:
 
     def _run_of(self, lease: Lease, history: History | None, clock: StoreClock) -> FlatRun:
         """Where a claimed run stands; raises JournalError if its stored past cannot be what happened."""
-        rows, message = ((), None) if history is None else (history.rows, history.found.message)
+        rows, found = ((), ()) if history is None else (history.rows, history.found.found)
         check_run(lease, rows, self.codec)
-        check_message(lease, message, self.codec)
+        check_messages(lease, found, self.codec)
         plan = self._lanes.plan(lease.lane)
         self.readings.of(plan).check_input(lease.value, lease.run_id)
         state = restored(self, lease, plan, history, lease.status, is_new=True, lag=clock.lag)
@@ -277,11 +277,14 @@ class WorkerSession:
         who = f"Run {run_id} must be read again"
         return (await retry_while_unavailable(self.runtime, who, lambda: self._store.load([wanted])))[run_id]
 
-    async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
-        """The run's first unread message of that name behind a number; an unavailable store is asked again."""
-        who = f"Run {lease.run_id} must look for {name.kind} {name.name!r}"
-        found = await retry_while_unavailable(self.runtime, who, lambda: self._store.find_message(lease, name, after))
-        check_message(lease, found.message, self.codec)
+    async def find_messages(self, lease: Lease, after: Mapping[MessageName, int]) -> Found:
+        """The run's first unread message of each name behind its number; an unavailable store is asked again."""
+        first = next(iter(after))
+        who = f"Run {lease.run_id} must look for {first.kind} {first.name!r}"
+        if len(after) > 1:
+            who += f" and {len(after) - 1} more"
+        found = await retry_while_unavailable(self.runtime, who, lambda: self._store.find_messages(lease, after))
+        check_messages(lease, found.found, self.codec)
         return found
 
     def child_lane(self, lease: Lease, workflow: str) -> int:
@@ -317,6 +320,10 @@ class WorkerSession:
             _log.warning("%d runs stay leased to us for now: %s", len(tokens), error)
         else:
             self._events.due()
+
+    def look_for_answers(self, run_id: str) -> None:
+        """A signal for a run was accepted: if it is held here, and waits for handlers, it looks for it."""
+        self._runs.look_for_answers(run_id)
 
     async def look_for_lost(self) -> None:
         """Drops the runs that were canceled or taken by other processes, sooner than the beat would tell."""

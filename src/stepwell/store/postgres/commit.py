@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from stepwell.store.columns import JOURNAL, stored
 from stepwell.store.postgres.sql import columns, is_id
+from stepwell.store.records import as_column
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from stepwell.store.postgres.opening import Connection
     from stepwell.store.postgres.sql import Queries
     from stepwell.store.records import Advance, Verdict
-
-_NOTHING = (None, None)
 
 
 async def commit(
@@ -108,10 +107,11 @@ def _full(advances: Sequence[Advance], codec: Codec) -> dict[str, object]:
             one.release,
             one.due_at,
             one.wake_at,
-            one.awaiting,
+            as_column(one.awaiting),
             one.parked_at,
             one.ended,
-            *(one.absent or _NOTHING),
+            one.absent[0].kind if one.absent else None,
+            _text([name.name for name in one.absent]),
         )
         for one in advances
     ]

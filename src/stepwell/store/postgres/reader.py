@@ -158,7 +158,7 @@ class PostgresReader:
     async def load(self, wanted: Sequence[Wanted], most_bytes: int) -> Mapping[str, History]:
         """The past of the first of these claimed runs, as many as the bytes allow, in an answer of its own."""
         wanted = await self._first_of(wanted, most_bytes)
-        names = {one.lease.run_id: one.message for one in wanted}
+        names = {one.lease.run_id: {} if one.message is None else {one.message: 0} for one in wanted}
         last_of = {one.lease.run_id: () if one.rows is None else one.rows.last for one in wanted}
         whole = [one.lease.run_id for one in wanted if one.rows is None]
         parts = [
@@ -170,7 +170,7 @@ class PostgresReader:
         ]
 
         async def read(connection: Connection) -> dict[str, History]:
-            found = await self._found(connection, names, 0)
+            found = await self._found(connection, names)
             rows = await self._rows(connection, "journal_of", ids=whole) if whole else {}
             if parts:
                 rows |= await self._rows(connection, "journal_parts", wanted=columns(parts, 3))
@@ -190,23 +190,28 @@ class PostgresReader:
                 return wanted[:at]
         return wanted
 
-    async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
-        """The first unread message of a name behind a number; messages are counted before the mailbox is read."""
+    async def find_messages(self, lease: Lease, after: Mapping[MessageName, int]) -> Found:
+        """The first unread message of each name behind its number; they are counted before the mailbox is read."""
         run_id = lease.run_id
-        return (await self._connections.run(lambda connection: self._found(connection, {run_id: name}, after)))[run_id]
+        return (await self._connections.run(lambda connection: self._found(connection, {run_id: after})))[run_id]
 
-    async def _found(
-        self, connection: Connection, names: Mapping[str, MessageName | None], after: int
-    ) -> dict[str, Found]:
-        counts: dict[str, int] = pairs(await connection.fetch(*self._queries("message_counts", ids=list(names))))
-        wanted = [(run_id, *name, after) for run_id, name in names.items() if name is not None and counts.get(run_id)]
-        messages: dict[str, Message] = {}
+    async def _found(self, connection: Connection, after: Mapping[str, Mapping[MessageName, int]]) -> dict[str, Found]:
+        counts: dict[str, int] = pairs(await connection.fetch(*self._queries("message_counts", ids=list(after))))
+        wanted = [
+            (run_id, *name, behind)
+            for run_id, names in after.items()
+            if counts.get(run_id)
+            for name, behind in names.items()
+        ]
+        messages: dict[str, list[Message]] = {run_id: [] for run_id in after}
         if wanted:
             found = await connection.fetch(*self._queries("find_messages", wanted=columns(wanted, 4)))
             for run_id, n, kind, word, value, error, sender in found:
                 failure = None if error is None else self._codec.decode_failure(error, word)
-                messages[run_id] = Message(n, kind, word, value, failure, sender)
-        return {run_id: Found(name, counts.get(run_id, 0), messages.get(run_id)) for run_id, name in names.items()}
+                messages[run_id].append(Message(n, kind, word, value, failure, sender))
+        return {
+            run_id: Found((*names,), counts.get(run_id, 0), (*messages[run_id],)) for run_id, names in after.items()
+        }
 
     async def leased(self, worker_id: str) -> Mapping[str, int]:
         """The runs leased to a worker, with their tokens."""

@@ -10,7 +10,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from stepwell.store.columns import all_values, is_usual, own_values
-from stepwell.store.records import AT_ONCE
+from stepwell.store.records import AT_ONCE, as_column
 from stepwell.store.sqlite.messages import tell_parent
 from stepwell.store.sqlite.sql import Q, as_json, bulk, from_json, next_turn
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from stepwell.core.journal import JournalRow
     from stepwell.store.codec import Codec
     from stepwell.store.records import Advance, NewRun, Verdict
-
-
-_NOTHING = (None, None)
 
 
 _LARGEST_REF = 2**62
@@ -66,10 +63,10 @@ def _verdict(connection: sqlite3.Connection, worker_id: str, advance: Advance) -
 def _may_have_come(connection: sqlite3.Connection, advance: Advance, messages: int) -> bool:
     """Whether the message whose absence the advance rests on is there; messages that were lost say nothing."""
     absent, seen = advance.absent, advance.seen
-    if absent is None or seen == messages:
+    if not absent or seen == messages:
         return False
-    named = {"ref": advance.ref, **absent._asdict(), "after": seen}
-    return seen > messages or connection.execute(Q["find_message"], named).fetchone() is not None
+    each = ({"ref": advance.ref, **name._asdict(), "after": seen} for name in absent)
+    return seen > messages or any(connection.execute(Q["find_message"], name).fetchone() for name in each)
 
 
 def _apply(connection: sqlite3.Connection, codec: Codec, now: int, worker_id: str, advances: Sequence[Advance]) -> None:
@@ -154,10 +151,11 @@ def _full(advance: Advance, worker_id: str, now: int, turn: int) -> tuple[object
         None if advance.release else worker_id,
         turn if advance.due_at is not None and advance.due_at <= AT_ONCE else advance.due_at,
         advance.wake_at,
-        advance.awaiting,
+        as_column(advance.awaiting),
         advance.parked_at,
         now if advance.ended else None,
-        *(advance.absent or _NOTHING),
+        advance.absent[0].kind if advance.absent else None,
+        as_json([name.name for name in advance.absent]) if advance.absent else None,
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stepwell.core.statuses import ENDED, Status
 from stepwell.errors import Failure
-from stepwell.store.records import ChildEnd, Delivered
+from stepwell.store.records import ChildEnd, Delivered, as_column, awaited_in
 from stepwell.store.sqlite.sql import Q, as_json, next_turn
 
 if TYPE_CHECKING:
@@ -36,14 +36,16 @@ def deliver(connection: sqlite3.Connection, now: int, signal: Signal) -> Deliver
     key = {"ref": ref, "key": signal.key}
     if signal.key is not None and connection.execute(Q["has_message_key"], key).fetchone():
         return Delivered(accepted=True, status=status, woken=False, lane=lane)
-    wakes = awaiting == signal.name
+    awaited = awaited_in(awaiting)
+    wakes = signal.name in awaited
     if status in ENDED or (signal.waiting_only and not wakes):
         return Delivered(accepted=False, status=status, woken=False, lane=lane)
     message = {"n": messages + 1, "kind": "signal", "name": signal.name, "value": signal.value, "error": None}
     kept = {"delivered_at": now, "receipt": signal.receipt, "sender": None}
     connection.execute(Q["add_message"], {**key, **message, **kept})
     turn = next_turn(connection) if wakes else None
-    connection.execute(Q["deliver_signal"], {"ref": ref, "now": now, "turn": turn, "wakes": wakes})
+    left = as_column([name for name in awaited if name != signal.name])
+    connection.execute(Q["deliver_signal"], {"ref": ref, "now": now, "turn": turn, "wakes": wakes, "left": left})
     status = "running" if wakes and status == "suspended" else status
     return Delivered(accepted=True, status=status, woken=wakes and worker is None, lane=lane)
 

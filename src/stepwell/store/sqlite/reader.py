@@ -162,9 +162,9 @@ class SqliteReader:
 
         return await self._turns.run(read)
 
-    async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
-        """The first unread message of a name behind a number."""
-        return await self._turns.run(lambda connection: _found(connection, self._codec, lease.ref, name, after))
+    async def find_messages(self, lease: Lease, after: Mapping[MessageName, int]) -> Found:
+        """The first unread message of each name behind its number."""
+        return await self._turns.run(lambda connection: _found(connection, self._codec, lease.ref, after))
 
     async def leased(self, worker_id: str) -> Mapping[str, int]:
         """The runs leased to a worker, with their tokens."""
@@ -192,7 +192,7 @@ def rows_of(connection: sqlite3.Connection, codec: Codec, ref: int) -> list[Jour
 
 def _history(connection: sqlite3.Connection, codec: Codec, wanted: Wanted) -> History:
     ref, needed = wanted.lease.ref, wanted.rows
-    found = _found(connection, codec, ref, wanted.message, 0)
+    found = _found(connection, codec, ref, {} if wanted.message is None else {wanted.message: 0})
     if needed is None:
         return History(rows_of(connection, codec, ref), found)
     nodes = [*((name, False) for name in needed.whole), *((name, True) for name in needed.last)]
@@ -200,17 +200,17 @@ def _history(connection: sqlite3.Connection, codec: Codec, wanted: Wanted) -> Hi
     return History([_row(one, codec) for one in rows], found, needed.last)
 
 
-def _found(connection: sqlite3.Connection, codec: Codec, ref: int, name: MessageName | None, after: int) -> Found:
+def _found(connection: sqlite3.Connection, codec: Codec, ref: int, after: Mapping[MessageName, int]) -> Found:
     # a run that was deleted since it was claimed has no row: the commit that names it is answered "lost"
     (messages,) = connection.execute(Q["message_counts"], {"ref": ref}).fetchone() or (0,)
-    if name is None:
-        return Found(None, messages, None)
-    stored = connection.execute(Q["find_message"], {"ref": ref, **name._asdict(), "after": after}).fetchone()
-    if stored is None:
-        return Found(name, messages, None)
-    n, kind, word, value, error, sender = stored
-    failure = None if error is None else codec.decode_failure(error, word)
-    return Found(name, messages, Message(n, kind, word, value, failure, sender))
+    found = []
+    for name, behind in after.items():
+        stored = connection.execute(Q["find_message"], {"ref": ref, **name._asdict(), "after": behind}).fetchone()
+        if stored is not None:
+            n, kind, word, value, error, sender = stored
+            failure = None if error is None else codec.decode_failure(error, word)
+            found.append(Message(n, kind, word, value, failure, sender))
+    return Found((*after,), messages, (*found,))
 
 
 def _row(found: tuple[Any, ...], codec: Codec) -> JournalRow:

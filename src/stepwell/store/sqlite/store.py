@@ -218,9 +218,9 @@ class SqliteStore:
         """The past of the first of these claimed runs, as many as the bytes allow."""
         return await self._reader.load(wanted, most_bytes)
 
-    async def find_message(self, lease: Lease, name: MessageName, after: int) -> Found:
-        """The first unread message of a name behind a number."""
-        return await self._reader.find_message(lease, name, after)
+    async def find_messages(self, lease: Lease, after: Mapping[MessageName, int]) -> Found:
+        """The first unread message of each name behind its number."""
+        return await self._reader.find_messages(lease, after)
 
     async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
         """Applies each advance whose run is still owned as it says; answers in order."""

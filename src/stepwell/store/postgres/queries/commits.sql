@@ -86,7 +86,7 @@ behind AS MATERIALIZED (SELECT {turn} AS turn),
 b AS MATERIALIZED (
     SELECT * FROM {b(id uuid, token integer, seq integer, n integer, seen integer, position integer, status text,
         release boolean, due_at bigint, wake_at bigint, awaiting text, parked_at bigint, ended boolean, absent_kind text,
-        absent_name text)+at}
+        absent_names text)+at}
 ),
 ends AS MATERIALIZED (
     SELECT * FROM {m(at integer, parent_id uuid, name text, value bytea, error bytea)}
@@ -106,9 +106,10 @@ judged AS MATERIALIZED (
         WHEN b.absent_kind IS NOT NULL AND b.seen <> l.messages AND (
             b.seen > l.messages
             OR (SELECT true FROM stepwell.mailbox AS m WHERE m.run_id = b.id AND m.n = l.messages) IS NULL
-            OR (SELECT true FROM stepwell.mailbox AS m
-                WHERE m.run_id = b.id AND m.kind = b.absent_kind AND m.name = b.absent_name AND NOT m.taken
-                    AND m.n > b.seen LIMIT 1)
+            OR (SELECT true FROM unnest(b.absent_names::text[]) AS absent (name)
+                WHERE (SELECT true FROM stepwell.mailbox AS m
+                    WHERE m.run_id = b.id AND m.kind = b.absent_kind AND m.name = absent.name AND NOT m.taken
+                        AND m.n > b.seen LIMIT 1) LIMIT 1)
         ) THEN 'message'
         WHEN EXISTS (
             SELECT 1 FROM ends AS m

@@ -5,10 +5,10 @@ SELECT 1 FROM stepwell.mailbox WHERE run_id = $run_id AND key = $key
 -- name: deliver_signal
 -- A signal, in one statement: locks the run, so that of those who wait for the lock each sees what the one
 -- before it did, writes the message unless the run ever accepted its key, and counts it; a run that waits for it is due,
--- and waits no more. No row: there is no such run.
+-- and waits for it no more. No row: there is no such run.
 WITH clock AS MATERIALIZED (SELECT {now} AS now),
 target AS MATERIALIZED (
-    SELECT id, status, worker, messages, lane, awaiting IS NOT DISTINCT FROM $name AS wakes
+    SELECT id, status, worker, messages, lane, coalesce($name = ANY(string_to_array(awaiting, ' ')), false) AS wakes
     FROM stepwell.runs WHERE id = $run_id FOR NO KEY UPDATE
 ),
 written AS (
@@ -23,7 +23,8 @@ counted AS (
     SET messages = r.messages + 1, updated_at = clock.now,
         due_at = CASE WHEN a.wakes AND r.worker IS NULL THEN {turn} ELSE r.due_at END,
         status = CASE WHEN a.wakes AND r.status = 'suspended' THEN 'running' ELSE r.status END,
-        awaiting = CASE WHEN a.wakes THEN NULL ELSE r.awaiting END,
+        awaiting = CASE WHEN a.wakes
+            THEN nullif(array_to_string(array_remove(string_to_array(r.awaiting, ' '), $name), ' '), '') ELSE r.awaiting END,
         wake_at = CASE WHEN a.wakes THEN NULL ELSE r.wake_at END
     FROM target AS a, written AS w, clock WHERE r.id = a.id
 )
@@ -39,7 +40,7 @@ target AS MATERIALIZED (
     WHERE id = ANY(ARRAY(SELECT run_id FROM g)) FOR NO KEY UPDATE SKIP LOCKED
 ),
 judged AS MATERIALIZED (
-    SELECT g.*, t.status, t.messages, t.lane, t.awaiting IS NOT DISTINCT FROM g.name AS wakes, t.worker IS NULL AS parked
+    SELECT g.*, t.status, t.messages, t.lane, coalesce(g.name = ANY(string_to_array(t.awaiting, ' ')), false) AS wakes, t.worker IS NULL AS parked
     FROM g JOIN target AS t ON t.id = g.run_id
 ),
 written AS (
@@ -54,7 +55,8 @@ counted AS (
     SET messages = r.messages + 1, updated_at = clock.now,
         due_at = CASE WHEN j.wakes AND r.worker IS NULL THEN {turn} ELSE r.due_at END,
         status = CASE WHEN j.wakes AND r.status = 'suspended' THEN 'running' ELSE r.status END,
-        awaiting = CASE WHEN j.wakes THEN NULL ELSE r.awaiting END,
+        awaiting = CASE WHEN j.wakes
+            THEN nullif(array_to_string(array_remove(string_to_array(r.awaiting, ' '), j.name), ' '), '') ELSE r.awaiting END,
         wake_at = CASE WHEN j.wakes THEN NULL ELSE r.wake_at END
     FROM judged AS j, clock WHERE r.id = j.run_id AND r.id = ANY(ARRAY(SELECT run_id FROM written))
 )

@@ -123,8 +123,9 @@ WHERE id = ANY(ARRAY(
     SELECT id FROM stepwell.runs AS r
     WHERE status IN ('pending', 'running', 'suspended', 'compensating') AND worker IS NULL AND due_at IS NULL
         AND (awaiting IS NULL OR (
-            SELECT true FROM stepwell.mailbox AS m
-            WHERE m.run_id = r.id AND m.kind = 'signal' AND m.name = r.awaiting AND NOT m.taken LIMIT 1))
+            SELECT true FROM unnest(string_to_array(r.awaiting, ' ')) AS awaited (name)
+            WHERE (SELECT true FROM stepwell.mailbox AS m
+                WHERE m.run_id = r.id AND m.kind = 'signal' AND m.name = awaited.name AND NOT m.taken LIMIT 1) LIMIT 1))
         AND (
             SELECT true FROM stepwell.runs AS child
             WHERE child.parent_id = r.id AND child.status NOT IN ('completed', 'failed', 'canceled') LIMIT 1) IS NULL

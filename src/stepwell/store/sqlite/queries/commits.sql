@@ -40,11 +40,12 @@ SET seq = r.seq + v.n, position = v.position, status = v.status, worker = v.work
     damaged = NULL, damaged_by = NULL, damage_count = NULL, crashes = CASE WHEN v.n > 0 THEN 0 ELSE r.crashes END,
     updated_at = given.now
 FROM {given(now, worker)}, {v(ref, token, seq, n, seen, position, status, worker, due_at, wake_at, awaiting, parked_at,
-    finished_at, absent_kind, absent_name)}
+    finished_at, absent_kind, absent_names)}
 WHERE r.ref = v.ref AND r.worker = given.worker AND r.token = v.token AND r.seq = v.seq
     AND (v.absent_kind IS NULL OR v.seen = r.messages OR (v.seen < r.messages AND NOT EXISTS (
         SELECT 1 FROM stepwell_mailbox AS m
-        WHERE m.ref = v.ref AND m.kind = v.absent_kind AND m.name = v.absent_name AND NOT m.taken AND m.n > v.seen)))
+        WHERE m.ref = v.ref AND m.kind = v.absent_kind AND m.name IN (SELECT value FROM json_each(v.absent_names))
+            AND NOT m.taken AND m.n > v.seen)))
 
 -- name: add_usual_rows
 -- Journal rows of steps that completed at their first attempt, by one worker; a conflict is a bug, and loud.

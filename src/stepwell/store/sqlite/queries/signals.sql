@@ -7,12 +7,12 @@ SELECT ref, status, awaiting, worker, messages, lane FROM stepwell_runs WHERE id
 SELECT 1 FROM stepwell_mailbox WHERE ref = :ref AND key = :key
 
 -- name: deliver_signal
--- Counts a signal; a run that waits for it is due, and waits no more.
+-- Counts a signal; a run that waits for it is due, and waits for it no more.
 UPDATE stepwell_runs
 SET messages = messages + 1, updated_at = :now,
     due_at = CASE WHEN :wakes AND worker IS NULL THEN :turn ELSE due_at END,
     status = CASE WHEN :wakes AND status = 'suspended' THEN 'running' ELSE status END,
-    awaiting = CASE WHEN :wakes THEN NULL ELSE awaiting END,
+    awaiting = CASE WHEN :wakes THEN :left ELSE awaiting END,
     wake_at = CASE WHEN :wakes THEN NULL ELSE wake_at END
 WHERE ref = :ref
 

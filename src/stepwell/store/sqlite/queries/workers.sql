@@ -89,7 +89,8 @@ UPDATE stepwell_runs SET due_at = :turn, updated_at = :now
 WHERE status IN ('pending', 'running', 'suspended', 'compensating') AND worker IS NULL AND due_at IS NULL
     AND (awaiting IS NULL OR EXISTS (
         SELECT 1 FROM stepwell_mailbox AS m
-        WHERE m.ref = stepwell_runs.ref AND m.kind = 'signal' AND m.name = stepwell_runs.awaiting AND NOT m.taken))
+        WHERE m.ref = stepwell_runs.ref AND m.kind = 'signal' AND NOT m.taken
+            AND instr(' ' || stepwell_runs.awaiting || ' ', ' ' || m.name || ' ') > 0))
     AND NOT EXISTS (
         SELECT 1 FROM stepwell_runs AS child
         WHERE child.parent_id = stepwell_runs.id AND child.status NOT IN ('completed', 'failed', 'canceled'))

@@ -214,3 +214,18 @@ async def test_the_input_of_a_child_is_checked_by_the_child(stored: Stored) -> N
         run_id = (await app.start(right, Old(3))).run_id
         assert await app.result(run_id, timeout=PATIENCE) == {"below": {"spent": 3}}
         assert len(await app.list(workflow="child")) == 1
+
+
+async def test_the_results_of_a_child_have_none_where_its_own_child_was_skipped(stored: Stored) -> None:
+    def ten(ctx: Context) -> Old:
+        return Old(10)
+
+    leaf = durable("leaf").step("ten", ten)
+    middle = durable("middle").child_workflow("leaf", leaf, when=lambda _: False).step("ten", ten)
+
+    def seen(ctx: Context) -> str:
+        return repr(ctx.results["middle"])
+
+    kept = await stored(durable("root").child_workflow("middle", middle).step("seen", seen), children=[middle, leaf])
+
+    assert kept.results == {"middle": {"leaf": None, "ten": Old(10)}, "seen": repr({"leaf": None, "ten": Old(10)})}

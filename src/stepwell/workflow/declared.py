@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 UNDECLARED: tuple[Any, ...] = (Any, object, dict, list, typing.Dict, typing.List)  # noqa: UP006  as users write them
 """Annotations that say no more than the JSON rule does."""
+_NULL = b"null"
 _SCALARS = (str, int, bool, type(None))
 _NAIVE = re.compile(rb'"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"')
 
@@ -199,17 +200,19 @@ class Results:
         self._types = types
 
     def decode(self, data: bytes) -> Any:
-        """The results by name."""
-        parts = _split(data)
+        """The results by name; None of a node that was skipped, whatever it is declared to give."""
         types = self._types()
-        return {name: _decode(part) if name not in types else types[name].decode(part) for name, part in parts.items()}
+        return {
+            name: types[name].decode(part) if name in types and bytes(part) != _NULL else _decode(part)
+            for name, part in _split(data).items()
+        }
 
     def why_unreadable(self, stored: Any, place: str, error: BaseException) -> Fault:
         """The first result that does not fit its type."""
         types = self._types()
         for name, part in stored.items():
             try:
-                if name in types:
+                if name in types and part is not None:
                     types[name].decode(_encode(part))
             except Exception as broken:  # noqa: BLE001  a type's own checks may raise anything
                 return types[name].why_unreadable(part, f"{place}.{name}", broken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
@@ -27,7 +28,7 @@ from stepwell.engine.fleet.worker import Worker
 from stepwell.engine.logging_observer import LoggingObserver
 from stepwell.engine.observer import Observer, Observers
 from stepwell.engine.settings import Settings
-from stepwell.errors import DefinitionError, DurableError, RunNotFoundError
+from stepwell.errors import DefinitionError, DurableError, PayloadError, RunNotFoundError
 from stepwell.reading.entries import entries_of
 from stepwell.reading.explain import explained
 from stepwell.reading.links import (
@@ -54,6 +55,7 @@ from stepwell.workflow.annotations import UNSET
 from stepwell.workflow.builder import Workflow
 from stepwell.workflow.checks import checked_name
 from stepwell.workflow.context import In, Results
+from stepwell.workflow.declared import DeclaredType, FromJson
 from stepwell.workflow.durations import latest
 
 if TYPE_CHECKING:
@@ -271,6 +273,14 @@ class Durable:
         """Returns the registered workflow of that name. Raises WorkflowNotRegisteredError."""
         return self._registry.get_workflow(name)
 
+    def schemas(self, workflow: Workflow[Any] | str) -> dict[str, Any]:
+        """Returns the JSON schemas of what a registered workflow declares; what it does not declare is left out.
+
+        `input` is a schema; `results`, `payloads`, `snapshots` and `resumes` have a schema for each name. Raises
+        WorkflowNotRegisteredError.
+        """
+        return self._registry.get_plan(workflow).types.schemas
+
     def register(self, workflow: Workflow[Any]) -> None:
         """Adds a workflow and closes it: nothing can be added to it any more. Running workers serve it at once.
 
@@ -385,7 +395,8 @@ class Durable:
         signal key `url/<key>`, and the others tell when and by which link the run was answered. Needs no store.
 
         - `base`: the URL or path under which the pages are served, see [webhooks.md](webhooks.md).
-        - `data`: JSON, which can be read by those who have the link; small, since it becomes part of the link.
+        - `data`: JSON, or a value of the type that a registered workflow declares for the signal's payload. It becomes
+          part of the link, so it must be small, and those who have the link can read it.
         - `key`: the signal's name if None. In a loop give another key for each iteration.
         - `expires`: how long the link can be used.
 
@@ -394,7 +405,7 @@ class Durable:
         named = signal if checked_key(key) is None else str(key)
         checked_key(KEY_PREFIX + named)
         until = latest(self._runtime.wall() + checked_duration("expires", expires))
-        value = self._settings.codec.encode(data, "data")
+        value = self._link_value(signal, data)
         link = new_link(checked_run_id(run_id), checked_name(signal, "A signal's name"), named, value, until)
         return f"{checked_base(base)}/answer/{self._signer.sign(link)}"
 
@@ -422,12 +433,11 @@ class Durable:
         link = self._signer.verified(token)
         if link is None or link.expires_at <= self._runtime.wall():
             return self._unusable(link)
-        data = self._settings.codec.decode(bytes(link.value))
-        delivery = self._deliver(
-            link.run_id, link.signal, data, link.signal_key, waiting_only=False, receipt=link.receipt
-        )
+        data = FromJson(self._settings.codec.decode(bytes(link.value)))
         try:
-            answer = await delivery
+            answer = await self._deliver(
+                link.run_id, link.signal, data, link.signal_key, waiting_only=False, receipt=link.receipt
+            )
         except RunNotFoundError:
             return AnswerLink(LinkStatus.UNKNOWN)
         message = await self._store.reader.keyed_message(link.run_id, link.signal_key)
@@ -597,6 +607,18 @@ class Durable:
         self._events.due()
         return [start_result(run, one) for run, one in zip(runs, started, strict=True)]
 
+    def _link_value(self, signal: str, data: Any) -> bytes:
+        """The data of a link as JSON; what is no JSON, by the first type declared for the signal that it fits."""
+        try:
+            return self._settings.codec.encode(data, "data")
+        except PayloadError:
+            for name in self._registry.names:
+                declared = self._registry.get_plan(name).types.payloads.get(signal)
+                if isinstance(declared, DeclaredType):
+                    with suppress(PayloadError):
+                        return self._settings.codec.encode(data, "data", declared)
+            raise
+
     def _unusable(self, link: Link | None) -> AnswerLink:
         if link is None:
             return AnswerLink(LinkStatus.UNKNOWN)
@@ -607,7 +629,7 @@ class Durable:
     ) -> ResumeResult:
         store = self._open_store()
         checked_name(name, "A signal's name")
-        value = self._settings.codec.encode(data, "data")
+        value = self._settings.codec.encode_given(data, "data", None)
         answer = await store.deliver(
             checked_run_id(run_id), name, value, key=checked_key(key), waiting_only=waiting_only, receipt=receipt
         )

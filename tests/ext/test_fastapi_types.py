@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-from stepwell import Context, Durable, Secret, Workflow, durable
+from stepwell import Context, Durable, PayloadError, Secret, Workflow, durable
 from stepwell.ext.fastapi import router
 from tests.ext.serving import ADA, by_header, served, shop_of
 from tests.ext.test_fastapi import code_of, references_in
@@ -133,3 +133,80 @@ def test_the_inputs_of_workflows_are_in_the_openapi_document() -> None:
     assert line["properties"]["parts"]["items"]["$ref"].startswith("#/components/schemas/Line")
     assert body_of("none") == {"type": "null"}
     assert body_of("any") == {}
+
+
+class Approval(msgspec.Struct):
+    approved: bool
+    lines: list[Line] = []
+
+
+def test_results_and_payloads_of_workflows_are_in_the_openapi_document() -> None:
+    def priced(ctx: Context) -> Line:
+        raise NotImplementedError
+
+    def paid(ctx: Context) -> Payment:
+        raise NotImplementedError
+
+    def free(ctx: Context) -> Any:
+        raise NotImplementedError
+
+    flows: list[Workflow[Any]] = [
+        durable("order").step("price", priced).wait_for_signal("approval", "approval", payload=Approval),
+        durable("pay").step("pay", paid).wait_for_signal("approval", "approval", payload=bool),
+        durable("any").step("free", free).wait_for_signal("any", "any"),
+    ]
+    app = FastAPI()
+    app.include_router(router(Durable("sqlite://", flows), auth=by_header), prefix="/runs")
+    document = app.openapi()
+    schemas = document["components"]["schemas"]
+    assert references_in(document) <= {f"#/components/schemas/{name}" for name in schemas}
+
+    paths = document["paths"]
+    assert {path for path in paths if "signals" in path} == {
+        "/runs/{run_id}/signals/approval",
+        "/runs/{run_id}/signals/{name}",
+    }
+    body = paths["/runs/{run_id}/signals/approval"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    choices = schemas[body["$ref"].rpartition("/")[2]]["anyOf"]
+    assert {"type": "boolean"} in choices
+    (approval,) = (schemas[one["$ref"].rpartition("/")[2]] for one in choices if "$ref" in one)
+    assert set(approval["properties"]) == {"approved", "lines"}
+    generic = paths["/runs/{run_id}/signals/{name}"]["post"]
+    assert {one["name"] for one in generic["parameters"] if one["in"] == "path"} == {"run_id", "name"}
+
+    shown = paths["/runs/{run_id}"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    results = schemas[shown["$ref"].rpartition("/")[2]]["properties"]["results"]["anyOf"]
+    found = [set(one.get("properties", {})) for one in results]
+    assert found == [{"price", "approval"}, {"pay", "approval"}, set()]
+
+
+async def test_a_declared_payload_is_read_by_its_type_from_a_request_and_from_a_link() -> None:
+    seen: list[Any] = []
+    flow = (
+        durable("order")
+        .wait_for_signal("first", "first", payload=Approval)
+        .wait_for_signal("second", "second", payload=Approval)
+    )
+
+    @flow.step("see")
+    async def see(ctx: Context) -> None:
+        seen.extend(ctx.results[name] for name in ("first", "second"))
+
+    shop = shop_of("sqlite://", flow)
+    async with served(shop) as client:
+        run_id = (await shop.start("order")).run_id
+        given = {"approved": True, "lines": [{"sku": "kettle", "price": "19.90"}]}
+        assert (await client.post(f"/runs/{run_id}/signals/first", json=given, headers=ADA)).status_code == 202
+        link = shop.signal_url(
+            "/runs", run_id, "second", data=Approval(approved=False, lines=[Line("lid", Decimal(3))])
+        )
+        shown = await client.get(link)
+        assert "&quot;approved&quot;: false" in shown.text
+        assert (await client.post(link)).status_code == 200
+        await shop.result(run_id, PATIENCE)
+    assert seen == [
+        Approval(approved=True, lines=[Line("kettle", Decimal("19.90"))]),
+        Approval(approved=False, lines=[Line("lid", Decimal(3))]),
+    ]
+    with pytest.raises(PayloadError, match=r"^data"):
+        shop.signal_url("/runs", run_id, "third", data=Approval(approved=True))

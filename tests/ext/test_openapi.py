@@ -9,7 +9,7 @@ import pytest
 from fastapi import Body, FastAPI
 from pydantic import BaseModel
 
-from stepwell.ext.openapi import annotation_for
+from stepwell.ext.openapi import annotation_for, any_of, object_of
 from tests.ext.test_fastapi import references_in
 
 
@@ -108,3 +108,20 @@ def test_a_schema_that_two_routes_have_is_one_component() -> None:
     document = document_of(("Input", {"type": "integer"}), ("Input", {"type": "integer"}))
 
     assert [name for name in document["components"]["schemas"] if "Input" in name] == ["Input"]
+
+
+def test_schemas_that_are_put_together_keep_parts_of_the_same_name_apart() -> None:
+    other = {"$ref": "#/$defs/Node", "$defs": {"Node": {"type": "array", "items": {"$ref": "#/$defs/Node"}}}}
+    together = object_of("results", {"a": NODE, "b": other, "c": NODE})
+
+    document = document_of(("Results", together))
+    assert references_in(document) <= {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    parts = together["$defs"]
+    assert set(parts) == {*NODE["$defs"], "b.Node"}
+    assert parts["b.Node"] == {"type": "array", "items": {"$ref": "#/$defs/b.Node"}}
+    assert together["properties"]["a"] == together["properties"]["c"] == {"$ref": "#/$defs/Node"}
+
+
+def test_equal_choices_are_one() -> None:
+    assert any_of("data", {"a": {"type": "null"}, "b": {"type": "null"}}) == {"type": "null", "$defs": {}}
+    assert any_of("data", {"a": {"type": "null"}, "b": {}})["anyOf"] == [{"type": "null"}, {}]

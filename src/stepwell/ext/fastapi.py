@@ -28,7 +28,7 @@ try:
         json_response,
         log_if_internal,
     )
-    from stepwell.ext.openapi import DELIVERED, RUN, STARTED, annotation_for, described, refusals
+    from stepwell.ext.openapi import DELIVERED, STARTED, annotation_for, any_of, described, refusals, run_with
 except ModuleNotFoundError as _error:
     raise missing("fastapi", _error) from None
 
@@ -122,6 +122,7 @@ def router(
     _add_answers(made, shop)
     _add_starts(made, shop, access)
     _add_runs(made, shop, access)
+    _add_signals(made, shop, access)
     return made
 
 
@@ -132,17 +133,14 @@ def _add_starts(made: APIRouter, shop: Durable, access: Access) -> None:
         async def start(request: Request, input: Any = None, idempotency_key: _Key = None) -> Response:
             workflow = shop.workflow(request.path_params["workflow"] if name is None else name)
             admitted = await access.allow(request, "start", workflow)
-            started = await shop.start(
-                workflow, admitted.value("input", workflow.input_type), key=admitted.key(request)
-            )
+            started = await shop.start(workflow.name, admitted.value("input"), key=admitted.key(request))
             if started.same_input is False:
                 raise HTTPException(422, _NOT_THE_SAME)
             told = {"run_id": started.run_id, "status": started.status, "created": started.created}
             return json_response(told, 202 if started.created else 200, Location=started.run_id)
 
-        declared = None if name is None else shop.workflow(name).input_type
-        schema = annotation_for("Value", {}) if declared is None else annotation_for(f"{name} input", declared.schema())
-        start.__annotations__["input"] = Annotated[schema, Body()]
+        declared = None if name is None else shop.schemas(name).get("input")
+        start.__annotations__["input"] = _body(f"{name} input", declared)
         return start
 
     answers: _Responses = {
@@ -180,40 +178,67 @@ def _add_runs(made: APIRouter, shop: Durable, access: Access) -> None:
         except TooManyReadersError:
             raise HTTPException(503, _TOO_MANY, {"Retry-After": "10"}) from None
 
-    async def signal(
-        request: Request, run_id: _RunId, name: str, data: Any = None, idempotency_key: _Key = None
-    ) -> Response:
-        admitted = await access.allow(request, "signal", await shop.status(run_id))
-        answer = await shop.signal(run_id, name, admitted.value("data"), key=admitted.key(request))
-        told = {"accepted": answer.accepted, "status": answer.status, "expected": answer.expected}
-        return json_response(told, 202 if answer.accepted else 409)
-
     async def cancel(request: Request, run_id: _RunId) -> Response:
         await access.allow(request, "cancel", await shop.status(run_id))
         await shop.cancel(run_id)
         return Response(status_code=204)
 
-    signal.__annotations__["data"] = Annotated[annotation_for("Value", {}), Body()]
+    results = {name: found["results"] for name in shop.workflows if "results" in (found := shop.schemas(name))}
     common = refusals(401, 403, 404, 422, 503)
-    shown: _Responses = {200: described("Run", RUN, "The run as it is now")}
+    shown: _Responses = {200: described("Run", run_with(results), "The run as it is now")}
     made.add_api_route("/{run_id}", show, methods=["GET"], name="read run", responses={**shown, **common})
     stream: _Responses = {
         200: {"description": "Server-sent events", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
     }
     made.add_api_route("/{run_id}/events", watch, methods=["GET"], name="watch run", responses={**stream, **common})
+    made.add_api_route("/{run_id}", cancel, methods=["DELETE"], name="cancel run", status_code=204, responses=common)
+
+
+def _add_signals(made: APIRouter, shop: Durable, access: Access) -> None:
+    """`POST /{run_id}/signals/{name}`: a route for each signal with a declared payload, and one for the others."""
+
+    async def deliver(request: Request, run_id: str, name: str) -> Response:
+        admitted = await access.allow(request, "signal", await shop.status(run_id))
+        answer = await shop.signal(run_id, name, admitted.value("data"), key=admitted.key(request))
+        told = {"accepted": answer.accepted, "status": answer.status, "expected": answer.expected}
+        return json_response(told, 202 if answer.accepted else 409)
+
+    def delivering(name: str) -> Callable[..., Any]:
+        async def signal(request: Request, run_id: _RunId, data: Any = None, idempotency_key: _Key = None) -> Response:
+            return await deliver(request, run_id, name)
+
+        return signal
+
+    async def signal(
+        request: Request, run_id: _RunId, name: str, data: Any = None, idempotency_key: _Key = None
+    ) -> Response:
+        return await deliver(request, run_id, name)
+
+    payloads: dict[str, dict[str, Any]] = {}
+    for workflow in shop.workflows:
+        for name, schema in shop.schemas(workflow).get("payloads", {}).items():
+            payloads.setdefault(name, {})[workflow] = schema
     taken: _Responses = {
         202: described("Delivered", DELIVERED, "Accepted"),
         409: described("Delivered", DELIVERED, "It has ended"),
+        **refusals(401, 403, 404, 413, 415, 422, 503),
     }
-    made.add_api_route(
-        "/{run_id}/signals/{name}",
-        signal,
-        methods=["POST"],
-        name="signal run",
-        status_code=202,
-        responses={**taken, **refusals(413, 415), **common},
-    )
-    made.add_api_route("/{run_id}", cancel, methods=["DELETE"], name="cancel run", status_code=204, responses=common)
+    routes = {name: (delivering(name), any_of(f"{name} data", found)) for name, found in payloads.items()}
+    for name, (route, schema) in {**routes, "{name}": (signal, None)}.items():
+        route.__annotations__["data"] = _body(f"{name} data", schema)
+        made.add_api_route(
+            f"/{{run_id}}/signals/{name}",
+            route,
+            methods=["POST"],
+            name=f"signal {name.strip('{}')}",
+            status_code=202,
+            responses=taken,
+        )
+
+
+def _body(name: str, schema: dict[str, Any] | None) -> Any:
+    """The annotation of a body that is described by a schema; without one any JSON."""
+    return Annotated[annotation_for("Value", {}) if schema is None else annotation_for(name, schema), Body()]
 
 
 def _add_answers(made: APIRouter, shop: Durable) -> None:

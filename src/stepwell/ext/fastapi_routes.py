@@ -17,7 +17,7 @@ from starlette.responses import StreamingResponse
 
 from stepwell.errors import DurableError, PayloadError
 from stepwell.ext.http_access import INTERNAL, Identity, KeyRefusedError, May, detail_of, encoded, key_for, status_for
-from stepwell.store.codec import PLAIN
+from stepwell.workflow.declared import FromJson
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from stepwell.reading.records import RunSnapshot
     from stepwell.workflow.builder import Workflow
-    from stepwell.workflow.declared import DeclaredType
 
 _log = getLogger("stepwell.ext.fastapi")
 _ADMITTED = "stepwell.admitted"
@@ -41,14 +40,12 @@ class Admitted(NamedTuple):
     identity: Identity
     body: bytes
 
-    def value(self, place: str, declared: DeclaredType | None = None) -> Any:
-        """The body as JSON, or as its declared type; of an empty one that of null. Raises PayloadError."""
-        body = self.body or b"null"
+    def value(self, place: str) -> FromJson:
+        """The body, to be read as what is declared; an empty one is null. Raises PayloadError."""
         try:
-            value = msgspec.json.decode(body)
+            return FromJson(msgspec.json.decode(self.body or b"null"))
         except (ValueError, RecursionError) as error:
             raise PayloadError(place, f"it is not JSON: {error}") from None
-        return value if declared is None else PLAIN.decode_as(declared, body, place)
 
     def key(self, request: Request) -> str | None:
         """The key of the request's Idempotency-Key."""

@@ -78,6 +78,52 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: described("Refusal", _ERROR, _REFUSALS[status]) for status in statuses}
 
 
+def object_of(title: str, properties: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an object with these properties, none of them required; each may come with parts of its own."""
+    inner, parts = _gathered(properties)
+    return {"title": title, "type": "object", "properties": inner, "$defs": parts}
+
+
+def any_of(title: str, choices: dict[str, Any]) -> dict[str, Any]:
+    """The schema of what fits one of these, which are named by what they are of; each may come with parts."""
+    inner, parts = _gathered(choices)
+    different = [*{encoded(choice): choice for choice in inner.values()}.values()]
+    if len(different) == 1:
+        return {**different[0], "$defs": parts}
+    return {"title": title, "anyOf": different, "$defs": parts}
+
+
+def _gathered(schemas: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """These schemas without their parts, and all parts; a part that is called like another one gets another name."""
+    inner: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
+    for name, schema in schemas.items():
+        own: dict[str, Any] = schema.get("$defs", {})
+        names = {part: part if parts.get(part, own[part]) == own[part] else f"{name}.{part}" for part in own}
+        inner[name] = _renamed({key: value for key, value in schema.items() if key != "$defs"}, names)
+        parts |= {names[part]: _renamed(value, names) for part, value in own.items()}
+    return inner, parts
+
+
+def _renamed(part: Any, names: dict[str, str]) -> Any:
+    if isinstance(part, str):
+        found = _PART.fullmatch(part)
+        return f"#/$defs/{names.get(found[1], found[1])}" if found is not None else part
+    if isinstance(part, list):
+        return [_renamed(one, names) for one in part]
+    return {key: _renamed(value, names) for key, value in part.items()} if isinstance(part, dict) else part
+
+
+def run_with(results: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a run, with the results that the workflows of these names declare."""
+    if not results:
+        return RUN
+    choices = {name: object_of(f"{name} results", declared) for name, declared in results.items()}
+    found = any_of("Results", {**choices, "others": RUN["properties"]["results"]})
+    parts = found.pop("$defs")
+    return {**RUN, "properties": {**RUN["properties"], "results": found}, "$defs": parts}
+
+
 def annotation_for(name: str, schema: dict[str, Any]) -> Any:
     """Returns a type for annotations whose JSON schema is this one; any value is accepted for it.
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 STORES = Path(__file__).parents[2] / "src" / "stepwell" / "store"
 FINE_WITHOUT = {
     "next_ref": "runs are keyed by their ids",
+    "add_ends": "part of tell_parent",
     "add_inputs": "part of add_runs",
     "has_lane": "part of add_runs",
     "is_enlisted": "part of claim",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from stepwell.store.columns import all_values, is_usual, own_values
 from stepwell.store.records import AT_ONCE, as_column
-from stepwell.store.sqlite.messages import tell_parent
+from stepwell.store.sqlite.messages import tell_parents
 from stepwell.store.sqlite.sql import Q, as_json, bulk, from_json, next_turn
 
 if TYPE_CHECKING:
@@ -90,15 +90,11 @@ def _apply(connection: sqlite3.Connection, codec: Codec, now: int, worker_id: st
         [advance.rows[0] for advance in usual],
         [row for advance in advances if not advance.usual for row in advance.rows],
     )
-    for advance in other:
-        for n in advance.consumed:
-            connection.execute(Q["take_message"], {"ref": advance.ref, "n": n})
+    bulk(connection, "take_message", [(advance.ref, n) for advance in other for n in advance.consumed])
     children = [child for advance in other for child in advance.spawned]
     if children:
         add_runs(connection, now, children, turn)
-    for advance in other:
-        if advance.child_end is not None:
-            tell_parent(connection, codec, now, advance.run_id, advance.child_end, turn)
+    tell_parents(connection, codec, now, [(one.run_id, one.child_end) for one in other if one.child_end], turn)
 
 
 def _lean(advance: Advance) -> tuple[object, ...]:

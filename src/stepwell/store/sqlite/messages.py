@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from stepwell.core.statuses import ENDED, Status
 from stepwell.errors import Failure
 from stepwell.store.records import ChildEnd, Delivered, as_column, awaited_in
-from stepwell.store.sqlite.sql import Q, as_json, next_turn
+from stepwell.store.sqlite.sql import Q, as_json, bulk, next_turn
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
     from stepwell.store.codec import Codec
 
@@ -61,17 +62,26 @@ def cancel(connection: sqlite3.Connection, codec: Codec, now: int, run_id: str) 
     if run_id in ids and parent_id is not None:
         error = Failure(parent_node, "ChildCanceled", f"run {run_id} was canceled")
         end = ChildEnd(parent_id, parent_node, None, error)
-        tell_parent(connection, codec, now, run_id, end, next_turn(connection))
+        tell_parents(connection, codec, now, [(run_id, end)], next_turn(connection))
     return ids
 
 
-def tell_parent(  # noqa: PLR0917  a transaction's facts, and those of one end
-    connection: sqlite3.Connection, codec: Codec, now: int, run_id: str, end: ChildEnd, turn: int
+def tell_parents(
+    connection: sqlite3.Connection, codec: Codec, now: int, ends: Sequence[tuple[str, ChildEnd]], turn: int
 ) -> None:
-    """Puts the end of a child into its parent's mailbox."""
-    found = connection.execute(Q["tell_parent"], {"now": now, "turn": turn, "parent_id": end.parent_id}).fetchone()
-    if found is not None:
-        error = None if end.error is None else codec.encode_failure(end.error)
-        message = {"ref": found[0], "n": found[1], "kind": "child", "name": end.parent_node, "key": None}
-        message |= {"value": end.value, "error": error, "delivered_at": None, "receipt": None, "sender": run_id}
-        connection.execute(Q["add_message"], message)
+    """Puts the ends of children into their parents' mailboxes; of one parent's children one after the other.
+
+    In two statements for all parents: each one that is run costs a switch of threads while the event loop computes.
+    """
+    while ends:
+        first: dict[str, tuple[object, ...]] = {}
+        later: list[tuple[str, ChildEnd]] = []
+        for child_id, end in ends:
+            if end.parent_id in first:
+                later.append((child_id, end))
+            else:
+                error = None if end.error is None else codec.encode_failure(end.error)
+                first[end.parent_id] = (end.parent_id, end.parent_node, end.value, error, child_id)
+        bulk(connection, "add_ends", list(first.values()))
+        bulk(connection, "tell_parent", [(parent_id,) for parent_id in first], given=(now, turn))
+        ends = later

@@ -62,16 +62,25 @@ SELECT worker, token, seq, messages FROM stepwell_runs WHERE ref = :ref
 
 -- name: take_message
 -- A message that an outcome used: its payload is in the journal now.
-UPDATE stepwell_mailbox SET taken = 1, value = NULL, error = NULL WHERE ref = :ref AND n = :n
+UPDATE stepwell_mailbox AS m SET taken = 1, value = NULL, error = NULL
+FROM {v(ref, n)} WHERE m.ref = v.ref AND m.n = v.n
+
+-- name: add_ends
+-- The ends of children in their parents' mailboxes, as add_message; of one parent's children one at a time.
+INSERT INTO stepwell_mailbox (ref, n, kind, name, value, error, sender)
+SELECT r.ref, max(r.messages + 1, (SELECT coalesce(max(m.n), 0) + 1 FROM stepwell_mailbox AS m WHERE m.ref = r.ref)),
+    'child', v.name, v.value, v.error, v.sender
+FROM {v(parent_id, name, value, error, sender)} CROSS JOIN stepwell_runs AS r ON r.id = v.parent_id
+WHERE r.status NOT IN ('completed', 'failed', 'canceled')
 
 -- name: tell_parent
 -- The end of a child reaches its parent, unless that has ended; it is due if it is parked for a child.
-UPDATE stepwell_runs
-SET messages = messages + 1, updated_at = :now,
-    due_at = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN :turn ELSE due_at END,
-    status = CASE WHEN worker IS NULL AND status = 'suspended' AND awaiting IS NULL THEN 'running' ELSE status END
-WHERE id = :parent_id AND status NOT IN ('completed', 'failed', 'canceled')
-RETURNING ref, messages
+UPDATE stepwell_runs AS r
+SET messages = r.messages + 1, updated_at = given.now,
+    due_at = CASE WHEN r.worker IS NULL AND r.status = 'suspended' AND r.awaiting IS NULL THEN given.turn ELSE r.due_at END,
+    status = CASE WHEN r.worker IS NULL AND r.status = 'suspended' AND r.awaiting IS NULL THEN 'running' ELSE r.status END
+FROM {given(now, turn)}, {v(parent_id)}
+WHERE r.id = v.parent_id AND r.status NOT IN ('completed', 'failed', 'canceled')
 
 -- name: add_message
 -- A message in a run's mailbox, behind all that are there, however many the run's row counts.

@@ -12,7 +12,7 @@ RUNS    ?= 300
 HISTORIES ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-postgres test quick lint format types contracts check bench bench-peers red coverage simulate torture torture-postgres docs docs-diagram django reference golden pins clean
+.PHONY: help setup demo demo-postgres test quick lint format types contracts check bench bench-peers red coverage simulate torture torture-postgres docs docs-diagram django package reference golden pins clean
 
 help: ## list all commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench-peers: setup ## install the engines to measure beside, into .venv-peers (n
 django: setup ## test the backend for Django's tasks on Django 6, in .venv-django (needs Python 3.12)
 	@$(BIN)/python scripts/django_venv.py
 	@.venv-django/bin/python -m pytest -q -p no:cacheprovider tests/ext/test_django_tasks.py
+
+package: setup ## build wheel and sdist, check them, and install each extra alone and all of them, on the Pythons found
+	@$(BIN)/python scripts/package.py
 
 red: setup ## break the engine on purpose, one change at a time, and check that a test fails
 	@$(BIN)/python scripts/red.py

@@ -1,5 +1,7 @@
 """Durable workflows in the database you already have; the public names of stepwell, and nothing else."""
 
+from importlib.metadata import version as _version
+
 from stepwell.app import Durable, durable
 from stepwell.blocking import BlockingDurable
 from stepwell.engine.observer import (
@@ -87,3 +89,6 @@ __all__ = [
 for _name in __all__:
     globals()[_name].__module__ = __name__  # so that tracebacks, reprs and pickles name what users import
 del _name
+
+__version__: str = _version("stepwell")
+"""The installed version of stepwell."""

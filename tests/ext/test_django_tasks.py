@@ -66,7 +66,7 @@ async def test_a_task_is_not_lost_by_the_death_of_who_enqueues_it_and_of_who_cal
         return subprocess.Popen(command, cwd=ROOT, env=environment(tmp_path), stderr=subprocess.DEVNULL)
 
     first = worker()
-    await eventually(calls.exists)
+    await eventually(lambda: calls.exists() and calls.read_text(encoding="utf-8").endswith("\n"))
     first.kill()
     first.wait(PATIENCE)
     (tmp_path / "let").touch()

@@ -9,8 +9,8 @@ from stepwell.ext import missing
 
 try:
     from flask import Flask, Response, current_app
-except ModuleNotFoundError as error:
-    raise missing("flask", error) from None
+except ModuleNotFoundError as _error:
+    raise missing("flask", _error) from None
 
 from stepwell.blocking import BlockingDurable
 from stepwell.errors import DurableError

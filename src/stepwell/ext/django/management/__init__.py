@@ -1,1 +1,1 @@
-"""The commands that `manage.py` finds here."""
+"""What `manage.py` looks for in an application: a package of commands."""

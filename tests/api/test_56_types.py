@@ -14,9 +14,12 @@ import msgspec
 import pytest
 from pydantic import BaseModel
 
-from stepwell import Branch, Context, durable
+from stepwell import Branch, Context, Durable, durable
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.api.runs import Runner
 
 
@@ -116,3 +119,21 @@ def _reads(name: str) -> Any:
         return ctx.results[name]
 
     return read
+
+
+async def test_a_node_that_was_skipped_gives_none_at_every_depth(tmp_path: Path) -> None:
+    """Whatever its type: the results of a child, and of a child's child, are read by the types of their workflows."""
+
+    async def never(ctx: Context) -> bool:
+        return False
+
+    async def number(ctx: Context) -> int:
+        return 1
+
+    lowest = durable("lowest").step("n", number)
+    middle = durable("middle").step("skipped", number, when=never).child_workflow("low", lowest, when=never)
+    top = durable("top").child_workflow("middle", middle)
+    async with Durable(f"sqlite:///{tmp_path / 'store.db'}", [top, middle, lowest]) as app, app.worker():
+        run_id = (await app.start(top)).run_id
+        assert await app.result(run_id, timeout=PATIENCE) == {"middle": {"skipped": None, "low": None}}
+        assert (await app.status(run_id)).results == {"middle": {"skipped": None, "low": None}}

@@ -74,7 +74,7 @@ async def test_i6_a_park_with_rows_that_arrives_again_does_not_park_a_run_that_w
     park.rows = [row(lease)]
     assert await keeper.commit(park) == ["ok"]
     assert await keeper.resume(lease.run_id)
-    assert await keeper.commit(park) == ["lost"]
+    assert await keeper.commit(park) == ["done"]
     assert await keeper.nodes(lease.run_id) == ["step1"]
     assert ids(await keeper.claim("bob")) == [lease.run_id]
 
@@ -219,11 +219,11 @@ async def test_a_run_that_is_given_back_goes_to_whoever_asks(keeper: Keeper) -> 
     assert again.token > lease.token
 
 
-async def test_a_release_that_is_repeated_is_lost_and_takes_the_run_from_nobody(keeper: Keeper) -> None:
+async def test_a_release_that_is_repeated_is_done_and_takes_the_run_from_nobody(keeper: Keeper) -> None:
     lease = await keeper.leased()
     release = advance(lease, row(lease), release=True, due_at=NOON)
     await keeper.commit(release)
-    assert await keeper.commit(release) == ["lost"]
+    assert await keeper.commit(release) == ["done"]
     (again,) = await keeper.claim("ann")
     assert await keeper.commit(release) == ["lost"]
     assert await keeper.commit(step(again)) == ["ok"]

@@ -148,7 +148,7 @@ async def test_i8_a_repeated_spawn_makes_no_second_child(keeper: Keeper) -> None
     child = await keeper.new(parent_id=parent.run_id, parent_node="child")
     spawn = parked(parent, row(parent), spawned=(child,))
     assert await keeper.commit(spawn) == ["ok"]
-    assert await keeper.commit(spawn) == ["lost"]
+    assert await keeper.commit(spawn) == ["done"]
     assert await keeper.listed(parent_id=parent.run_id) == [child.run_id]
 
 
@@ -174,7 +174,7 @@ async def test_i8_the_end_of_a_child_wakes_its_waiting_parent_with_its_results(k
     (again,) = await keeper.claim("bob")
     assert (again.run_id, again.messages, again.parked_at) == (parent.run_id, 1, 1)
     assert await keeper.messages(again) == [(1, "bill", b'{"made":1}')]
-    assert await keeper.commit(end, worker_id="bob") == ["lost"]
+    assert await keeper.commit(end, worker_id="bob") == ["done"]
     assert await keeper.messages(again) == [(1, "bill", b'{"made":1}')]
 
 
@@ -233,7 +233,7 @@ async def test_i8_a_batch_with_a_parents_park_and_the_ends_of_its_children_count
     (again,) = await keeper.claim("bob")
     assert (again.run_id, again.seq, again.messages) == (parent.run_id, 1, 3)
     assert [name for _, name, _ in await keeper.messages(again)] == ["lost", "a", "b"]
-    assert await keeper.commit(*batch) == ["lost"] * 4
+    assert await keeper.commit(*batch) == ["lost", "done", "lost", "done"]
     assert [name for _, name, _ in await keeper.messages(again)] == ["lost", "a", "b"]
 
 

@@ -57,6 +57,19 @@ async def test_i2_a_usual_row_that_does_not_follow_what_is_stored_is_lost(keeper
     assert await keeper.nodes(lease.run_id) == []
 
 
+async def test_a_run_that_has_ended_is_not_lost_where_another_of_its_batch_is(keeper: Keeper) -> None:
+    """What was applied before the others were judged is *done*: by its worker it must be told as ended, not as lost."""
+    await give_names(keeper)
+    stale, ending = await keeper.leased(), await keeper.leased()
+    old = usual(stale._replace(token=stale.token - 1))
+    lost, verdict = await keeper.commit(old, usual(ending, ends=True))
+    assert lost == "lost"
+    assert verdict in {"ok", "done"}
+    assert await keeper.commit(usual(ending, ends=True)) == ["done"]
+    assert await keeper.commit(usual(ending)) == ["lost"]
+    assert await keeper.nodes(ending.run_id) == ["step1"]
+
+
 async def test_a_run_that_ends_by_a_usual_row_is_completed_and_has_no_worker(keeper: Keeper) -> None:
     await give_names(keeper)
     lease = await keeper.leased()

@@ -129,10 +129,11 @@ class Model:
 
     def _verdict(self, worker: str, one: Advance) -> str:
         run = self.runs[one.run_id]
+        is_stored = one.rows and run.token == one.token and len(run.nodes) == one.seq + len(one.rows)
+        if is_stored and run.worker == (None if one.release else worker):
+            return "done"
         if (run.worker, run.token) != (worker, one.token):
             return "lost"
-        if one.rows and len(run.nodes) == one.seq + len(one.rows):
-            return "done"
         if len(run.nodes) != one.seq:
             return "lost"
         if not one.absent or one.seen == run.messages:

@@ -50,11 +50,14 @@ def commit_judging(
 
 def _verdict(connection: sqlite3.Connection, worker_id: str, advance: Advance) -> Verdict:
     stored = connection.execute(Q["fences"], {"ref": advance.ref}).fetchone()
-    if stored is None or stored[0] != worker_id or stored[1] != advance.token:
+    if stored is None:
         return "lost"
-    _, _, seq, messages = stored
-    if advance.rows and seq == advance.seq + len(advance.rows):
+    owner, token, seq, messages = stored
+    is_stored = bool(advance.rows) and token == advance.token and seq == advance.seq + len(advance.rows)
+    if is_stored and owner == (None if advance.release else worker_id):
         return "done"
+    if owner != worker_id or token != advance.token:
+        return "lost"
     if seq != advance.seq:
         return "lost"
     return "message" if _may_have_come(connection, advance, messages) else "ok"

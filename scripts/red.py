@@ -26,8 +26,8 @@ COPIED_TREES = ("src", "tests", "scripts", "examples")
 COPIED_FILES = ("pyproject.toml",)
 LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*_cache", "*.db*")
 INVARIANTS = tuple(f"I{number}" for number in range(1, 11))
-SUBJECTS = ("user-code", "leaving", "files", "server", "clock", "load", "visible", "command-line")
-"""What a mutation breaks that is no invariant: how user code is contained, how things end, where runs are kept, …"""
+SUBJECTS = ("user-code", "leaving", "files", "server", "clock", "load", "visible", "command-line", "links")
+"""What a mutation breaks that is no invariant: how user code is contained, how things end, who may answer a run, …"""
 RULES = (*INVARIANTS, *SUBJECTS)
 LIMIT_SECONDS = 300
 TESTS_FAILED = 1

@@ -294,10 +294,13 @@ async def test_what_the_server_is_to_blame_for_is_logged_and_not_told(
         for response in (
             await client.get(f"/runs/{run_id}", headers=ADA),
             await client.post("/runs/order", json=1, headers=ADA),
-            await client.get("/runs/answer/token"),
         ):
             assert (response.status_code, code_of(response)) == (503, "store_unavailable")
             assert "internal" not in response.text
+        page = await client.get("/runs/answer/token")
+        assert (page.status_code, page.headers["retry-after"]) == (503, "60")
+        assert "Open this link again" in page.text
+        assert "internal" not in page.text
         assert caplog.text.count("The store postgresql://db.internal/shop is not available") >= 3
 
 

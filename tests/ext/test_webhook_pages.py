@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from stepwell import Durable, PayloadError, durable
-from stepwell.ext.webhooks import AnswerLink, LinkStatus, Page, answer_page, page_of
+from stepwell.ext.webhooks import AnswerLink, LinkStatus, Page, answer_page, page_of, unavailable_page
 
 AT = datetime(2026, 12, 1, 8, 30, tzinfo=UTC)
 LINK = AnswerLink(LinkStatus.OPEN, "run", "signoff", "week 1", {"approved": True}, AT)
@@ -129,6 +129,13 @@ def test_an_answer_that_did_not_come_by_a_link_is_told_as_that() -> None:
     page = page_of(link(LinkStatus.ANSWERED, answered_at=AT), submitted=True)
     assert page.status == 409
     assert "on 1 December 2026, 08:30:00 UTC, not by a link" in Elements(page).text
+
+
+def test_a_page_is_shown_while_the_store_is_not_available() -> None:
+    page = unavailable_page()
+    assert (page.status, page.headers["Retry-After"]) == (503, "60")
+    assert Elements(page).open == []
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
 
 
 @pytest.mark.parametrize("status", [LinkStatus.ENDED, LinkStatus.EXPIRED, LinkStatus.UNKNOWN])

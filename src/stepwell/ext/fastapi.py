@@ -23,7 +23,6 @@ try:
         Access,
         Auth,
         EventStream,
-        error_response,
         guarded_route,
         json_response,
         log_if_internal,
@@ -36,7 +35,7 @@ from stepwell.app import Durable
 from stepwell.errors import DefinitionError, DurableError
 from stepwell.ext.http_access import Identity, May, detail_of, run_as_json
 from stepwell.ext.run_events import RunEvents, TooManyReadersError, seq_of
-from stepwell.ext.webhooks import answer_page
+from stepwell.ext.webhooks import answer_page, unavailable_page
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -54,6 +53,7 @@ _PAGES: _Responses = {
     409: {"description": "Another answer came first, or the key of the link is taken"},
     410: {"description": "The run has ended, or the link has expired or is not valid"},
     422: {"description": "The run does not accept the answer"},
+    503: {"description": "The store is not available"},
 }
 _NOT_THE_SAME = {
     "code": "key_reused",
@@ -248,7 +248,8 @@ def _add_answers(made: APIRouter, shop: Durable) -> None:
         try:
             page = await answer_page(shop, token, submitted=request.method == "POST")
         except DurableError as error:
-            return error_response(error)
+            log_if_internal(error)
+            page = unavailable_page()
         return Response(page.body, page.status, dict(page.headers))
 
     for method in ("GET", "POST", "HEAD"):

@@ -45,6 +45,7 @@ RUN = _object(
     current_node=_TEXT_OR_NULL,
     total_steps={"type": "integer"},
     awaiting_signal=_TEXT_OR_NULL,
+    awaiting_signals={"type": "array", "items": _TEXT},
     wake_at=_MOMENT_OR_NULL,
     input={},
     results={"type": ["object", "null"]},

@@ -29,7 +29,7 @@ MOST_READERS = 1_000
 """Streams that are open at once."""
 _MOST_SEQ = 2**31
 _KEEP_ALIVE = b": nothing new\n\n"
-_SHOWN = ("run_id", "status", "current_node", "awaiting_signal", "wake_at", "damaged", "updated_at")
+_SHOWN = ("run_id", "status", "current_node", "awaiting_signals", "wake_at", "damaged", "updated_at")
 _NEWS = _SHOWN[:-1]
 
 

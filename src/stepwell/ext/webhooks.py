@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
     from stepwell.app import Durable
 
-__all__ = ["AnswerLink", "LinkStatus", "Page", "answer_page", "page_of"]
+__all__ = ["AnswerLink", "LinkStatus", "Page", "answer_page", "page_of", "unavailable_page"]
 
 _GONE = 410
 _CONFLICT = 409
 _UNPROCESSABLE = 422
+_UNAVAILABLE = 503
 _MONTHS = (
     "January",
     "February",
@@ -89,6 +90,12 @@ async def answer_page(shop: Durable, token: str, *, submitted: bool) -> Page:
     except PayloadError as error:
         text = f"<p>The run does not accept what this link would deliver: {html.escape(str(error))}</p>"
         return _page(_UNPROCESSABLE, "This answer does not fit", text)
+
+
+def unavailable_page() -> Page:
+    """Returns the page that is shown while the store is not available."""
+    text = "<p>Nothing is lost. Open this link again in a minute.</p>"
+    return _page(_UNAVAILABLE, "Not available right now", text, {"Retry-After": "60"})
 
 
 def page_of(link: AnswerLink, *, submitted: bool) -> Page:
@@ -157,7 +164,7 @@ def _moment(at: datetime | None) -> str:
     return f'<time datetime="{at.isoformat()}">{text}</time>'
 
 
-def _page(status: int, title: str, text: str) -> Page:
+def _page(status: int, title: str, text: str, headers: Mapping[str, str] | None = None) -> Page:
     heading = html.escape(title)
     body = (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
@@ -165,4 +172,4 @@ def _page(status: int, title: str, text: str) -> Page:
         f"<title>{heading}</title><style>{_STYLE}</style></head>"
         f"<body><main><h1>{heading}</h1>{text}</main></body></html>\n"
     )
-    return Page(status, _HEADERS, body.encode())
+    return Page(status, {**_HEADERS, **(headers or {})}, body.encode())

@@ -21,7 +21,7 @@ FORBIDDEN = {word + plural for word in ("task", "job", "activity", "execution", 
 }
 PUBLIC = {
     *("durable", "Workflow", "Branch", "Context", "Backoff", "Retry", "Abort", "Suspended"),
-    *("Durable", "RunResult", "StartResult", "ResumeResult", "RunSnapshot", "RunStatus"),
+    *("Durable", "BlockingDurable", "RunResult", "StartResult", "ResumeResult", "RunSnapshot", "RunStatus"),
     *("Entry", "Failure", "SchemaStatus", "Secret"),
     *("DurableError", "DefinitionError", "WorkflowNotRegisteredError", "RunNotFoundError", "RunFailedError"),
     *("RunCanceledError", "PayloadError", "StoreUnavailableError", "SchemaError"),

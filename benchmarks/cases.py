@@ -83,6 +83,16 @@ CASES = (
         peers_on_sqlite={"dbos": 50},
     ),
     Case(
+        name="drain-typed",
+        title="the same with a typed input and results",
+        program="ours.typed:drained",
+        metrics=(STEPS_PER_SECOND, LOOP, PROCESS),
+        options={"runs": 1_000},
+        tiny={"runs": 10},
+        full={"runs": 2_000},
+        limit=Limit("ours.typed:drained", "plain JSON", {"is_typed": False}),
+    ),
+    Case(
         name="drain-two",
         title="the same by two worker processes",
         program="ours.drain:drained_by_processes",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.child import child, input_ended, say
@@ -13,7 +14,7 @@ from benchmarks.ours.settled import none_left
 from stepwell import Durable, durable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from stepwell import Context, RunSnapshot, Workflow
 
@@ -62,15 +63,25 @@ async def drained(url: str, runs: int, concurrency: int = BATCH, result_bytes: i
 
     Microseconds are CPU time a step: of the event loop's thread, and of the process.
     """
+    inputs = [{"number": number} for number in range(runs)]
+    make = partial(workflow, plain=plain, result_bytes=result_bytes)
+    return await drained_of(url, make, inputs, concurrency)
+
+
+async def drained_of(
+    url: str, make: Callable[[Callable[[], None]], Workflow[Any]], inputs: Sequence[Any], concurrency: int = BATCH
+) -> Any:
+    """The same for a workflow of ten steps that calls what it is made with in the last one."""
+    runs = len(inputs)
     loop, done, ended = asyncio.get_running_loop(), asyncio.Event(), itertools.count(1)
 
     def on_last() -> None:
         if next(ended) == runs:
             loop.call_soon_threadsafe(done.set)
 
-    flow = workflow(on_last, plain=plain, result_bytes=result_bytes)
+    flow = make(on_last)
     async with Durable(url, [flow]) as app:
-        started = await app.start_many(flow, [{"number": number} for number in range(runs)])
+        started = await app.start_many(flow, inputs)
         began, loop_began, cpu_began = time.perf_counter(), time.thread_time(), time.process_time()
         async with app.worker(concurrency=concurrency):
             await done.wait()

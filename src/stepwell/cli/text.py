@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING, Any
 
+from stepwell.workflow.plain_json import plain_json
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -123,7 +125,7 @@ def plain(given: Any) -> Any:
         case _ if is_dataclass(given) and not isinstance(given, type):
             return {field.name: plain(getattr(given, field.name)) for field in fields(given)}
         case _:
-            raise TypeError(f"cannot convert {given!r} to JSON")
+            return plain_json(given)
 
 
 def common_length(one: str, other: str) -> int:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 import typing
 from dataclasses import dataclass
+from types import UnionType
 from typing import TYPE_CHECKING, Any, Protocol, get_args, get_origin
 
 import msgspec
 
 from stepwell.errors import DefinitionError
-from stepwell.workflow.faults import Fault, difference, misfit, naive_datetimes, words
+from stepwell.workflow.faults import Fault, came, difference, misfit, naive_datetimes, words
 from stepwell.workflow.numbers import shown
 from stepwell.workflow.pydantic_models import Adapter, dump, is_model, load, raw, reasons
 from stepwell.workflow.secret import Secret
@@ -83,7 +84,7 @@ class DeclaredType:
 
     def is_same(self, value: Any, copy: Any) -> bool:
         """Whether a value that is not equal to its copy differs in nothing but parts that have no equality."""
-        return difference(value, copy, "", self.encode, hide=True) is None
+        return difference(value, copy, "", _encode, hide=True) is None
 
     def why_refused(self, value: Any, place: str, error: BaseException | None) -> Fault:
         """Where a value does not fit the type, and why; `error` is what was raised, if anything was."""
@@ -94,11 +95,11 @@ class DeclaredType:
             if found is None and error is not None:
                 found = reasons(error, place, self.name)
             if found is None:
-                found = difference(value, self.decode(self.encode(value)), place, self.encode, hide=hide)
+                found = difference(value, self.decode(self.encode(value)), place, _encode, hide=hide)
         except Exception as broken:  # noqa: BLE001  a value's own methods may raise anything
             error = error or broken
-        why = "would not come back equal" if error is None else type(error).__name__
-        return found or (place, f"must be {self.accepted}, got {type(value).__name__}: {why}")
+        what = type(value).__name__ if hide else came(value)
+        return found or (place, f"must be a {self.accepted} that comes back equal from JSON, got {what}")
 
     def why_unreadable(self, stored: Any, place: str, error: BaseException) -> Fault:
         """Where stored JSON does not fit the type, and why."""
@@ -223,6 +224,8 @@ def name_of(annotation: Any) -> str:
     """How messages call a type: as its user writes it, without modules."""
     if annotation is None or annotation is type(None):
         return "None"
+    if get_origin(annotation) in {typing.Union, UnionType}:
+        return " | ".join(map(name_of, get_args(annotation)))
     if isinstance(annotation, type) and not get_args(annotation):
         return annotation.__name__
     return re.sub(r"\b(?:[A-Za-z_]\w*\.|<locals>\.)+", "", str(annotation))

@@ -6,6 +6,7 @@ type. A stored value is JSON, so there a datetime is a text.
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -109,7 +110,7 @@ class _Walk:
             case types.DictType():
                 return self._dict(value, info, place)
             case types.EnumType():
-                fits = value in {one.value for one in info.cls} if self._stored else isinstance(value, info.cls)
+                fits = any(value == one.value for one in info.cls) if self._stored else isinstance(value, info.cls)
                 return None if fits else self._refused(value, info, place)
             case types.LiteralType():
                 fits = any(value == one and type(value) is type(one) for one in info.values)
@@ -138,6 +139,8 @@ class _Walk:
         is_other = (names[0] == "bool" and "bool" not in accepted) or (names[0] == "datetime" and accepted == ("date",))
         if is_other or not set(names) & set(accepted):
             return self._refused(value, info, place)
+        if isinstance(value, float) and not math.isfinite(value):
+            return place, f"must be a finite {words(info)}, got {came(value)}"
         if isinstance(info, types.DateTimeType) and value.utcoffset() is None:
             return self._refused(value, info, place)
         return None if _is_within(value, info) else self._refused(value, info, place)
@@ -231,7 +234,9 @@ def difference(value: Any, copy: Any, place: str, encode: Callable[[Any], bytes]
     if _equal(value, copy):
         return None
     if type(value) is type(copy):
-        parts, others = _parts(value), _parts(copy)
+        parts, others = (
+            _members(one, encode) if isinstance(one, set | frozenset) else _parts(one) for one in (value, copy)
+        )
         if parts is not None and others is not None and parts.keys() == others.keys():
             pairs = ((name, parts[name], others[name]) for name in parts)
             found = (difference(one, two, f"{place}{name}", encode, hide=hide) for name, one, two in pairs)
@@ -248,6 +253,11 @@ def _equal(value: Any, copy: Any) -> bool:
         if all(moments):
             return bool(value - copy == type(value - copy)(0))
     return (value == copy) is True
+
+
+def _members(values: Iterable[Any], encode: Callable[[Any], bytes]) -> dict[str, Any]:
+    """The members of a set by their encoding: it has no order in which to compare them."""
+    return {f"[{encode(one).decode()}]": one for one in values}
 
 
 def _parts(value: Any) -> dict[str, Any] | None:

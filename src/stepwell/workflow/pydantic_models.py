@@ -79,7 +79,7 @@ def secret_schema(secret: type[Secret[Any]], source: Any, handler: Callable[[Any
     return core_schema.union_schema(
         [core_schema.is_instance_schema(secret), wrapped],
         mode="left_to_right",
-        serialization=core_schema.plain_serializer_function_ser_schema(lambda value: value.reveal()),
+        serialization=core_schema.plain_serializer_function_ser_schema(lambda value: value.reveal(), when_used="json"),
         metadata={"pydantic_js_updates": {"writeOnly": True, "format": "password"}},
     )
 

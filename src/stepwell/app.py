@@ -143,7 +143,7 @@ class Durable:
         self._signer = LinkSigner(signing_keys)
         self._file_mode = checked_file_mode(file_mode)
         self._store = chosen_store(url, store, self._runtime, self._settings.codec, self._file_mode)
-        self.url = self._store.url
+        self.url: str = self._store.url
         self._creates = True
         self._registry = Registry(workflows)
         self._readings = Readings(self._settings.codec)

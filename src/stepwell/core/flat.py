@@ -42,12 +42,12 @@ class PlainCall:
     attempt = 1
     iteration = None
     resumed_with = None
-    undoes = ()
+    undoes: tuple[str, ...] = ()
 
     def __init__(self, run_id: str, step: str, results: Mapping[str, bytes]) -> None:
-        self.run_id = run_id
-        self.step = step
-        self.results = results
+        self.run_id: str = run_id
+        self.step: str = step
+        self.results: Mapping[str, bytes] = results
 
     @property
     def key(self) -> str:

@@ -49,7 +49,7 @@ class TerminalDisplay:
 
     def __init__(self, *, quiet: bool, keeps_store: bool) -> None:
         self._keeps_store = keeps_store
-        self.console = Console(quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self.console: Console = Console(quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._live: Live | None = None
         self._good, self._bad = ("✓", "✗") if has_marks(sys.stdout) else ("+", "x")
 

@@ -35,5 +35,5 @@ async def work(directory: DemoDirectory, config: DemoConfig) -> None:
 
 
 if __name__ == "__main__":
-    demo_directory = DemoDirectory(Path(sys.argv[1]))
+    demo_directory: DemoDirectory = DemoDirectory(Path(sys.argv[1]))
     asyncio.run(work(demo_directory, DemoConfig.read(demo_directory)))

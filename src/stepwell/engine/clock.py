@@ -25,7 +25,7 @@ class StoreClock:
         self._monotonic = runtime.monotonic
         self._answered_at = runtime.monotonic()
         self._store_now = store_now
-        self.lag = int((self._answered_at - asked_at) * _MICROSECONDS)
+        self.lag: int = int((self._answered_at - asked_at) * _MICROSECONDS)
         """By how many microseconds `now` may be behind the store's clock."""
 
     def now(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stepwell.engine.driving.user_code import is_interrupt
 from stepwell.errors import DefinitionError
@@ -205,6 +205,8 @@ EVENTS = (
     "worker_dead",
     "lease_lost",
 )
+Listeners: TypeAlias = "tuple[tuple[Any, Callable[[Any], object]], ...]"
+"""Observers, each with its method that hears an event."""
 OF_FAILURES = "_attempt_failed"
 """A method of our own observers: as `attempt_ended`, but only of entries with an error."""
 WOULD_TELL = "_would_tell"
@@ -224,22 +226,22 @@ class Observers:
 
     def _find(self) -> None:
         """Finds out who hears of what; each list has those that override the method."""
-        self.run_started = self._heard_by("run_started")
-        self.run_ended = self._heard_by("run_ended")
-        self.attempt_started = self._heard_by("attempt_started")
-        self.attempt_ended = self._heard_by("attempt_ended")
-        self.attempt_failed = self._heard_by("attempt_ended", OF_FAILURES)
+        self.run_started: Listeners = self._heard_by("run_started")
+        self.run_ended: Listeners = self._heard_by("run_ended")
+        self.attempt_started: Listeners = self._heard_by("attempt_started")
+        self.attempt_ended: Listeners = self._heard_by("attempt_ended")
+        self.attempt_failed: Listeners = self._heard_by("attempt_ended", OF_FAILURES)
         """Of entries with an error: the log hears only of these, so that it costs nothing for what succeeds."""
-        self.parked = self._heard_by("parked")
-        self.claimed = self._heard_by("claimed")
-        self.committed = self._heard_by("committed")
-        self.worker_dead = self._heard_by("worker_dead")
-        self.lease_lost = self._heard_by("lease_lost")
+        self.parked: Listeners = self._heard_by("parked")
+        self.claimed: Listeners = self._heard_by("claimed")
+        self.committed: Listeners = self._heard_by("committed")
+        self.worker_dead: Listeners = self._heard_by("worker_dead")
+        self.lease_lost: Listeners = self._heard_by("lease_lost")
 
-    def _heard_by(self, *names: str) -> tuple[tuple[Any, Callable[[Any], object]], ...]:
+    def _heard_by(self, *names: str) -> Listeners:
         return tuple((one, getattr(one, name)) for one in self._all for name in names if _overrides(one, name))
 
-    def are_heard(self, listeners: tuple[tuple[Any, Callable[[Any], object]], ...]) -> bool:
+    def are_heard(self, listeners: Listeners) -> bool:
         """Whether one of these would do anything with a run's beginning or its completion.
 
         The log does nothing unless its level is INFO. To make the two events takes 7 of the 23 microseconds that a run
@@ -251,7 +253,7 @@ class Observers:
                 return True
         return False
 
-    def tell(self, listeners: tuple[tuple[Any, Callable[[Any], object]], ...], event: object) -> None:
+    def tell(self, listeners: Listeners, event: object) -> None:
         """Tells the event to these; whatever one of them raises ends its hearing, and nothing else."""
         for observer, method in listeners:
             if any(observer is one for one in self._dropped):

@@ -31,7 +31,7 @@ class Portal:
 
     def __init__(self, runtime: Runtime, loop_factory: LoopFactory | None = None) -> None:
         """Starts it; raises what the factory raises."""
-        self.process = runtime.process
+        self.process: str = runtime.process
         self._loop: asyncio.AbstractEventLoop
         self._ending: asyncio.Event
         self._lock = threading.Lock()

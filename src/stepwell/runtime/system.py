@@ -31,7 +31,7 @@ class SystemRuntime:
     """Whether an app logs what happens to its runs and workers; a test whose runs fail on purpose does not."""
 
     def __init__(self, tuning: Tuning | None = None) -> None:
-        self.tuning = Tuning() if tuning is None else tuning
+        self.tuning: Tuning = Tuning() if tuning is None else tuning
         self._last = 0
 
     @property
@@ -47,7 +47,7 @@ class SystemRuntime:
         """The instant, in microseconds since 1970."""
         return time.time_ns() // 1000
 
-    monotonic = staticmethod(time.monotonic)
+    monotonic: Callable[[], float] = staticmethod(time.monotonic)
     """Seconds of a clock that never steps."""
 
     def draw(self) -> float:

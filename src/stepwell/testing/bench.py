@@ -52,9 +52,9 @@ class Bench:
 
     def __init__(self, url: str, *, seed: int, begins: int, patience: float) -> None:
         self.url = url
-        self.clock = VirtualRuntime(begins, seed, seeded_ids=url == MEMORY)
+        self.clock: VirtualRuntime = VirtualRuntime(begins, seed, seeded_ids=url == MEMORY)
         self.patience = patience
-        self.changed = asyncio.Event()
+        self.changed: asyncio.Event = asyncio.Event()
         self.held: dict[str, str] = {}
         """The runs that are leased, by the worker that holds them."""
         self._outside = contextvars.copy_context()

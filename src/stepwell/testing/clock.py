@@ -20,7 +20,7 @@ _BEGINNING = 0x0180_0000_0000
 class VirtualRuntime(SystemRuntime):
     """Stands still until it is moved. With `seeded_ids` the ids come from the seed, too: for a store of its own."""
 
-    sql_now = "(SELECT at FROM stepwell.testing_clock)"
+    sql_now: str | None = "(SELECT at FROM stepwell.testing_clock)"
 
     def __init__(self, begins: int, seed: int, *, seeded_ids: bool) -> None:
         super().__init__(Tuning(turn_seconds=0.0))  # a process that dies in one handler must not call the next one

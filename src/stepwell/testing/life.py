@@ -31,7 +31,7 @@ class Life:
     """A worker's process, alive until `die`; `on_death` is called once, on the event loop."""
 
     def __init__(self, on_death: Callable[[], None]) -> None:
-        self.is_over = False
+        self.is_over: bool = False
         self._on_death = on_death
         self._loop = asyncio.get_running_loop()
         self._cleared = False

@@ -72,7 +72,7 @@ class PostgresServer:
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         found = _find_binaries() if bin is None else _checked(Path(bin))
         self._folder = Path(tempfile.mkdtemp(prefix="stepwell-postgres-"))
-        self.port = _free_port()
+        self.port: int = _free_port()
         atexit.register(self.remove)
         try:
             if self._user is not None:

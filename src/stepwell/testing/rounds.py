@@ -69,9 +69,9 @@ class Round:
     def __init__(self, bench: Bench, setup: RoundSetup, queue: str, place: str | None) -> None:
         self.place = place
         self.places: dict[str, None] = {}
-        self.pieces = Counter[str]()
-        self.has_died = False
-        self.paths = Paths()
+        self.pieces: Counter[str] = Counter[str]()
+        self.has_died: bool = False
+        self.paths: Paths = Paths()
         self._bench = bench
         self._setup = setup
         self._options = {**setup.options, "queue": queue}

@@ -34,9 +34,9 @@ class Declaration:
     __slots__ = ("_look", "handler", "hint", "type")
 
     def __init__(self, type_: DeclaredType | None = None, handler: object = None) -> None:
-        self.type = type_
-        self.hint = ""
-        self.handler = handler
+        self.type: DeclaredType | None = type_
+        self.hint: str = ""
+        self.handler: object = handler
         self._look: Any = None
 
     def resolve(self) -> None:

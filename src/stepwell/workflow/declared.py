@@ -67,20 +67,20 @@ class DeclaredType:
 
     def __init__(self, annotation: Any) -> None:
         """Raises TypeError, with why, for a type that cannot be converted or told apart."""
-        self.annotation = annotation
-        self.name = name_of(annotation)
+        self.annotation: Any = annotation
+        self.name: str = name_of(annotation)
         self.decode: Callable[[bytes], Any]
         self.encode: Callable[[Any], bytes]
         self._info: Any = None
         self._adapter: Adapter | None = None
-        self.has_datetime = False
-        self.is_plain = any(annotation is one for one in _SCALARS)
+        self.has_datetime: bool = False
+        self.is_plain: bool = any(annotation is one for one in _SCALARS)
         """Whether what the JSON rule accepts of this very class comes back as it was."""
         if is_model(annotation):
             self.encode, self.decode = self._dump, self._load
         else:
             self._convert(annotation)
-        self.takes_none = self._takes_none()
+        self.takes_none: bool = self._takes_none()
 
     def is_same(self, value: Any, copy: Any) -> bool:
         """Whether a value that is not equal to its copy differs in nothing but parts that have no equality."""
@@ -197,7 +197,7 @@ class Results:
     takes_none = False
 
     def __init__(self, name: str, types: Callable[[], Mapping[str, ValueType]]) -> None:
-        self.name = f"the results of {name}"
+        self.name: str = f"the results of {name}"
         self._types = types
 
     def decode(self, data: bytes) -> Any:

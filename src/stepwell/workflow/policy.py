@@ -26,7 +26,7 @@ class Retry(Exception):
         super().__init__(why)
         self.after = after
         try:
-            self.after_micros = None if after is None else micros(after, "Retry: after")
+            self.after_micros: int | None = None if after is None else micros(after, "Retry: after")
         except ValueError as error:
             raise DefinitionError(f"{error}.") from None
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class ChildKind(Kind[ChildWorkflow]):
     """Answers for child workflows."""
 
-    row_kinds = frozenset({"child"})
+    row_kinds: frozenset[str] = frozenset({"child"})
     needs_store = True
 
     def outline(self, node: ChildWorkflow) -> dict[str, Any]:

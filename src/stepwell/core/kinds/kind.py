@@ -49,7 +49,7 @@ class Undone(Protocol):
 class Kind(Generic[N]):
     """Answers for all nodes of one class; has no state of its own."""
 
-    row_kinds = frozenset({"step"})
+    row_kinds: frozenset[str] = frozenset({"step"})
     """The kinds of the rows that such a node writes."""
     needs_store = False
     """Whether such a node waits for what only a store can bring."""

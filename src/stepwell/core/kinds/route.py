@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class RouteKind(Kind[Route]):
     """Answers for routes."""
 
-    row_kinds = frozenset({CHOICE, "step"})
+    row_kinds: frozenset[str] = frozenset({CHOICE, "step"})
 
     def outline(self, node: Route) -> dict[str, Any]:
         """The names of the branches, sorted, since their order has no meaning."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class SignalKind(Kind[WaitForSignal]):
     """Answers for waits for a signal."""
 
-    row_kinds = frozenset({"signal"})
+    row_kinds: frozenset[str] = frozenset({"signal"})
     needs_store = True
 
     def outline(self, node: WaitForSignal) -> dict[str, Any]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class SleepKind(Kind[Sleep]):
     """Answers for sleeps."""
 
-    row_kinds = frozenset({"sleep"})
+    row_kinds: frozenset[str] = frozenset({"sleep"})
 
     def from_outline(self, name: str, outline: Mapping[str, Any]) -> Sleep:
         """A sleep of that name."""

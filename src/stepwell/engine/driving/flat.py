@@ -36,6 +36,7 @@ from stepwell.workflow.policy import Suspended
 if TYPE_CHECKING:
     from stepwell.core.flat import PlainStep
     from stepwell.engine.driving.held_runs import HeldRuns, Holder
+    from stepwell.engine.driving.perform import Performer
     from stepwell.store.records import Verdict
     from stepwell.workflow.declared import DeclaredType
 
@@ -48,7 +49,7 @@ class FlatRuns:
     def __init__(self, owner: Holder, held: HeldRuns) -> None:
         self._owner = owner
         self._held = held
-        self.performer = owner.performer
+        self.performer: Performer = owner.performer
         self._observers = owner.observers
         self._runtime = owner.runtime
         self._ready: deque[FlatRun] = deque()

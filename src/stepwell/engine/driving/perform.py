@@ -37,9 +37,9 @@ class Performer:
         self._threads = threads
         self._step_timeout = step_timeout
         self._are_async: dict[int, bool] = {}
-        self.user_code = UserCode()
+        self.user_code: UserCode = UserCode()
         self._lingering = Lingering()
-        self.context = copy_context()
+        self.context: Context = copy_context()
 
     def limit_of(self, timeout: int | None) -> float:
         """How long an attempt may take, in seconds, under a policy's timeout in microseconds."""

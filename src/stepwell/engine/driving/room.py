@@ -35,8 +35,8 @@ class Room:
 
     def __init__(self, tuning: Tuning, concurrency: int, suspects: Suspects, on_room: Callable[[], None]) -> None:
         self.suspects = suspects
-        self.runs = 0
-        self.size = 0
+        self.runs: int = 0
+        self.size: int = 0
         """The bytes of their inputs, of what was read of their journals, and of their new results."""
         self.others_wait = False
         """Whether more runs are due than the last claim had room for."""

@@ -8,6 +8,8 @@ from stepwell.workflow.annotations import UNDECLARED
 from stepwell.workflow.context import Context
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stepwell.core.decisions import Call
     from stepwell.core.plan import Plan
     from stepwell.engine.clock import StoreClock
@@ -25,8 +27,8 @@ class ScriptTools:
         self._channels = owner.channels
         self._plan = plan
         self._reading = owner.readings.of(plan)
-        self.now = clock.now
-        self.latest = clock.latest
+        self.now: Callable[[], int] = clock.now
+        self.latest: Callable[[], int] = clock.latest
 
     def encode(self, value: Any, place: str, declaration: Declaration = UNDECLARED) -> bytes:
         """The value as stored, by what is declared of it; raises PayloadError."""

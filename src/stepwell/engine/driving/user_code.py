@@ -122,7 +122,7 @@ class RunningFunction:
         self._context: Context
         self._waits_for: Any = None
         self._woken: asyncio.Future[None] | None = None
-        self.is_expired = False
+        self.is_expired: bool = False
         """Whether its time ran out before it ended."""
         self.returned: Returned | None = None
         work = self._main()

@@ -35,7 +35,7 @@ class AppSession:
         self._store = store
         self._waiters = waiters
         self._loop = asyncio.get_running_loop()
-        self.process = runtime.process
+        self.process: str = runtime.process
         self._is_open = True
         self.workers: list[Inside] = []
 

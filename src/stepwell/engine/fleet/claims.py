@@ -43,7 +43,7 @@ class Claims:
         self._on_declared_dead = on_declared_dead
         self._timers_first = False
         self._first_lane = 0
-        self.wake_flag = WakeFlag()
+        self.wake_flag: WakeFlag = WakeFlag()
 
     async def begin(self) -> None:
         """Draws the lane that is first: or all workers would begin with the same one."""

@@ -30,7 +30,7 @@ class FailureDetector:
         self._store = store
         self._lease = lease_micros
         self._seen: dict[str, tuple[int, float]] = {}
-        self.soonest = 0.0
+        self.soonest: float = 0.0
         """In how many seconds a worker that was seen alive may be dead, if it stays silent."""
 
     async def expire_dead(self, own_ids: frozenset[str], fit_since: float) -> int:

@@ -27,7 +27,7 @@ class FleetWatch:
         self._runtime = runtime
         self._events = events
         self._failure_detector = FailureDetector(runtime, store, settings.lease_micros, settings.observers)
-        self.often = min(_OFTEN_SECONDS, settings.lease_seconds / 4)
+        self.often: float = min(_OFTEN_SECONDS, settings.lease_seconds / 4)
         """The seconds from one turn to the next."""
         seldom = min(_AT_LEAST_EVERY_SECONDS, settings.lease_seconds / 8)
         self._every = self.often if store.sees_death else seldom

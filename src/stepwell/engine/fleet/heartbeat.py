@@ -54,7 +54,7 @@ class Heartbeat:
         self._stop: Callable[[], None] = _not_begun
         self.finished: asyncio.Future[None] = self._loop.create_future()
         """Done once the last beat has ended, after `halt`, and the connection is closed."""
-        self.succeeded_at = runtime.monotonic()
+        self.succeeded_at: float = runtime.monotonic()
 
     def start(self) -> None:
         """Begins to beat."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stepwell.core.damage import check_length, check_messages, check_run
 from stepwell.core.needed import Needed, needed
@@ -29,15 +29,20 @@ from stepwell.store.readings import Readings
 from stepwell.store.records import Advance, Claimed, Found, History, Lease, Offer, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from stepwell.core.mailbox import MessageName
+    from stepwell.engine.driving.committer import Receiver
+    from stepwell.engine.driving.drive import Drive
     from stepwell.engine.driving.perform import Performer
     from stepwell.engine.fleet.events import Events
     from stepwell.engine.fleet.lanes import Lanes
+    from stepwell.engine.observer import Observers
     from stepwell.engine.settings import Settings
     from stepwell.runtime.protocol import Runtime
+    from stepwell.store.codec import Codec
     from stepwell.store.protocol import Store
+    from stepwell.store.records import Verdict
 
 _log = logger("stepwell.worker")
 _run_log = logger("stepwell.run")
@@ -63,31 +68,31 @@ class WorkerSession:
         self.worker_id = worker_id
         self.runtime = runtime
         self.performer = performer
-        self.observers = settings.observers
-        self.codec = settings.codec
-        self.readings = Readings(settings.codec)
-        self.max_crashes = settings.max_crashes
-        self.is_stopping = False
-        self.room = Room(runtime.tuning, concurrency, Suspects(settings.max_crashes), on_room)
+        self.observers: Observers = settings.observers
+        self.codec: Codec = settings.codec
+        self.readings: Readings = Readings(settings.codec)
+        self.max_crashes: int = settings.max_crashes
+        self.is_stopping: bool = False
+        self.room: Room = Room(runtime.tuning, concurrency, Suspects(settings.max_crashes), on_room)
         self._store = store
         self._settings = settings
         self._lanes = lanes
         self._events = events
         self._on_declared_dead = on_declared_dead
         self._committer = Committer(store, runtime, worker_id, settings.observers)
-        self.commit = self._committer.commit
-        self.submit = self._committer.submit
+        self.commit: Callable[[Advance], asyncio.Future[Verdict]] = self._committer.commit
+        self.submit: Callable[[Advance, int, Receiver], None] = self._committer.submit
         self._runs = HeldRuns(self)
-        self.channels = Channels(self._runs.get)
-        self.takes_flat = self._runs.takes_flat
+        self.channels: Channels = Channels(self._runs.get)
+        self.takes_flat: Callable[[Drive], bool] = self._runs.takes_flat
         self._arriving: dict[str, int] = {}
         self._unknown: dict[str, int] = {}
         self._returned: dict[str, int] = {}
         self._needed: dict[tuple[int, bool], Needed | None] = {}
         self._background: asyncio.Task[None] | None = None
         self._is_over = False
-        self.damaged = DamagedRuns(worker_id, store, lanes, events, self.give_back)
-        self.park_damaged = self.damaged.park
+        self.damaged: DamagedRuns = DamagedRuns(worker_id, store, lanes, events, self.give_back)
+        self.park_damaged: Callable[[Lease, JournalError], Coroutine[Any, Any, None]] = self.damaged.park
         self.served: list[int] = []
         """The lanes that it serves."""
         self.heartbeat: Heartbeat | None = None

@@ -109,9 +109,11 @@ class Queries:
     """The queries over the tables of a schema, with that expression for the instant."""
 
     def __init__(self, schema: str, now: str) -> None:
-        self.texts = {name: in_schema(sql.replace("{now}", now), schema) for name, sql in _QUERIES.items()}
+        self.texts: dict[str, str] = {
+            name: in_schema(sql.replace("{now}", now), schema) for name, sql in _QUERIES.items()
+        }
         """As they are written."""
-        self.statements = {name: compiled(text) for name, text in self.texts.items()}
+        self.statements: dict[str, Statement] = {name: compiled(text) for name, text in self.texts.items()}
         """As they are sent."""
 
     def __call__(self, name: str, /, **given: Any) -> tuple[Any, ...]:

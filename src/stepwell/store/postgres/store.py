@@ -57,7 +57,7 @@ class PostgresStore:
 
     shared = True
     sees_death = False
-    latest = len(migrations_of(Path(__file__).parent))
+    latest: int = len(migrations_of(Path(__file__).parent))
 
     def __init__(self, url: str, runtime: Runtime, codec: Codec = PLAIN) -> None:
         self.url = url

@@ -56,7 +56,7 @@ class FileConnection:
             raise
         if self._guard is not None:
             guard.hold(self._guard, self._index)
-        self.identity = guard.identity_of(path) if self._guard is None else self._guard.identity
+        self.identity: guard.Identity | None = guard.identity_of(path) if self._guard is None else self._guard.identity
         self._log_identity, self._index_identity = guard.identity_of(self._log), guard.identity_of(self._index)
         if like is not None and self.identity != like:
             self.close()

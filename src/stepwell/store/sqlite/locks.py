@@ -41,9 +41,9 @@ class Span:
 
     def __init__(self, start: int, length: int = 1) -> None:
         if fcntl is not None:
-            self.shared = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, start, length, 0)
-            self.exclusive = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
-            self.free = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, start, length, 0)
+            self.shared: bytes = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, start, length, 0)
+            self.exclusive: bytes = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+            self.free: bytes = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, start, length, 0)
 
 
 def lock(descriptor: int, what: bytes) -> bool | None:

@@ -76,7 +76,7 @@ class SqliteStore:
         self.url = url
         self.codec = codec
         self._location = location_of(url, permissions) if location is None else location
-        self.shared = self._location.path is not None
+        self.shared: bool = self._location.path is not None
         self.latest = LATEST
         self._runtime = runtime
         self._writer: TransactionQueue

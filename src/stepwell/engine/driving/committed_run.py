@@ -8,13 +8,15 @@ from stepwell.core.state import awaited, look
 from stepwell.engine.driving.restore import restored
 from stepwell.engine.driving.stored_run import APPLIED, StoredRun
 from stepwell.engine.driving.suspects import SUSPECT_FROM
-from stepwell.store.records import AT_ONCE, Advance
+from stepwell.store.records import AT_ONCE, Advance, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stepwell.core.journal import JournalRow
     from stepwell.core.mailbox import MessageName
     from stepwell.core.state import RunState
+    from stepwell.core.statuses import Status
     from stepwell.engine.driving.flat_run import FlatRun
     from stepwell.engine.driving.run_owner import RunOwner
     from stepwell.engine.driving.telling import Telling
@@ -29,13 +31,13 @@ class CommittedRun(StoredRun):
         super().__init__(owner, run.lease, run.plan, run.state, run.clock, run.stay, run.begun, run.size)
         self._owner = owner
         self._now = run.clock.now
-        self.stored_seq = run.stored_seq
-        self.stored_status = run.stored_status
-        self.pending = run.pending
+        self.stored_seq: int = run.stored_seq
+        self.stored_status: Status = run.stored_status
+        self.pending: list[JournalRow] = run.pending
         self._consumed: list[int] = []
         self._observers = owner.observers
         self._telling = super().telling
-        self.is_suspect = run.lease.crashes >= SUSPECT_FROM
+        self.is_suspect: bool = run.lease.crashes >= SUSPECT_FROM
         """Whether workers died of it, more than one, and nothing was journaled since."""
         self._left_flat_at = run.stored_seq if run.is_over else -1
         """How long the stored journal was when the run left the flat path: what made it leave is not over yet."""
@@ -49,6 +51,15 @@ class CommittedRun(StoredRun):
     def crashes(self) -> int:
         """How many workers had died of it when it was claimed, with nothing journaled in between."""
         return self.lease.crashes
+
+    def drop_pending(self) -> None:
+        """Forgets what the store cannot keep."""
+        self.pending, self._consumed = [], []
+
+    async def reread(self) -> None:
+        """Takes the state from the store again."""
+        history = await self._owner.reload(Wanted(self.lease))
+        self.state: RunState = self._state_from(history)
 
     async def flush(self) -> bool:
         """Commits what is pending; the run stays here. False if it was lost; raises RefusedError."""

@@ -36,7 +36,7 @@ from stepwell.engine.driving.stored_run import APPLIED
 from stepwell.errors import JournalError, PayloadError, StoredValueError
 from stepwell.runtime.threads import ClosedError
 from stepwell.store.logs import logger
-from stepwell.store.records import ChildEnd, NewRun, Wanted
+from stepwell.store.records import ChildEnd, NewRun
 
 if TYPE_CHECKING:
     import asyncio
@@ -61,9 +61,9 @@ class Drive(CommittedRun):
         self._attempts = Attempts(owner, self._tools)
         self._refused = False
         self._may_be_answered = False
-        self.is_handed_on = False
+        self.is_handed_on: bool = False
         """Whether the flat path goes on with the run."""
-        self.is_stopped = False
+        self.is_stopped: bool = False
         """Whether its worker cancelled it; a cancel without this mark is other code's."""
         self.task: asyncio.Task[None] | None = None
         """In which it is driven."""
@@ -349,7 +349,7 @@ class Drive(CommittedRun):
         """The store cannot keep what was to be committed: the node, or the compensator, fails with that error."""
         cause = error.__cause__ or error
         undoes = any(row.phase == "undo" for row in self.pending)
-        self.pending, self._consumed = [], []
+        self.drop_pending()
         await self._attempts.stop()
         await self._reread()
         doubt(self.state)
@@ -377,7 +377,7 @@ class Drive(CommittedRun):
 
     async def _reread(self) -> None:
         is_unknown = self.state.is_unknown
-        self.state = self._state_from(await self._owner.reload(Wanted(self.lease)))
+        await self.reread()
         if is_unknown:
             doubt(self.state)
         if self.state.seq != self.stored_seq:

@@ -67,19 +67,19 @@ class FlatRun(StoredRun):
         self.runs: FlatRuns
         self.given: object = NOTHING
         """What the handler gave that was called last, until it is looked at."""
-        self.started_at = 0
+        self.started_at: int = 0
         self.call: Facts | None = None
         """The attempt whose handler was called, until that has ended."""
         self.asked: Channel | None = None
         """By which its handler asks; where it did, the run leaves when the handler has ended."""
-        self.has_slot = False
+        self.has_slot: bool = False
         """Whether it holds one of the worker's slots: for the call that was made, or after a wait for the next one."""
         self.waiter: asyncio.Task[None] | None = None
         """In which its handler waits, or it waits for a slot."""
-        self.has_waiter_begun = False
-        self.is_stopped = False
+        self.has_waiter_begun: bool = False
+        self.is_stopped: bool = False
         """Whether its worker stopped it; a cancel without this mark is other code's."""
-        self.is_over = False
+        self.is_over: bool = False
         """Whether it left the flat path."""
 
     def stop(self) -> None:

@@ -53,21 +53,21 @@ class StoredRun:
         begun: float,
         size: int,
     ) -> None:
-        self.owner = owner
-        self.lease = lease
+        self.owner: RunOwner = owner
+        self.lease: Lease = lease
         """The lease as it was claimed."""
-        self.plan = plan
-        self.state = state
-        self.clock = clock
-        self.stay = stay
-        self.begun = begun
+        self.plan: Plan = plan
+        self.state: RunState = state
+        self.clock: StoreClock = clock
+        self.stay: Stay = stay
+        self.begun: float = begun
         """When its claim had been answered, in monotonic seconds: what was read of the store later must know it."""
-        self.size = size
+        self.size: int = size
         """The bytes of the values that it holds."""
-        self.stored_seq = lease.seq
+        self.stored_seq: int = lease.seq
         self.stored_status: Status = lease.status
         self.pending: list[JournalRow] = []
-        self.is_committing = False
+        self.is_committing: bool = False
         """Whether a commit is on its way, whose verdict will tell if the run was lost."""
 
     @property

@@ -122,7 +122,7 @@ def admin() -> None:
     assert "Resume: done for 1 run." in act("resume", data='{"by": "ada"}')
     assert re.search(r"is running: .*resume.* is not possible", act("resume"))
     with runs().worker():
-        assert runs().result(run_id, timeout=30) == {"draft": {"id": 7}, "ask": {"by": "ada"}}
+        assert runs().result(run_id) == {"draft": {"id": 7}, "ask": {"by": "ada"}}
     assert "Cancel: done for 0 runs." in act("cancel")
     run_id = runs().start("approval").run_id
     assert "Cancel: done for 1 run." in act("cancel")

@@ -45,9 +45,7 @@ def environment(folder: Path) -> dict[str, str]:
 def check(folder: Path, *names: str) -> subprocess.CompletedProcess[str]:
     """How a process with these checks ended."""
     command = [sys.executable, "-W", "error", "-m", "tests.programs.django_check", CHECKS, *names]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment(folder), capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
+    return subprocess.run(command, cwd=ROOT, env=environment(folder), capture_output=True, text=True, check=False)
 
 
 def test_the_backend_keeps_the_contract_of_djangos_tasks(tmp_path: Path) -> None:
@@ -74,7 +72,7 @@ async def test_a_task_is_not_lost_by_the_death_of_who_enqueues_it_and_of_who_cal
 
     try:
         async with Durable(f"sqlite:///{tmp_path / 'site.db'}") as app:
-            await app.result(ended.stdout.strip(), timeout=PATIENCE)
+            await app.result(ended.stdout.strip())
     finally:
         second.send_signal(signal.SIGTERM)
         second.wait(PATIENCE)

@@ -207,7 +207,7 @@ async def test_a_transition_is_done_if_the_stored_status_allows_it(place: Place)
                 with pytest.raises(DefinitionError, match="Known: cancel, resume"):
                     waits.can(name)
         async with shop.worker():
-            assert (await shop.result(parent, timeout=30))["ask"] == {"by": "ada"}
+            assert (await shop.result(parent))["ask"] == {"by": "ada"}
 
 
 async def test_a_run_that_ends_before_the_cancel_is_not_said_to_be_canceled(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ async def test_a_run_that_ends_before_the_cancel_is_not_said_to_be_canceled(tmp_
         async def late(run_id: str) -> None:
             await shop.signal(run_id, "go")
             async with shop.worker():
-                await shop.result(run_id, timeout=30)
+                await shop.result(run_id)
             await cancel(run_id)
 
         shop.cancel = late  # type: ignore[method-assign]  # what happens between the look and the call

@@ -35,7 +35,8 @@ OF_THE_DRIVER = (
     "target_session_attrs",
 )
 """The OPTIONS of a database that its URL can have, too."""
-CHANGES = ("start", "start_many", "run", "signal", "resume", "cancel", "recover")
+CHANGES = (*("start", "start_many", "run", "signal", "resume", "answer_link", "cancel", "recover", "ensure_tables"),)
+"""The calls that write to the store."""
 _opening = threading.RLock()
 
 
@@ -129,17 +130,13 @@ class Runs(BlockingDurable):
     for the transaction that waits for it.
     """
 
-    def __init__(self, app: Durable) -> None:
-        super().__init__(app)
-        self._url = app.url
-
 
 def _checked(name: str) -> Callable[..., Any]:
     call = getattr(BlockingDurable, name)
 
     @functools.wraps(call)
     def outside_atomic(self: Runs, *args: Any, **options: Any) -> Any:
-        _refuse_inside_atomic(self._url, name)
+        _refuse_inside_atomic(self.app.url, name)
         return call(self, *args, **options)
 
     return outside_atomic

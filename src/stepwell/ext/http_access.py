@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
-
-import msgspec
 
 from stepwell.errors import (
     DefinitionError,
@@ -27,8 +24,7 @@ from stepwell.errors import (
 )
 from stepwell.reading.records import Entry, RunSnapshot
 from stepwell.workflow.builder import Workflow
-from stepwell.workflow.pydantic_models import is_model, raw
-from stepwell.workflow.secret import MASK, Secret
+from stepwell.workflow.plain_json import encoded_for_display
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,30 +106,8 @@ def entry_as_json(seq: int, entry: Entry) -> dict[str, Any]:
 
 
 def encoded(value: Any) -> bytes:
-    """Returns JSON: values of declared types as they are stored, secrets as `***`, instants as ISO 8601."""
-    return _encode(value)
-
-
-def _as_shown(value: Any) -> Any:
-    """What msgspec does not know, as what it knows."""
-    if isinstance(value, Secret):
-        return MASK
-    model: Any = type(value)
-    if not is_model(model):
-        raise TypeError(f"{model.__name__} has no form as JSON")
-    if not _may_hide(model):
-        return raw(value)
-    known = model.model_fields
-    return {known[name].serialization_alias or known[name].alias or name: part for name, part in value}
-
-
-@lru_cache(maxsize=1_000)
-def _may_hide(model: Any) -> bool:
-    """Whether a model, or one within it, has a field whose value is not shown."""
-    return "'writeOnly': True" in str(model.model_json_schema())
-
-
-_encode = msgspec.json.Encoder(enc_hook=_as_shown).encode
+    """Returns JSON for display: secrets are `***`, instants ISO 8601."""
+    return encoded_for_display(value)
 
 
 def _failure(failure: Failure | None) -> dict[str, str] | None:

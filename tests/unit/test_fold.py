@@ -46,8 +46,9 @@ FAILED = row(3, "last", status="failed", value=None, error=BROKEN)
         ([*FORWARD, FAILED, undone(4, "first")], "row 4 undoes 'first' out of order"),
         ([row(1, "last")], "row 1 is of node 'last', which is not where the run is"),
         ([*FORWARD, row(3, "last"), row(4, "last")], "row 4 is of node 'last', which is not where the run is"),
+        ([row(1, "first")._replace(name="part")], "row 1 is of the sub-step 'part', which this version"),
     ],
-    ids=["before a failure", "what never completed", "not the newest", "ahead", "after the end"],
+    ids=["before a failure", "what never completed", "not the newest", "ahead", "after the end", "a sub-step"],
 )
 def test_i5_a_row_that_cannot_come_there_is_named(rows: list[JournalRow], said: str) -> None:
     with pytest.raises(JournalError, match=said):

@@ -187,6 +187,8 @@ def why_malformed(row: JournalRow, place: int) -> str | None:
     for what, word, known in (("status", row.status, _STATUSES), ("phase", row.phase, _PHASES)):
         if word not in known:
             return f"row {row.seq} has the {what} {word!a}, which this version of stepwell does not know"
+    if row.name:
+        return f"row {row.seq} is of the sub-step {row.name!a}, which this version of stepwell does not know"
     return f"row {row.seq} is no whole {row.status} row" if _is_misshapen(row) else None
 
 

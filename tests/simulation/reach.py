@@ -103,7 +103,7 @@ WIDE = (
 
 
 def wanted() -> set[str]:
-    """What ten thousand histories must reach."""
+    """What the histories of the tests must reach."""
     steps = {
         (before, after) for before, followers in TRANSITIONS.items() for after, *_ in followers
     } - UNREACHABLE.keys()

@@ -35,8 +35,10 @@ OF_THE_DRIVER = (
     "target_session_attrs",
 )
 """The OPTIONS of a database that its URL can have, too."""
-CHANGES = (*("start", "start_many", "run", "signal", "resume", "answer_link", "cancel", "recover", "ensure_tables"),)
-"""The calls that write to the store."""
+READS = frozenset({"result", "read_link", "expected_signals", "status", "explain", "explain_many", "list", "journal"})
+APART = frozenset({"app", "open", "close", "worker", "schema_status"})
+CHANGES = tuple(name for name in vars(BlockingDurable) if name[0] != "_" and name not in READS | APART)
+"""The calls that write to the store: all that are not known to leave it as it is."""
 _opening = threading.RLock()
 
 

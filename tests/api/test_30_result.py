@@ -17,6 +17,8 @@ from tests.waiting import PATIENCE
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stepwell import Context
+
 url = running_fixtures.url
 
 
@@ -161,3 +163,16 @@ async def test_a_workflow_whose_nodes_are_all_skipped_has_results_of_none(url: s
     async with Durable(url, [flow]) as app, app.worker():
         started = await app.start("flow")
         assert await app.result(started.run_id, timeout=PATIENCE) == {"value": None}
+
+
+async def test_of_a_loop_that_failed_before_its_handler_was_called_result_and_status_tell_why(url: str) -> None:
+    def asked(ctx: Context) -> None:
+        raise ValueError("no first input")
+
+    flow = durable("flow").loop("turns", lambda value, ctx: 1, max_iterations=2, map_input=asked, max_retries=0)
+    async with Durable(url, [flow]) as app, app.worker():
+        run_id = (await app.start("flow")).run_id
+        with pytest.raises(RunFailedError, match="no first input"):
+            await app.result(run_id, timeout=PATIENCE)
+        snapshot = await app.status(run_id)
+    assert (snapshot.status, snapshot.damaged, snapshot.results) == ("failed", None, {})

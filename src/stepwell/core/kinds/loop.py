@@ -139,7 +139,7 @@ class LoopKind(Kind[Loop]):
 
 def _next(state: RunState) -> _Next:
     last = state.last
-    if last is None or last.item == "" or last.detail is None:
+    if last is None or last.item == "" or last.detail is None or last.status == "failed":
         return _Next(1, state.input, 0)
     _, at, value = last.detail.split(b" ", 2)
     return _Next((iteration_of(last.item) or 0) + 1, state.input if value == b"-" else value, int(at))

@@ -503,12 +503,23 @@ class Durable:
             raise RunNotFoundError(run_id)
         return entries_of(run_id, rows)
 
-    async def cancel(self, run_id: str) -> None:
+    async def cancel(self, run_id: str, *, compensate: bool = False) -> None:
         """Cancels a run and its descendants that have not ended; a run that has ended does not change.
 
-        Nothing is compensated. Async handlers in flight get a CancelledError, and none of them can write any more.
-        Raises RunNotFoundError and StoreUnavailableError.
+        Async handlers in flight get a CancelledError, and none of them can write any more. Nothing is compensated,
+        unless with `compensate`: then the cancel is only requested, and the call returns at once. A worker cancels what
+        is in flight and waits for the end of async handlers. Then the run's live descendants are compensated, deepest
+        first, and then the run; what was in flight counts as attempted (see `undo`). It ends as `canceled`. On a run
+        that is compensating already, `compensate` changes nothing; a plain cancel stops it. Raises RunNotFoundError
+        and StoreUnavailableError.
         """
+        if compensate:
+            requested = await self._open_store().request_cancel(checked_run_id(run_id))
+            if requested is None:
+                raise RunNotFoundError(run_id)
+            self._events.cancel_requested(requested)
+            self._events.due()
+            return
         canceled = await self._open_store().cancel(checked_run_id(run_id))
         if canceled is None:
             raise RunNotFoundError(run_id)

@@ -197,9 +197,9 @@ class BlockingDurable:
         """As `Durable.journal`."""
         return self._portals.call(lambda: self._app.journal(run_id))
 
-    def cancel(self, run_id: str) -> None:
+    def cancel(self, run_id: str, *, compensate: bool = False) -> None:
         """As `Durable.cancel`."""
-        self._portals.call(lambda: self._app.cancel(run_id))
+        self._portals.call(lambda: self._app.cancel(run_id, compensate=compensate))
 
     def recover(self) -> int:
         """As `Durable.recover`."""

@@ -95,18 +95,25 @@ class RunFailedError(DurableError):
         self.attempt = attempt
         self.failed_compensations = failed_compensations
         tried = f" (attempt {attempt})" if attempt is not None and attempt > 1 else ""
-        undone = f" Undone: {', '.join(compensated)}." if compensated else ""
-        if failed_compensations:
-            undone += f" Not undone, since their compensators failed: {', '.join(failed_compensations)}."
+        undone = _undone(compensated, failed_compensations)
         super().__init__(f"Run {run_id} failed at {str(error).rstrip('.')}{tried}.{undone}")
 
 
 class RunCanceledError(DurableError):
-    """The run was canceled; `run_id` is its id."""
+    """The run was canceled.
 
-    def __init__(self, run_id: str) -> None:
+    - `run_id`: the run's id.
+    - `compensated`: the names that were compensated, in order.
+    - `failed_compensations`: the names whose compensators failed.
+    """
+
+    def __init__(
+        self, run_id: str, compensated: tuple[str, ...] = (), *, failed_compensations: tuple[str, ...] = ()
+    ) -> None:
         self.run_id = run_id
-        super().__init__(f"Run {run_id} was canceled.")
+        self.compensated = compensated
+        self.failed_compensations = failed_compensations
+        super().__init__(f"Run {run_id} was canceled.{_undone(compensated, failed_compensations)}")
 
 
 class PayloadError(DurableError):
@@ -193,3 +200,11 @@ def stored_value_error(run_id: str, damaged: str) -> StoredValueError | None:
     place, is_one, rest = damaged.partition(_UNREADABLE)
     type_, _, reason = rest.partition(": ")
     return StoredValueError(run_id, place, type_, reason) if is_one else None
+
+
+def _undone(compensated: tuple[str, ...], failed_compensations: tuple[str, ...]) -> str:
+    """What was undone, and what could not be, behind a sentence."""
+    undone = f" Undone: {', '.join(compensated)}." if compensated else ""
+    if failed_compensations:
+        undone += f" Not undone, since their compensators failed: {', '.join(failed_compensations)}."
+    return undone

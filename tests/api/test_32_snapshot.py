@@ -34,7 +34,8 @@ FIELDS = {
     RunSnapshot: (
         "run_id key workflow_name status current_step current_node total_steps awaiting_signal wake_at input results "
         "error parent_run_id children compensated created_at updated_at finished_at "
-        "damaged attempt last_error retry_at unread_signals failed_compensations definition waits_for awaiting_signals"
+        "damaged attempt last_error retry_at unread_signals failed_compensations definition waits_for awaiting_signals "
+        "cancel_requested_at"
     ),
     Entry: "node kind iteration attempt status result error started_at finished_at worker",
     Failure: "node type message traceback",

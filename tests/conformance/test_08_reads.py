@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepwell.errors import Failure
-from stepwell.store.records import Filter
+from stepwell.store.records import Filter, Leased
 from tests.conformance.keeper import EVERY, OUTLINE, Keeper, advance, awaiting, ended, grown, parked, row, step
 from tests.moving_clock import NOON, SECOND, MovingClock
 from tests.waiting import eventually
@@ -136,14 +136,14 @@ async def test_only_those_that_have_ended_are_told_with_how(keeper: Keeper, stor
 
 
 async def test_what_is_leased_to_a_worker_is_told_with_its_tokens(keeper: Keeper, store: Store) -> None:
-    assert await store.reader.leased("nobody") == {}
+    assert await store.reader.leased("nobody") == Leased({}, [])
     one, other, over = [await keeper.leased() for _ in range(3)]
     await keeper.leased("bob")
     await keeper.commit(ended(over))
     await store.cancel(other.run_id)
-    assert await store.reader.leased("ann") == {one.run_id: one.token}
+    assert await store.reader.leased("ann") == Leased({one.run_id: one.token}, [])
     await keeper.crash("ann")
-    assert await store.reader.leased("ann") == {}
+    assert await store.reader.leased("ann") == Leased({}, [])
 
 
 async def says(reader: Reader, changed: bool) -> None:  # noqa: FBT001  it is what it says

@@ -217,11 +217,11 @@ async def test_a_run_that_ends_before_the_cancel_is_not_said_to_be_canceled(tmp_
             run = session.get_one(WorkflowRun, parent)
         cancel = shop.cancel
 
-        async def late(run_id: str) -> None:
+        async def late(run_id: str, *, compensate: bool = False) -> None:
             await shop.signal(run_id, "go")
             async with shop.worker():
                 await shop.result(run_id)
-            await cancel(run_id)
+            await cancel(run_id, compensate=compensate)
 
         shop.cancel = late  # type: ignore[method-assign]  # what happens between the look and the call
         with pytest.raises(TransitionError, match="is completed"):

@@ -53,7 +53,7 @@ def worker(url: str, folder: Path, *options: str) -> Iterator[subprocess.Popen[b
 
 async def leased(app: Durable) -> set[str]:
     """The runs that any worker holds."""
-    held = [await app._store.reader.leased(row.worker_id) for row in await app._store.workers()]
+    held = [(await app._store.reader.leased(row.worker_id)).tokens for row in await app._store.workers()]
     return {run_id for one in held for run_id in one}
 
 

@@ -64,6 +64,8 @@ INDEXES = {
     "unread_signals": "mailbox_unread",
     "lane_of": "runs_pkey",
     "lock_tree": "runs_pkey",
+    "owned": "runs_worker",
+    "request_cancel": "runs_parent runs_pkey",
     "message_counts": "runs_pkey",
     "tell_parent": "runs_pkey",
     "deliver_signal": "runs_pkey",
@@ -204,6 +206,7 @@ async def use(store: PostgresStore, beside: Any, worker: str) -> None:
     assert await store.park_damaged(worker, six, "row 1 is missing", "0.1.0")
     assert await store.recheck_damaged(lanes, "0.2.0") == 1
     await store.give_back(worker, {six.run_id: six.token})
+    assert await store.request_cancel(child) == [child]
     assert await store.cancel(child) == [child]
     await read(store, parent, worker)
     assert heartbeat_connections[0].beat() is not None

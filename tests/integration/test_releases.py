@@ -133,7 +133,7 @@ async def test_i4_a_run_that_was_claimed_while_a_beat_was_on_its_way_is_not_drop
     app, faulty = faulty_app(file_url(tmp_path), [durable("flow").step("work", gate.handler)], lease=LEASE_SECONDS)
     async with app, app.worker() as worker:
         began = app._runtime.monotonic()
-        leased = await app._store.reader.leased(worker.worker_id)
+        leased = (await app._store.reader.leased(worker.worker_id)).tokens
         assert leased == {}
         run_id = (await app.start("flow")).run_id
         await gate.entered()

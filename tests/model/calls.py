@@ -115,6 +115,16 @@ class Calls:
             touches=frozenset({run_id, *tree, *([parent] if parent else [])}),
         )
 
+    def request_cancel(self, draw: Draw) -> Call:
+        held = sorted(run_id for run_id, run in self.model.runs.items() if run.worker is not None)
+        run_id = draw(held) if held else self._run(draw)
+        tree = self.model.copy().request_cancel(run_id)
+        return Call(
+            lambda kept: kept.request_cancel(run_id),
+            lambda model: model.request_cancel(run_id),
+            touches=frozenset({run_id, *tree}),
+        )
+
     def give_back(self, draw: Draw) -> Call | None:
         lease, delay = self._lease(draw), draw([0, 2_000_000])
         if lease is None:
@@ -161,6 +171,8 @@ class Calls:
         rows = draw((1, 2)) if shape == "lean" else draw((0, 1, 2))
         seq = max(0, len(run.nodes) - draw([0, 0, 0, 0, 1]))
         one: Facts = {"run_id": run_id, "token": token, "seq": seq, "rows": rows, "status": "running"}
+        if run.cancel_requested_at is not None and draw((False, True)):
+            one["knows_cancel"] = True
         seen = max(0, run.messages - draw([0, 1, 2]))
         came = [name for n, (name, _) in run.unread.items() if n > seen and name in NAMES]
         names = [draw(came or NAMES) if draw((False, True, True)) else draw(NAMES)]

@@ -85,7 +85,10 @@ class History:
             if run_id in seen["message"]
         }
         assert seen["runs"] == {
-            run_id: (run.status, run.position, run.awaiting, None if run.worker else run.wake_at, run.new.key)
+            run_id: (
+                *(run.status, run.position, run.awaiting, None if run.worker else run.wake_at, run.new.key),
+                run.cancel_requested_at,
+            )
             for run_id, run in runs.items()
         }
         assert seen["leased"] == {worker: self.model.leased(worker) for worker in WORKERS}

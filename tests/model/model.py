@@ -34,6 +34,7 @@ class Run:
     crashes: int = 0
     awaiting: tuple[str, ...] = ()
     parked_at: int | None = None
+    cancel_requested_at: int | None = None
     nodes: list[str] = field(default_factory=list)
     unread: dict[int, tuple[str, bytes | None]] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)
@@ -41,6 +42,8 @@ class Run:
     def free(self, now: int, *, crashed: bool = False) -> None:
         """Whoever held it holds it no more."""
         self.worker, self.token, self.due_at, self.crashes = None, self.token + 1, now, self.crashes + crashed
+        if self.parked_at is None and not crashed:
+            self.wake_at = None
 
     def tell(self, name: str, value: bytes | None, now: int) -> None:
         """A child of it has ended."""
@@ -136,11 +139,12 @@ class Model:
             return "lost"
         if len(run.nodes) != one.seq:
             return "lost"
-        if not one.absent or one.seen == run.messages:
-            return "ok"
-        absent = {name.name for name in one.absent}
-        came = any(n > one.seen and name in absent for n, (name, _) in run.unread.items())
-        return "message" if came or one.seen > run.messages else "ok"
+        if one.absent and one.seen != run.messages:
+            absent = {name.name for name in one.absent}
+            came = any(n > one.seen and name in absent for n, (name, _) in run.unread.items())
+            if came or one.seen > run.messages:
+                return "message"
+        return "cancel" if one.release and not one.knows_cancel and run.cancel_requested_at is not None else "ok"
 
     def deliver(self, run_id: str, name: str, value: bytes, key: str | None, *, waiting_only: bool) -> Any:
         """Whether it was accepted, the status after it, and whether the run is due for it."""
@@ -174,6 +178,23 @@ class Model:
             self.turns += 1
             self.runs[root.parent_id].tell(root.parent_node or "", None, self.at_once())
         return canceled
+
+    def request_cancel(self, run_id: str) -> set[str]:
+        """The runs of the tree that are to be undone and canceled from now on."""
+        self.turns += 1
+        tree = [run_id]
+        for one in tree:
+            tree += [run.new.run_id for run in self.runs.values() if run.new.parent_id == one]
+        live = {one for one in tree if self.runs[one].status not in ENDED}
+        parents = {run.new.parent_id for run in self.runs.values() if run.status not in ENDED}
+        asked = {
+            one for one in live if self.runs[one].status != "compensating" and not self.runs[one].cancel_requested_at
+        }
+        for run in map(self.runs.__getitem__, asked):
+            run.cancel_requested_at = self.now
+            if run.worker is None and run.new.run_id not in parents:
+                run.due_at = self.at_once()
+        return asked
 
     def leave(self, worker: str, *, silent_for: int | None = None, crashed: bool = False) -> int | None:
         """How many runs were freed; None for a worker that is not there, or not silent for so long."""
@@ -212,5 +233,5 @@ class Model:
 
 def facts(run: Run) -> tuple[Any, ...]:
     """What a claim tells of a run."""
-    length, waits = len(run.nodes), (run.wake_at, run.parked_at)
+    length, waits = len(run.nodes), (run.wake_at, run.parked_at, run.cancel_requested_at)
     return run.token, length, run.messages, run.crashes, run.status, waits, run.new.parent_id, run.new.value

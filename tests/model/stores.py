@@ -55,7 +55,7 @@ class Kept:
         told = {}
         for lease in claimed.leases:
             self.leases[lease.run_id, lease.token] = lease
-            waits = (lease.wake_at, lease.parked_at)
+            waits = (lease.wake_at, lease.parked_at, lease.cancel_requested_at)
             known = (lease.token, lease.seq, lease.messages, lease.crashes, lease.status, waits, lease.parent_id)
             told[lease.run_id] = (*known, lease.value)
         return claimed.alive, told if claimed.alive else [], claimed.next_due_in if claimed.alive else None
@@ -78,6 +78,10 @@ class Kept:
         """The runs of the tree that had not ended."""
         return set(await self.store.cancel(run_id) or [])
 
+    async def request_cancel(self, run_id: str) -> set[str]:
+        """The runs of the tree that are to be undone and canceled from now on."""
+        return set(await self.store.request_cancel(run_id) or [])
+
     async def seen(self, run_ids: list[str], workers: Collection[str]) -> dict[str, Any]:
         """All that is stored, as far as it can be read."""
         runs = (await self.store.reader.page(Filter(None, None, None, None, EVERY, None))).runs
@@ -88,14 +92,18 @@ class Kept:
         }
         return {
             "runs": {
-                one.run_id: (one.status, one.position, awaited_in(one.awaiting), one.wake_at, one.key) for one in runs
+                one.run_id: (
+                    *(one.status, one.position, awaited_in(one.awaiting), one.wake_at, one.key),
+                    one.cancel_requested_at,
+                )
+                for one in runs
             },
             "journals": {run_id: [(row.seq, row.node) for row in rows] for run_id, rows in journals.items()},
             "message": {
                 run_id: (counts[run_id], [(one.n, one.name, one.value) for one in await self._unread(lease)])
                 for run_id, lease in leases.items()
             },
-            "leased": {worker: dict(await self.store.reader.leased(worker)) for worker in workers},
+            "leased": {worker: dict((await self.store.reader.leased(worker)).tokens) for worker in workers},
             "workers": {(row.worker_id, row.beat) for row in await self.store.workers() if row.host},
         }
 

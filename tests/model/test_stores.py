@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 HISTORIES = int(os.environ.get("STEPWELL_MODEL_HISTORIES", "12"))
 STEPS = 40
 OFTEN = [*["claim"] * 6, *["commit"] * 7, *["deliver"] * 5, *["commit_again"] * 2, *["time_passes"] * 2]
-CALLS = [*OFTEN, "start", "enlist", "cancel", "give_back", "beat", "expire", "retire"]
-AT_ONCE = ["claim", "claim", "commit", "commit", "deliver", "cancel", "start"]
+CALLS = [*OFTEN, *["request_cancel"] * 2, "start", "enlist", "cancel", "give_back", "beat", "expire", "retire"]
+AT_ONCE = ["claim", "claim", "commit", "commit", "deliver", "cancel", "request_cancel", "start"]
 reached = Counter[str]()
 
 
@@ -56,7 +56,14 @@ def test_both_stores_answer_as_the_model_does() -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
-    assert {"commit ok", "commit lost", "commit message", "commit_again done", "commit_again lost"} <= set(reached)
+    assert {
+        "commit ok",
+        "commit lost",
+        "commit message",
+        "commit cancel",
+        "commit_again done",
+        "commit_again lost",
+    } <= set(reached)
 
 
 @pytest.mark.parametrize("seed", range(HISTORIES))

@@ -91,22 +91,27 @@ def resume(settings: Settings, /, run_id: str, signal_name: str, data: Any, *, k
 @click.command(
     short_help="Cancel a run and its child runs.",
     help=f"""Cancel a run and all its child runs that have not ended. Nothing is compensated, and handlers in flight can
-    no longer write anything. A run that has ended does not change. {RUN_HELP}
+    no longer write anything. A run that has ended does not change.
+
+    With --compensate the cancel is requested: a worker cancels what is in flight, compensates the child runs and then
+    the run, and cancels it. {RUN_HELP}
     """,
     epilog="""\b
     Examples:
       export STEPWELL_URL=sqlite:///shop.db
       stepwell cancel 0193a5c2-7b1e-7c4d
+      stepwell cancel 0193a5c2-7b1e-7c4d --compensate
     """,
 )
 @click.argument("run_id", metavar="RUN", shell_complete=complete_run)
+@click.option("--compensate", is_flag=True, help="Have a worker compensate the run before it is canceled.")
 @shared_options
 @click.pass_obj
-def cancel(settings: Settings, run_id: str) -> None:
+def cancel(settings: Settings, run_id: str, *, compensate: bool) -> None:
     """Cancel a run and its child runs."""
 
     async def question(app: Durable, found: str) -> Any:
-        await app.cancel(found)
+        await app.cancel(found, compensate=compensate)
         return await app.status(found)
 
     run = ask_of_run(settings, run_id, question, read_only=False)
@@ -114,6 +119,9 @@ def cancel(settings: Settings, run_id: str) -> None:
         print_json({"run_id": run.run_id, "status": run.status})
     elif run.status == RunStatus.CANCELED:
         say(f"{run.run_id}  canceled")
+    elif run.status not in ENDED:
+        asked = "is compensating already" if run.cancel_requested_at is None else "will be compensated and canceled"
+        say(f"{run.run_id}  {run.status}: it {asked}")
     else:
         say(f"{run.run_id}  {run.status}: it had already ended")
 

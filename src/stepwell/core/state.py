@@ -262,6 +262,11 @@ def admit(state: RunState) -> None:
     state.admitted = True
 
 
+def reopen(state: RunState, status: Status) -> None:
+    """Takes back the end of the run, which the store refused: it has the status that it had before."""
+    state.status = status
+
+
 def set_status(state: RunState, status: Status) -> None:
     """Changes the status; raises JournalError for a change that is not in the table."""
     if not may_follow(state.status, status):

@@ -102,13 +102,10 @@ class LoggingObserver(AttemptLog):
         error = event.error
         if error is None:
             words = {"completed": "completed", "canceled": "was canceled"}
-            _log(_run, level, f"Run {named} {words.get(event.status, event.status)}.", facts)
+            _log(_run, level, f"Run {named} {words.get(event.status, event.status)}.{_undone(event)}", facts)
             return
         text = f"Run {named} failed at {error.node}, attempt {event.attempt or 1}: {_in_a_line(error)}."
-        if event.compensated:
-            text += f" Undone: {_some(event.compensated)}."
-        if event.failed_compensations:
-            text += f" Not undone, since their compensators failed: {_some(event.failed_compensations)}."
+        text += _undone(event)
         facts |= {
             "node": error.node,
             "attempt": event.attempt,
@@ -178,6 +175,13 @@ class LoggingObserver(AttemptLog):
             text = f"Worker {event.worker} stopped working on {some}: canceled, or held by another worker."
             facts = {"event": "lease_lost", "worker_id": event.worker, "runs": count, "run_ids": event.run_ids}
             _log(_worker, logging.INFO, text, facts)
+
+
+def _undone(event: RunEnded) -> str:
+    text = f" Undone: {_some(event.compensated)}." if event.compensated else ""
+    if event.failed_compensations:
+        text += f" Not undone, since their compensators failed: {_some(event.failed_compensations)}."
+    return text
 
 
 def _log(

@@ -7,7 +7,7 @@ its definition, did workers die of the run, has one room? If it is not due: what
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -17,7 +17,7 @@ from stepwell.core.statuses import ENDED
 from stepwell.engine.driving.suspects import SUSPECT_FROM
 from stepwell.engine.wording import clock_text, error_text
 from stepwell.errors import stored_value_error
-from stepwell.reading.explanations import Action, Explanation, Part, Reason
+from stepwell.reading.explanations import STUCK, Action, Explanation, Part, Reason
 from stepwell.reading.snapshots import listed
 from stepwell.store.outlines import read_outline
 from stepwell.store.records import AT_ONCE
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _in_a_line = partial(error_text, longest=200)
 _MOST_NAMED = 5
+_KEPT = STUCK | {Reason.COMPENSATING, Reason.RETRYING}
+"""The reasons that stay although a cancel was requested."""
 
 
 class Name(str):
@@ -103,12 +105,29 @@ def explanation(
         return _damaged(run, seen.damaged, around)
     if run.status in ENDED:
         return _ended(run, seen)
+    why = _why_it_waits(run, seen, retry, children, around)
+    return why if run.cancel_requested_at is None else _to_be_canceled(why, run.cancel_requested_at)
+
+
+def _why_it_waits(
+    run: RunRow, seen: RunSnapshot, retry: JournalRow | None, children: Sequence[Child], around: Surroundings
+) -> Explanation:
     if run.worker is not None:
         return _held(run, seen, retry, around)
     if run.due_at is not None and run.due_at <= around.now:
         return _due(run, around)
     waiting = _waiting(run, seen, retry, children)
     return waiting if around.serving(run.lane) else _with_note(waiting, _unserved(run, around)[1])
+
+
+def _to_be_canceled(why: Explanation, since: int) -> Explanation:
+    """The same of a run that is to be undone and canceled: that is the reason where nothing else keeps it from it."""
+    said = Part(f"Its cancel was requested at {_clock(since)}; it is undone first, and what is in flight is canceled. ")
+    parts, sentence = (said, *why.parts), said.text + why.sentence
+    if why.reason in _KEPT:
+        return replace(why, sentence=sentence, parts=parts)
+    brief = f"to be canceled, {why.brief}"
+    return Explanation(Reason.CANCEL_REQUESTED, sentence, _moment(since), why.until, parts, brief, why.actions)
 
 
 def _is_silent(worker: WorkerRow) -> bool:

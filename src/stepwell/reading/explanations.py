@@ -30,7 +30,9 @@ class Reason(StrEnum):
       the sentence names place and type ([types.md](types.md#how-types-change)).
     - `DAMAGED` (`damaged`): its rows are invalid, a worker has put it off, or nothing would ever move it.
     - `ENDED` (`ended`): it has ended.
-    - `QUEUE_LIMIT`, `QUEUE_PAUSED`, `RATE_LIMIT`, `CANCEL_REQUESTED`: reserved.
+    - `CANCEL_REQUESTED` (`cancel_requested`): it is to be compensated and canceled by a worker, once its child has
+      ended.
+    - `QUEUE_LIMIT`, `QUEUE_PAUSED`, `RATE_LIMIT`: reserved.
 
     If a run that waits for something else would find no worker afterwards, its sentence says so, too.
     """

@@ -18,10 +18,11 @@ class RunStatus(StrEnum):
     - `PENDING` (`pending`): no worker has claimed it yet.
     - `RUNNING` (`running`): it runs, or waits for a time: a sleep, a pause, the next attempt.
     - `SUSPENDED` (`suspended`): it waits for signals or a child, and for nothing else.
-    - `COMPENSATING` (`compensating`): a node failed for good, and completed work is being compensated.
+    - `COMPENSATING` (`compensating`): a node failed for good, or `cancel` with `compensate` was called, and its work is
+      being compensated.
     - `COMPLETED` (`completed`): it has ended, and every node has its outcome.
     - `FAILED` (`failed`): it has ended; a node failed, and all compensators have run.
-    - `CANCELED` (`canceled`): it was ended by `cancel`; nothing was compensated.
+    - `CANCELED` (`canceled`): it was ended by `cancel`; nothing was compensated unless that was requested.
     """
 
     PENDING = "pending"
@@ -130,6 +131,7 @@ class RunSnapshot:
     - `definition`: the fingerprint of its workflow's version.
     - `awaiting_signals`: all signals that it waits for: that of its wait, or those of what is suspended; also while
       other entries of a parallel run.
+    - `cancel_requested_at`: when it was requested that it is compensated and canceled, or None.
     - `waits_for`: what it waits for while no worker holds it: `worker`, `delay`, `retry`, `sleep`, `signal` or `child`;
       else None.
     """
@@ -161,3 +163,4 @@ class RunSnapshot:
     definition: str = ""
     waits_for: str | None = None
     awaiting_signals: tuple[str, ...] = ()
+    cancel_requested_at: datetime | None = None

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def results_of(ended: RunSnapshot) -> dict[str, Any]:
     """The results of a run that has ended; raises RunFailedError, RunCanceledError, JournalError of a damaged one."""
     if ended.status is RunStatus.CANCELED:
-        raise RunCanceledError(ended.run_id)
+        failed = ended.failed_compensations
+        raise RunCanceledError(ended.run_id, ended.compensated, failed_compensations=failed)
     if ended.status is RunStatus.FAILED:
         raise run_failed(ended)
     if ended.damaged is not None:

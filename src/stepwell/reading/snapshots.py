@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from stepwell.core.journal import JournalRow, name_of
-from stepwell.core.state import RunState, replay
+from stepwell.core.state import RunState, replay, request_cancel
 from stepwell.core.statuses import LIVE
 from stepwell.errors import Failure, JournalError
 from stepwell.reading.entries import moment_of, value_of
@@ -116,6 +116,8 @@ def _folded(run: RunRow, plan: Plan, rows: Sequence[JournalRow], faults: list[st
     """Where the journal has come; of one with a row that does not fit, where it had come before that row."""
     status: Status = "compensating" if run.status == "compensating" else "running"
     state = RunState(run.run_id, 0, plan, "", run.value or b"", PLAIN, status)
+    if run.cancel_requested_at is not None:
+        request_cancel(state)
     with _noted(faults):
         replay(state, rows)
     return state
@@ -153,7 +155,8 @@ def _check_agreement(run: RunRow, state: RunState) -> None:
         raise JournalError(
             run.run_id, f"its row says {run.status} at node {run.position}, its journal node {state.position}"
         )
-    if run.status in _FAILING and state.failed is None:
+    has_reason = state.failed is not None or (state.is_canceling and run.status == "compensating")
+    if run.status in _FAILING and not has_reason:
         raise JournalError(run.run_id, f"its row says {run.status}, and no row of its journal tells of a failure")
     known = () if state.at_end else (*state.kind.signals(state.node), *state.kind.suspends_as(state.node))
     for name in awaited_in(run.awaiting):
@@ -229,6 +232,7 @@ def _snapshot(
         run.fingerprint or "",
         _waits_for(run, retry),
         awaiting,
+        None if run.cancel_requested_at is None else _nearest_moment(run.run_id, run.cancel_requested_at, faults),
     )
 
 

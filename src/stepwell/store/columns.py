@@ -71,9 +71,9 @@ _usual_part: Callable[[JournalRow], tuple[Any, ...]] = itemgetter(*_WITH_USUAL)
 _USUAL = tuple(JOURNAL[at - 1].usual for at in _WITH_USUAL)
 LEASE = (
     *("token", "seq", "messages", "crashes", "lane", "position", "status", "wake_at", "parked_at"),
-    *("parent_id", "parent_node"),
+    *("parent_id", "parent_node", "cancel_requested_at"),
 )
-"""What a claim tells of a run, between its names and its input, in the order of `Lease`."""
+"""What a claim tells of a run, between its names and its input, in the order of `Lease`; the last is behind it."""
 _IDS = frozenset({"id", "parent_id"})
 
 
@@ -135,7 +135,7 @@ def shown(as_text: str, value: str, outline: str = "d.outline") -> str:
         f"r.id{as_text}, r.key, r.workflow, r.status, r.position, r.awaiting,"
         f" CASE WHEN r.worker IS NULL THEN r.wake_at END, r.parent_id{as_text}, r.created_at, r.updated_at,"
         f" r.finished_at, {outline}, {value}, r.messages, r.crashes, r.worker, r.due_at, r.lane, d.queue,"
-        " d.fingerprint, r.damaged"
+        " d.fingerprint, r.damaged, r.cancel_requested_at"
     )
 
 

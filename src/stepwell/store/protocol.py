@@ -100,6 +100,13 @@ class ClientStore(Protocol):
     async def cancel(self, run_id: str) -> list[str] | None:
         """Cancels the run and its descendants that have not ended; their ids, or None when there is no such run."""
 
+    async def request_cancel(self, run_id: str) -> list[str] | None:
+        """Notes that the run and its descendants that have not ended are to be undone, and canceled then.
+
+        Those of them that no worker holds and that wait for no child are due at once. One that compensates already, or
+        of which that was noted before, does not change. The ids of the others, or None when there is no such run.
+        """
+
 
 class WorkerStore(Protocol):
     """What a worker asks: to be registered, runs to drive, and to have its advances kept."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from stepwell.core.journal import JournalRow
     from stepwell.core.statuses import Status
-    from stepwell.store.records import Changes, Filter, KeyedMessage, Page, Situation, Snapshot
+    from stepwell.store.records import Changes, Filter, KeyedMessage, Leased, Page, Situation, Snapshot
 
 
 class Reader(Protocol):
@@ -42,8 +42,8 @@ class Reader(Protocol):
     async def lane(self, run_id: str) -> int | None:
         """The lane of a run; None when there is no such run."""
 
-    async def leased(self, worker_id: str) -> Mapping[str, int]:
-        """The runs leased to a worker, with their tokens."""
+    async def leased(self, worker_id: str) -> Leased:
+        """The runs leased to a worker."""
 
     async def changed(self) -> Changes | None:
         """What other processes may have changed since the last call, anything when in doubt; None: nothing; cheap."""

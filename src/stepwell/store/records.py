@@ -19,9 +19,9 @@ LOAD_BYTES = 4 * 2**20
 """A load gives runs until their journals would be more than this together; one run at least."""
 CLAIM_BYTES = 4 * 2**20
 """A claim gives runs until their inputs would be more than this together; one run at least."""
-Verdict: TypeAlias = Literal["ok", "done", "lost", "message", "busy"]
+Verdict: TypeAlias = Literal["ok", "done", "lost", "message", "cancel", "busy"]
 """*ok* applied; *done* had been applied before; *lost* the worker owns it no more; *message*: the one whose absence it
-rests on may be there; *busy* try again."""
+rests on may be there; *cancel*: that was requested, and the advance does not know; *busy* try again."""
 
 
 LEFT = "the app was left while this call was under way"
@@ -81,6 +81,14 @@ class Lease(NamedTuple):
     parent_id: str | None
     parent_node: str | None
     value: bytes
+    cancel_requested_at: int | None = None
+
+
+class Leased(NamedTuple):
+    """The runs leased to a worker, with their tokens, and those of them of which a cancel was requested."""
+
+    tokens: Mapping[str, int]
+    canceling: Sequence[str] = ()
 
 
 class Claimed(NamedTuple):
@@ -150,6 +158,8 @@ class Advance:
     absent: Sequence[MessageName] = ()
     seen: int = 0
     release: bool = False
+    knows_cancel: bool = False
+    """Whether it takes into account that a cancel was requested; else it is refused then, if it lets go of the run."""
     due_at: int | None = None
     wake_at: int | None = None
     awaiting: Sequence[str] = ()
@@ -169,6 +179,11 @@ class Advance:
         self.rows = rows
         self.position = position
         self.status = status
+
+    @property
+    def is_unless_asked(self) -> bool:
+        """Whether it is refused when a cancel was requested."""
+        return self.release and not self.knows_cancel
 
 
 class Offer(NamedTuple):
@@ -264,6 +279,7 @@ class RunRow(NamedTuple):
     fingerprint: str = ""
     damaged: str | None = None
     """Why its rows are not understood, as the worker said that parked it for that."""
+    cancel_requested_at: int | None = None
 
 
 class Page(NamedTuple):

@@ -30,8 +30,8 @@ MEMORY = "sqlite://"
 _READS = frozenset({"load", "find_message", "workers", "define", "enlist"})
 _WRITES = frozenset(
     {
-        *("start", "commit", "deliver", "cancel", "give_back", "park_damaged", "recheck_damaged"),
-        *("retire", "expire", "sweep"),
+        *("start", "commit", "deliver", "cancel", "request_cancel", "give_back", "park_damaged"),
+        *("recheck_damaged", "retire", "expire", "sweep"),
     }
 )
 _VERBS = _READS | _WRITES | {"claim"}

@@ -137,9 +137,9 @@ class Harness:
         await self.settle()
         return delivered
 
-    async def cancel(self, run_id: str) -> None:
-        """Cancels a run and its descendants, and settles."""
-        await self.app.cancel(run_id)
+    async def cancel(self, run_id: str, *, compensate: bool = False) -> None:
+        """Cancels a run and its descendants, with `compensate` after they were compensated, and settles."""
+        await self.app.cancel(run_id, compensate=compensate)
         await self.settle()
 
     async def status(self, run_id: str) -> RunSnapshot:

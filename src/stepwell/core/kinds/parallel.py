@@ -113,7 +113,7 @@ class ParallelKind(Kind[Parallel]):
     def open_work(self, node: Parallel, state: RunState) -> Iterable[Work]:
         """Every entry without an outcome."""
         fan = self._fan(node, state)
-        return (Work(node.name, entry) for entry in (*fan.ready, *(entry for _, entry in fan.retries)))
+        return (Work(node.name, entry) for entry in (*fan.ready, *(name for _, name in fan.retries), *fan.waiting))
 
     def with_functions(self, node: Parallel, change: Change) -> Parallel:
         """Those of the entries, which go by their own names, since their results do."""

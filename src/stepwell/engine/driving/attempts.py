@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepwell.engine.driving.channel import Channel
 from stepwell.runtime.threads import ClosedError
@@ -49,14 +49,15 @@ class Attempts:
         self._over: list[Attempt] = []
         self._waiter: asyncio.Future[None] | None = None
         self._is_stopping = False
-        self._is_making = False
+        self._is_canceling = False
+        self._making: asyncio.Task[Any] | None = None
         self._in_flight: dict[int, Call] = {}
         self._channel: Channel | None = None
 
     @property
     def is_at_rest(self) -> bool:
         """Whether the drive waits for attempts, and does nothing else."""
-        return self._is_making or self._waiter is not None
+        return self._making is not None or self._waiter is not None
 
     def is_in_flight(self, facts: Facts) -> bool:
         """Whether this very attempt is being made."""
@@ -76,13 +77,20 @@ class Attempts:
     async def make(self, call: Call, begun: Begun | None = None) -> Attempt:
         """Makes the attempt here, or goes on with one whose handler has ended already.
 
-        Raises ClosedError when it did not begin, and CancelledError when we are stopped.
+        Raises ClosedError when it did not begin, and CancelledError when we are stopped. One that is canceled has the
+        CancelledError for its error.
         """
-        self._is_making = True
+        self._making = task = asyncio.current_task()
         try:
             attempt = await self._make(call, begun)
+        except asyncio.CancelledError as error:
+            # Our own cancel is taken back; what is left is the cancel of others, who stop the drive.
+            if not self._is_canceling or task is None or task.uncancel() > 0:
+                raise
+            attempt = Attempt(call, self._tools.now(), None, error)
         finally:
-            self._is_making = False
+            self._making = None
+            self._is_canceling = False
         if self._channel is not None:
             await self._channel.quiet()
         return attempt
@@ -127,6 +135,14 @@ class Attempts:
         """Ends the wait for those in flight, even though none has ended."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def cancel(self) -> None:
+        """Cancels those in flight, whose ends are taken in as usual."""
+        if self._making is not None and not self._is_canceling:
+            self._is_canceling = True
+            self._making.cancel()
+        for task in self._tasks:
+            task.cancel()
 
     async def stop(self) -> None:
         """Cancels those in flight and waits for their end; a cancel meanwhile is passed on to them."""

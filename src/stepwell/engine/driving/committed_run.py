@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepwell.core.state import awaited, look
+from stepwell.core.state import awaited, doubt, look, request_cancel
 from stepwell.engine.driving.restore import restored
 from stepwell.engine.driving.stored_run import APPLIED, StoredRun
 from stepwell.engine.driving.suspects import SUSPECT_FROM
+from stepwell.errors import JournalError
 from stepwell.store.records import AT_ONCE, Advance, Wanted
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from stepwell.engine.driving.flat_run import FlatRun
     from stepwell.engine.driving.run_owner import RunOwner
     from stepwell.engine.driving.telling import Telling
-    from stepwell.store.records import History, Verdict
+    from stepwell.store.records import Verdict
 
 
 class CommittedRun(StoredRun):
@@ -56,11 +57,6 @@ class CommittedRun(StoredRun):
         """Forgets what the store cannot keep."""
         self.pending, self._consumed = [], []
 
-    async def reread(self) -> None:
-        """Takes the state from the store again."""
-        history = await self._owner.reload(Wanted(self.lease))
-        self.state: RunState = self._state_from(history)
-
     async def flush(self) -> bool:
         """Commits what is pending; the run stays here. False if it was lost; raises RefusedError."""
         verdict: Verdict = "message"
@@ -76,7 +72,7 @@ class CommittedRun(StoredRun):
     async def _release(self, delay: int = 0) -> bool:
         """Gives the run back, due at once or after the delay, with all that it still waits for."""
         state, verdict = self.state, "message"
-        while verdict == "message":
+        while verdict in {"message", "cancel"}:
             advance = self._advance()
             advance.release = True
             advance.due_at = self._now() + delay if delay else AT_ONCE
@@ -90,7 +86,22 @@ class CommittedRun(StoredRun):
             verdict = await self.commit(advance)
             if verdict == "message":
                 await self._look(unanswered)
+            elif verdict == "cancel":
+                self.ask_cancel()
         return False
+
+    async def _is_flushed(self) -> bool:
+        return not self.pending or await self.flush()
+
+    def ask_cancel(self) -> None:
+        """A cancel of the run was requested."""
+        request_cancel(self.state)
+
+    def _was_asked(self, verdict: Verdict) -> bool:
+        """Whether a cancel was requested of which the refused advance did not know: the run is still this drive's."""
+        if verdict == "cancel":
+            self.ask_cancel()
+        return verdict == "cancel"
 
     async def _finds(self, names: Sequence[MessageName]) -> bool:
         """Looks for messages where the mailbox has not been looked through for them yet; whether there is one."""
@@ -129,6 +140,8 @@ class CommittedRun(StoredRun):
         advance = Advance(lease.run_id, lease.ref, lease.token, self.stored_seq, self.pending, position, state.status)
         if self._consumed:
             advance.consumed = self._consumed
+        if state.is_canceling:
+            advance.knows_cancel = True
         return advance
 
     def note_stored(self, advance: Advance) -> None:
@@ -140,7 +153,25 @@ class CommittedRun(StoredRun):
         if not advance.lean:
             self._consumed = []
 
-    def _state_from(self, history: History | None) -> RunState:
-        is_new = self.stored_seq == self.lease.seq
-        status, lag = self.stored_status, self.clock.lag
-        return restored(self._owner, self.lease, self.plan, history, status, is_new=is_new, lag=lag)
+    async def reread(self) -> None:
+        """Has the state be what is stored; what is known of its handlers and of its cancel stays."""
+        before, lease = self.state, self.lease
+        history = await self._owner.reload(Wanted(lease))
+        if before.is_canceling and lease.cancel_requested_at is None:
+            lease = lease._replace(cancel_requested_at=self._now())
+        is_new, lag = self.stored_seq == lease.seq, self.clock.lag
+        self.state: RunState = restored(
+            self._owner, lease, self.plan, history, self.stored_status, is_new=is_new, lag=lag
+        )
+        if before.is_unknown:
+            doubt(self.state)
+        if self.state.seq != self.stored_seq:
+            reason = f"it has {self.state.seq} rows where {self.stored_seq} were committed"
+            raise JournalError(self.run_id, reason)
+
+    async def _read_whole(self) -> bool:
+        """Reads what was left out when the run was claimed: all that completed is to be undone now."""
+        if not await self._is_flushed():
+            return False
+        await self.reread()
+        return True

@@ -6,6 +6,7 @@ outcome before it. The state runs ahead of the store by the rows that are pendin
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from stepwell.core import compensate
@@ -24,7 +25,18 @@ from stepwell.core.decisions import (
     Spawned,
     Wait,
 )
-from stepwell.core.state import admit, apply, apply_decision, awaited, begin, doubt, end, set_status
+from stepwell.core.state import (
+    admit,
+    apply,
+    apply_decision,
+    awaited,
+    begin,
+    doubt,
+    end,
+    reopen,
+    set_status,
+    stop,
+)
 from stepwell.engine.driving.attempts import Attempt, Attempts, Begun
 from stepwell.engine.driving.committed_run import CommittedRun
 from stepwell.engine.driving.committer import RefusedError
@@ -33,17 +45,17 @@ from stepwell.engine.driving.failures import failure_of, is_unreadable
 from stepwell.engine.driving.flat_run import FlatRun
 from stepwell.engine.driving.script_tools import ScriptTools
 from stepwell.engine.driving.stored_run import APPLIED
-from stepwell.errors import JournalError, PayloadError, StoredValueError
+from stepwell.errors import PayloadError, StoredValueError
 from stepwell.runtime.threads import ClosedError
 from stepwell.store.logs import logger
 from stepwell.store.records import ChildEnd, NewRun
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Sequence
 
     from stepwell.core.journal import JournalRow
     from stepwell.core.mailbox import MessageName
+    from stepwell.core.statuses import Status
     from stepwell.engine.driving.channel import Channel
     from stepwell.engine.driving.run_owner import RunOwner
     from stepwell.workflow.context import Facts
@@ -87,6 +99,14 @@ class Drive(CommittedRun):
         """Has it look at the mailbox soon, if it waits for handlers beside work that is suspended."""
         if self._may_be_answered:
             self._attempts.wake()
+
+    def ask_cancel(self) -> None:
+        """A cancel of the run was requested: what is in flight is canceled, and then the run is undone."""
+        if not self.state.is_canceling:
+            super().ask_cancel()
+            if self.state.status != "compensating":
+                _log.info("Run %s is to be canceled: what is in flight is, and then it is undone.", self.run_id)
+                self._attempts.cancel()
 
     @property
     def is_cancelled(self) -> bool:
@@ -151,7 +171,7 @@ class Drive(CommittedRun):
 
     async def _conclude(self, begun: Begun) -> bool:
         """Goes on with an attempt at a plain step, whose handler was called on the flat path."""
-        (call,) = decide(self.state, self._now())
+        (call,) = self.state.kind.decide(self.state.node, self.state, self._now())
         assert type(call) is Call  # noqa: S101  at a usual state before a plain step there is no other decision
         return await self._settle_one(await self._attempts.make(call, begun))
 
@@ -164,6 +184,8 @@ class Drive(CommittedRun):
             return False
         if self._owner.is_stopping or self.stay.ends():
             return await self._release()
+        if self.state.is_canceling and call.phase != "undo":
+            return True
         if self._observers.attempt_started:
             self._telling.begins([call], self._now())
         return await self._settle_one(await self._attempts.make(call))
@@ -182,6 +204,8 @@ class Drive(CommittedRun):
             return False
         if self._owner.is_stopping:
             return await self._wait(None) if self.state.in_flight else await self._release()
+        if self.state.is_canceling:
+            return True
         self._telling.begins(calls, self._now())
         self.stay.ends()
         for call in calls:
@@ -209,19 +233,19 @@ class Drive(CommittedRun):
             case Spawn():
                 return await self._spawn(move)
             case Complete(results):
-                set_status(self.state, "completed")
-                return await self._end(end_of_child(self.lease, results, None, self._owner.codec))
+                return await self._end("completed", end_of_child(self.lease, results, None, self._owner.codec))
             case Fail(failure):
-                set_status(self.state, "failed")
-                return await self._end(end_of_child(self.lease, None, failure, self._owner.codec))
+                return await self._end("failed", end_of_child(self.lease, None, failure, self._owner.codec))
             case Cancel():
-                set_status(self.state, "canceled")
-                return await self._end(canceled_child(self.lease))
+                return await self._end("canceled", canceled_child(self.lease))
             case Call():  # pragma: no cover  the loop above takes calls for itself
                 return await self._do(move)
 
     async def _settle(self, over: Attempt) -> bool:
         call, now = over.call, over.at
+        if self.state.is_canceling and call.phase != "undo" and isinstance(over.error, asyncio.CancelledError):
+            stop(self.state, call)
+            return True
         if over.ending is None:
             if is_unreadable(over.error, self.run_id):
                 raise over.error
@@ -243,9 +267,6 @@ class Drive(CommittedRun):
             apply_decision(self.state, record)
         else:
             apply(self.state, record.row)
-
-    async def _is_flushed(self) -> bool:
-        return not self.pending or await self.flush()
 
     async def _wait(self, until: int | None, absent: Sequence[MessageName] = ()) -> bool:
         """Waits for an attempt in flight to end, for the instant, or for a message; then takes in what has ended.
@@ -307,7 +328,7 @@ class Drive(CommittedRun):
         if verdict in APPLIED:
             apply_decision(self.state, park)
             self._telling.parked(self.state, park)
-        return False
+        return self._was_asked(verdict)
 
     async def _spawn(self, spawn: Spawn) -> bool:
         child = spawn.child
@@ -322,9 +343,10 @@ class Drive(CommittedRun):
         run_id = self._owner.runtime.new_id()
         new = NewRun(run_id, lane, child.workflow, child.value, None, 0, self.lease.run_id, child.parent_node)
         advance.spawned = (new,)
-        if await self.commit(advance) in APPLIED:
+        verdict = await self.commit(advance)
+        if verdict in APPLIED:
             apply_decision(self.state, spawn)
-        return False
+        return self._was_asked(verdict)
 
     def _refused_child(self, child: Spawned) -> Record | None:
         """The failure of a node whose child would get the run's own input, which is not as the child declares it."""
@@ -338,12 +360,16 @@ class Drive(CommittedRun):
             return given_up(self.state, work, self._now(), "PayloadError", str(error))
         return None
 
-    async def _end(self, end: ChildEnd | None) -> bool:
+    async def _end(self, status: Status, end: ChildEnd | None) -> bool:
+        before = self.state.status
+        set_status(self.state, status)
         advance = self._advance()
         advance.release = advance.ended = True
         advance.child_end = end
-        await self.commit(advance)
-        return False
+        verdict = await self.commit(advance)
+        if verdict == "cancel":
+            reopen(self.state, before)
+        return self._was_asked(verdict)
 
     async def _fail_refused(self, error: RefusedError) -> None:
         """The store cannot keep what was to be committed: the node, or the compensator, fails with that error."""
@@ -351,7 +377,7 @@ class Drive(CommittedRun):
         undoes = any(row.phase == "undo" for row in self.pending)
         self.drop_pending()
         await self._attempts.stop()
-        await self._reread()
+        await self.reread()
         doubt(self.state)
         if self._refused:
             _log.error("Run %s: the store refuses even the failure (%s); trying again in a minute.", self.run_id, cause)
@@ -367,19 +393,3 @@ class Drive(CommittedRun):
         self._telling.keep_exception(record.row, cause)
         self._take_in(record)
         await self.run()
-
-    async def _read_whole(self) -> bool:
-        """Reads what was left out when the run was claimed: all that completed is to be undone now."""
-        if not await self._is_flushed():
-            return False
-        await self._reread()
-        return True
-
-    async def _reread(self) -> None:
-        is_unknown = self.state.is_unknown
-        await self.reread()
-        if is_unknown:
-            doubt(self.state)
-        if self.state.seq != self.stored_seq:
-            reason = f"it has {self.state.seq} rows where {self.stored_seq} were committed"
-            raise JournalError(self.run_id, reason)

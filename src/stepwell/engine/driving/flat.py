@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.core.flat import PlainCall
 from stepwell.core.journal import completed_row
-from stepwell.core.state import apply_plain, set_status
+from stepwell.core.state import apply_plain, reopen, set_status
 from stepwell.engine.driving.attempts import Begun
 from stepwell.engine.driving.committer import RefusedError
 from stepwell.engine.driving.ends import end_of_child
@@ -64,6 +64,11 @@ class FlatRuns:
         """Takes the store's verdict on a run's advance."""
         run.is_committing = False
         if run.is_over:
+            return
+        if verdict == "cancel":
+            reopen(run.state, "running")
+            run.ask_cancel()
+            self.leave(run)
             return
         if verdict not in APPLIED:
             self.let_go(run)
@@ -148,7 +153,7 @@ class FlatRuns:
         step = run.plan.plain[state.position]
         assert step is not None  # noqa: S101  a run whose next node is not plain has left
         is_crowded = owner.room.others_wait or owner.room.is_crowded
-        if owner.is_stopping or (is_crowded and not run.has_slot and run.stay.ends()):
+        if owner.is_stopping or (is_crowded and not run.has_slot and run.stay.ends()) or state.is_canceling:
             self.leave(run)
             return
         if not run.has_slot:
@@ -240,12 +245,14 @@ class FlatRuns:
     async def _follow(self, run: FlatRun, step: PlainStep, started: RunningFunction) -> None:
         """Waits for the end of a handler that waits, and keeps what it gave."""
         run.has_waiter_begun = True
-        if run.is_stopped:
+        if run.is_stopped or run.is_canceled:
             started.carrier.cancel()
         performer = self.performer
         limit = performer.limit_of(step.policy.timeout)
         left = max(0.0, limit - (run.clock.now() - run.started_at) / 1_000_000)
         returned = await performer.end_of(started, f"stepwell-run-{run.lease.run_id}/{step.name}", limit, left)
+        if run.is_canceled:
+            returned = Returned(None, asyncio.CancelledError())
         run.given = returned if returned.error is not None else returned.value
         if run.asked is not None:
             run.call = None
@@ -255,15 +262,18 @@ class FlatRuns:
                 run.given = error
 
     def _begin_waiter(self, run: FlatRun, task: asyncio.Task[None], started: RunningFunction | None = None) -> None:
-        run.waiter, run.has_waiter_begun = task, False
+        run.waiter, run.has_waiter_begun, run.in_flight = task, False, started
         task.add_done_callback(partial(self._end_waiter, run, started))
 
     def _end_waiter(self, run: FlatRun, started: RunningFunction | None, task: asyncio.Task[None]) -> None:
         """The run's task has ended: it is ready again, unless the task was cancelled."""
-        run.waiter = None
+        run.waiter = run.in_flight = None
         if started is not None:
             self._free_slot(run)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if started is None and run.state.is_canceling and not run.is_stopped and task.cancelled():
+            self.leave(run)  # it does not wait for a slot any more
+            return
         if error is None and not run.is_stopped:
             self._make_ready(run)
             return

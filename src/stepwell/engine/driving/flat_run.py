@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepwell.core.state import apply
+from stepwell.core.state import apply, request_cancel
 from stepwell.engine.driving.channel import Channel
 from stepwell.engine.driving.stored_run import APPLIED, StoredRun
 from stepwell.store.records import Advance
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stepwell.engine.driving.flat import FlatRuns
     from stepwell.engine.driving.room import Stay
     from stepwell.engine.driving.run_owner import RunOwner
+    from stepwell.engine.driving.user_code import RunningFunction
     from stepwell.store.records import Lease, Verdict
     from stepwell.workflow.context import Facts
 
@@ -41,6 +42,8 @@ class FlatRun(StoredRun):
         "given",
         "has_slot",
         "has_waiter_begun",
+        "in_flight",
+        "is_canceled",
         "is_over",
         "is_stopped",
         "runs",
@@ -77,6 +80,10 @@ class FlatRun(StoredRun):
         self.waiter: asyncio.Task[None] | None = None
         """In which its handler waits, or it waits for a slot."""
         self.has_waiter_begun: bool = False
+        self.in_flight: RunningFunction | None = None
+        """Its handler, while it waits."""
+        self.is_canceled: bool = False
+        """Whether its handler was canceled as was requested, so that nothing counts that it gives then."""
         self.is_stopped: bool = False
         """Whether its worker stopped it; a cancel without this mark is other code's."""
         self.is_over: bool = False
@@ -91,6 +98,16 @@ class FlatRun(StoredRun):
         elif self.has_waiter_begun:
             self.waiter.cancel()
         # else it looks for itself when it begins: a task that is cancelled before that would leave its handler alone
+
+    def ask_cancel(self) -> None:
+        """A cancel of the run was requested: a handler in flight is canceled, and a drive goes on with the run."""
+        if not self.state.is_canceling:
+            request_cancel(self.state)
+            if self.in_flight is not None:
+                self.is_canceled = True
+                self.in_flight.carrier.cancel()
+            elif (waiter := self.waiter) is not None and self.has_waiter_begun and not self.is_stopped:
+                waiter.cancel()
 
     @property
     def is_cancelled(self) -> bool:

@@ -105,6 +105,13 @@ class HeldRuns:
         if isinstance(run, Drive):
             run.look_for_answers()
 
+    def ask_cancel(self, run_ids: Iterable[str]) -> None:
+        """Tells those of the runs that are held that a cancel of them was requested."""
+        for run_id in run_ids:
+            run = self._held.get(run_id)
+            if run is not None and not run.is_stopped:
+                run.ask_cancel()
+
     async def ended_within(self, seconds: float) -> None:
         """Waits until none is held, at most so long."""
         if self._held:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepwell.core.state import Parked, RunState, doubt, look, replay
+from stepwell.core.state import Parked, RunState, doubt, look, replay, request_cancel
 
 if TYPE_CHECKING:
     from stepwell.core.plan import Plan
@@ -33,6 +33,8 @@ def restored(
         admitted=parked is not None,
         lag=lag,
     )
+    if lease.cancel_requested_at is not None:
+        request_cancel(state)
     if history is not None:
         replay(state, history.rows, history.last_of)
         if history.found.names:

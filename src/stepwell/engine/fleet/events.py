@@ -58,6 +58,7 @@ class Events:
         self.on_changed: list[Callable[[Changes], None]] = []
         self.on_canceled: list[Callable[[list[str]], None]] = []
         self.on_answered: list[Callable[[str], None]] = []
+        self.on_cancel_requested: list[Callable[[list[str]], None]] = []
         self.on_ended: list[Callable[[str, Completed | None], None]] = []
 
     def due(self) -> None:
@@ -69,6 +70,11 @@ class Events:
         """Other processes wrote to the store."""
         for tell in self.on_changed:
             tell(changes)
+
+    def cancel_requested(self, run_ids: list[str]) -> None:
+        """Runs are to be undone and canceled."""
+        for tell in self.on_cancel_requested:
+            tell(run_ids)
 
     def canceled(self, run_ids: list[str]) -> None:
         """Runs were canceled."""

@@ -154,6 +154,7 @@ class Worker:
         self._looking.callback(self._wakeup.end)
         self._working.enter_context(_listed(self._events.on_canceled, self._cancel))
         self._working.enter_context(_listed(self._events.on_answered, self._look_for_answers))
+        self._working.enter_context(_listed(self._events.on_cancel_requested, self._ask_cancel))
         self._working.callback(self._threads.close)
         self._working.callback(self._performer.close)
         if self._store.shared:
@@ -278,6 +279,9 @@ class Worker:
 
     def _look_for_answers(self, run_id: str) -> None:
         self._worker_session.look_for_answers(run_id)
+
+    def _ask_cancel(self, run_ids: list[str]) -> None:
+        self._worker_session.ask_cancel(run_ids)
 
     def _renew(self, dead: WorkerSession) -> None:
         """This worker was declared dead: its runs are others' now, and it goes on under a new id."""

@@ -88,6 +88,7 @@ class WorkerSession:
         self._arriving: dict[str, int] = {}
         self._unknown: dict[str, int] = {}
         self._returned: dict[str, int] = {}
+        self._asked: set[str] = set()
         self._needed: dict[tuple[int, bool], Needed | None] = {}
         self._background: asyncio.Task[None] | None = None
         self._is_over = False
@@ -189,6 +190,9 @@ class WorkerSession:
             if lease.token == 1 and self.observers.are_heard(self.observers.run_started):
                 Telling(self.observers, lease.run_id, run.plan.name, self.worker_id).started(clock.now())
             self._runs.begin(run)
+            if lease.run_id in self._asked:
+                self._asked.discard(lease.run_id)
+                self._runs.ask_cancel([lease.run_id])
 
     def _run_of(self, lease: Lease, history: History | None, clock: StoreClock) -> FlatRun:
         """Where a claimed run stands; raises JournalError if its stored past cannot be what happened."""
@@ -217,6 +221,11 @@ class WorkerSession:
     def cancel(self, run_ids: Iterable[str]) -> None:
         """Stops the drives of runs that are not ours any more."""
         self._runs.stop(run_ids)
+
+    def ask_cancel(self, run_ids: Sequence[str]) -> None:
+        """Tells the drives of these runs that a cancel was requested; what arrives now is told when it is driven."""
+        self._runs.ask_cancel(run_ids)
+        self._asked.update(run_id for run_id in run_ids if run_id in self._arriving)
 
     async def stop(self, grace: float) -> None:
         """Lets handlers in flight end within `grace` seconds, cancels the rest, gives everything back."""
@@ -331,10 +340,15 @@ class WorkerSession:
         self._runs.look_for_answers(run_id)
 
     async def look_for_lost(self) -> None:
-        """Drops the runs that were canceled or taken by other processes, sooner than the beat would tell."""
+        """Drops the runs that were canceled or taken by other processes, sooner than the beat would tell.
+
+        And cancels what is in flight of those of which a cancel was requested, which are to be undone then.
+        """
         if len(self._runs):
             began = self.runtime.monotonic()
-            self._drop_lost(await self._store.reader.leased(self.worker_id), began)
+            leased = await self._store.reader.leased(self.worker_id)
+            self._drop_lost(leased.tokens, began)
+            self._runs.ask_cancel(leased.canceling)
 
     def _drop_lost(self, leased: Mapping[str, int], began: float) -> None:
         held = (run for run in self._runs if run.begun < began)

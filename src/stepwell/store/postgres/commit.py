@@ -102,6 +102,7 @@ def _full(advances: Sequence[Advance], codec: Codec) -> dict[str, object]:
             one.seq,
             len(one.rows),
             one.seen,
+            one.is_unless_asked,
             one.position,
             one.status,
             one.release,
@@ -128,7 +129,7 @@ def _full(advances: Sequence[Advance], codec: Codec) -> dict[str, object]:
         for new in one.spawned
     ]
     return {
-        "b": columns(facts, 15),
+        "b": columns(facts, 16),
         "m": columns(ends, 5),
         "c": columns(consumed, 2),
         "s": columns(spawned, 9),

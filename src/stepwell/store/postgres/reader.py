@@ -19,6 +19,7 @@ from stepwell.store.records import (
     KeyedMessage,
     Lane,
     Lease,
+    Leased,
     Page,
     RunRow,
     Situation,
@@ -213,9 +214,11 @@ class PostgresReader:
             run_id: Found((*names,), counts.get(run_id, 0), (*messages[run_id],)) for run_id, names in after.items()
         }
 
-    async def leased(self, worker_id: str) -> Mapping[str, int]:
-        """The runs leased to a worker, with their tokens."""
-        return pairs(await self._connections.fetch(*self._queries("held", worker=worker_id)))
+    async def leased(self, worker_id: str) -> Leased:
+        """The runs leased to a worker."""
+        found = await self._connections.fetch(*self._queries("owned", worker=worker_id))
+        asked = [run_id for run_id, _, is_asked in found if is_asked]
+        return Leased({run_id: token for run_id, token, _ in found}, asked)
 
     async def changed(self) -> Changes | None:
         """Waits a little for another process to say what it wrote; anything now and then without that."""

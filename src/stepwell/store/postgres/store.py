@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stepwell.errors import Failure
 from stepwell.store.codec import PLAIN
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from stepwell.runtime.protocol import Runtime
     from stepwell.store.codec import Codec
     from stepwell.store.protocol import HeartbeatConnection
+
+_TreeChange: TypeAlias = Callable[["Connection", str], Awaitable[list[str] | None]]
+"""What is done to a run and its descendants in one transaction; gives the ids of those that it changed."""
 
 
 class PostgresStore:
@@ -197,18 +201,26 @@ class PostgresStore:
 
     async def cancel(self, run_id: str) -> list[str] | None:
         """Cancels the run and its descendants that have not ended; their ids, or None when there is no such run."""
+        return await self._of_tree(run_id, self._cancel)
+
+    async def request_cancel(self, run_id: str) -> list[str] | None:
+        """Notes that the run and its descendants that have not ended are to be undone, and canceled then."""
+        return await self._of_tree(run_id, self._request_cancel)
+
+    async def _of_tree(self, run_id: str, change: _TreeChange) -> list[str] | None:
+        """Makes the change in a transaction of its own, again as long as the tree grows meanwhile."""
         if not is_id(run_id):
             return None
         while True:
             try:
-                canceled = await self._connections.run(
-                    lambda connection: self._cancel(connection, run_id), in_transaction, waits=True
+                changed = await self._connections.run(
+                    lambda connection: change(connection, run_id), in_transaction, waits=True
                 )
             except _GrownError:
                 continue
-            if canceled:
+            if changed:
                 self._notifier.notify()
-            return canceled
+            return changed
 
     async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> HeartbeatConnection:
         """Registers a worker, alive from now on, with what it serves."""
@@ -293,6 +305,26 @@ class PostgresStore:
         if parent is None:
             return None
         parent_id, parent_node = parent
+        ids = await self._locked_tree(connection, run_id, parent_id)
+        if not ids:
+            return []
+        await connection.execute(*self._q("cancel", ids=ids))
+        if run_id in ids and parent_id is not None:
+            n = await connection.fetchval(*self._q("tell_parent", run_id=parent_id))
+            if n is not None:
+                error = self.codec.encode_failure(Failure(parent_node, "ChildCanceled", f"run {run_id} was canceled"))
+                message = {"run_id": parent_id, "n": n, "kind": "child", "name": parent_node, "sender": run_id}
+                await connection.execute(*self._q("add_message", **message, value=None, error=error, key=None))
+        return ids
+
+    async def _request_cancel(self, connection: Connection, run_id: str) -> list[str] | None:
+        if await connection.fetchrow(*self._q("parent_of", run_id=run_id)) is None:
+            return None
+        ids = await self._locked_tree(connection, run_id, None)
+        return [found for (found,) in await connection.fetch(*self._q("request_cancel", ids=ids))]
+
+    async def _locked_tree(self, connection: Connection, run_id: str, parent_id: str | None) -> list[str]:
+        """The run and its descendants that have not ended, locked, and its parent; raises _GrownError."""
         find_tree = self._q("find_tree", run_id=run_id)
         before = {found for (found,) in await connection.fetch(*find_tree)}
         if not before:
@@ -301,13 +333,6 @@ class PostgresStore:
         ids = [found for (found,) in await connection.fetch(*find_tree)]
         if not before.issuperset(ids):
             raise _GrownError
-        await connection.execute(*self._q("cancel", ids=ids))
-        if run_id in ids and parent_id is not None:
-            n = await connection.fetchval(*self._q("tell_parent", run_id=parent_id))
-            if n is not None:
-                error = self.codec.encode_failure(Failure(parent_node, "ChildCanceled", f"run {run_id} was canceled"))
-                message = {"run_id": parent_id, "n": n, "kind": "child", "name": parent_node, "sender": run_id}
-                await connection.execute(*self._q("add_message", **message, value=None, error=error, key=None))
         return ids
 
 
@@ -318,5 +343,7 @@ class _GrownError(Exception):
 def _lease(  # noqa: PLR0917  the columns of the claim
     run_id: str, token: int, seq: int, messages: int, crashes: int, lane: int, position: int, status: Status, *rest: Any
 ) -> Lease:
-    lease = Lease(run_id, 0, token, seq, messages, crashes, lane, position, status, *rest)
-    return lease._replace(value=b"") if rest[-1] is None else lease  # gone: the worker that claimed the run reports it
+    *others, asked, value = rest
+    held = (token, seq, messages, crashes, lane, position, status)
+    # an input that is gone: the worker that claimed the run reports it
+    return Lease._make((run_id, 0, *held, *others, value or b"", asked))

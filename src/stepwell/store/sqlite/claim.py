@@ -17,7 +17,22 @@ if TYPE_CHECKING:
 _leases = msgspec.json.Decoder(
     list[
         tuple[
-            str, int, int, int, int, int, int, int, str, int | None, str | None, int | None, str | None, str | None, str
+            str,
+            int,
+            int,
+            int,
+            int,
+            int,
+            int,
+            int,
+            str,
+            int | None,
+            str | None,
+            int | None,
+            str | None,
+            str | None,
+            int | None,
+            str,
         ]
     ]
 ).decode
@@ -101,10 +116,10 @@ def _leased(connection: sqlite3.Connection, named: dict[str, object], refs: Sequ
     except ValueError:  # some input is no text
         found = ()
     if len(found) == len(refs):
-        return [Lease._make((*lease[:-1], lease[-1].encode())) for lease in found]
+        return [Lease._make((*lease, value.encode(), asked)) for *lease, asked, value in found]
     return _one_by_one(connection, refs)
 
 
 def _one_by_one(connection: sqlite3.Connection, refs: Sequence[int]) -> list[Lease]:
     found = (connection.execute(Q["leased_run"], {"ref": ref}).fetchone() for ref in refs)
-    return [Lease._make((*lease[:-1], lease[-1] or b"")) for lease in found]
+    return [Lease._make((*lease, value or b"", asked)) for *lease, asked, value in found]

@@ -52,7 +52,7 @@ def _verdict(connection: sqlite3.Connection, worker_id: str, advance: Advance) -
     stored = connection.execute(Q["fences"], {"ref": advance.ref}).fetchone()
     if stored is None:
         return "lost"
-    owner, token, seq, messages = stored
+    owner, token, seq, messages, asked = stored
     is_stored = bool(advance.rows) and token == advance.token and seq == advance.seq + len(advance.rows)
     if is_stored and owner == (None if advance.release else worker_id):
         return "done"
@@ -60,7 +60,9 @@ def _verdict(connection: sqlite3.Connection, worker_id: str, advance: Advance) -
         return "lost"
     if seq != advance.seq:
         return "lost"
-    return "message" if _may_have_come(connection, advance, messages) else "ok"
+    if _may_have_come(connection, advance, messages):
+        return "message"
+    return "cancel" if asked is not None and advance.is_unless_asked else "ok"
 
 
 def _may_have_come(connection: sqlite3.Connection, advance: Advance, messages: int) -> bool:
@@ -145,6 +147,7 @@ def _full(advance: Advance, worker_id: str, now: int, turn: int) -> tuple[object
         advance.seq,
         len(advance.rows),
         advance.seen,
+        advance.is_unless_asked,
         advance.position,
         advance.status,
         None if advance.release else worker_id,

@@ -66,6 +66,15 @@ def cancel(connection: sqlite3.Connection, codec: Codec, now: int, run_id: str) 
     return ids
 
 
+def request_cancel(connection: sqlite3.Connection, now: int, run_id: str) -> list[str] | None:
+    """Notes that the run and its descendants that have not ended are to be undone and canceled."""
+    if connection.execute(Q["parent_of"], {"run_id": run_id}).fetchone() is None:
+        return None
+    ids = [found for (found,) in connection.execute(Q["find_tree"], {"run_id": run_id}).fetchall()]
+    asked = {"now": now, "turn": next_turn(connection), "ids": as_json(ids)}
+    return [found for (found,) in connection.execute(Q["request_cancel"], asked).fetchall()]
+
+
 def tell_parents(
     connection: sqlite3.Connection, codec: Codec, now: int, ends: Sequence[tuple[str, ChildEnd]], turn: int
 ) -> None:

@@ -19,6 +19,7 @@ from stepwell.store.records import (
     KeyedMessage,
     Lane,
     Lease,
+    Leased,
     Page,
     RunRow,
     Situation,
@@ -166,12 +167,11 @@ class SqliteReader:
         """The first unread message of each name behind its number."""
         return await self._turns.run(lambda connection: _found(connection, self._codec, lease.ref, after))
 
-    async def leased(self, worker_id: str) -> Mapping[str, int]:
-        """The runs leased to a worker, with their tokens."""
+    async def leased(self, worker_id: str) -> Leased:
+        """The runs leased to a worker."""
 
-        def read(connection: sqlite3.Connection) -> dict[str, int]:
-            held: dict[str, int] = from_json(connection.execute(Q["held"], {"worker": worker_id}).fetchone()[0])
-            return held
+        def read(connection: sqlite3.Connection) -> Leased:
+            return Leased(*map(from_json, connection.execute(Q["owned"], {"worker": worker_id}).fetchone()))
 
         return await self._turns.run(read)
 

@@ -33,7 +33,7 @@ from stepwell.store.sqlite.commit import MismatchError, add_runs, commit_judging
 from stepwell.store.sqlite.connection import PRIVATE, connect, location_of
 from stepwell.store.sqlite.heartbeat import FileHeartbeat, MemoryHeartbeat
 from stepwell.store.sqlite.locks import LockFile
-from stepwell.store.sqlite.messages import Signal, cancel, deliver
+from stepwell.store.sqlite.messages import Signal, cancel, deliver, request_cancel
 from stepwell.store.sqlite.reader import SqliteReader
 from stepwell.store.sqlite.schema import (
     LATEST,
@@ -246,6 +246,10 @@ class SqliteStore:
     async def cancel(self, run_id: str) -> list[str] | None:
         """Cancels the run and its descendants that have not ended; their ids, or None when there is no such run."""
         return await self._writer.run(lambda connection: cancel(connection, self.codec, self._runtime.wall(), run_id))
+
+    async def request_cancel(self, run_id: str) -> list[str] | None:
+        """Notes that the run and its descendants that have not ended are to be undone, and canceled then."""
+        return await self._writer.run(lambda connection: request_cancel(connection, self._runtime.wall(), run_id))
 
     async def enlist(self, worker_id: str, host: str, offer: Offer = NO_OFFER) -> HeartbeatConnection:
         """Registers a worker, alive from now on, with what it serves."""

@@ -18,11 +18,12 @@ b AS MATERIALIZED (
         AS b (id, token, seq, position, node, value, started_at, finished_at, status, over)
 ),
 locked AS MATERIALIZED (
-    SELECT id, worker, token, seq FROM stepwell.runs WHERE id = ANY($ids::uuid[]) FOR NO KEY UPDATE SKIP LOCKED
+    SELECT id, worker, token, seq, cancel_requested_at FROM stepwell.runs
+    WHERE id = ANY($ids::uuid[]) FOR NO KEY UPDATE SKIP LOCKED
 ),
 sound AS MATERIALIZED (
     SELECT b.* FROM b JOIN locked AS l ON l.id = b.id AND l.worker = $worker AND l.token = b.token AND l.seq = b.seq
-    WHERE (SELECT array_position(numbers, NULL) FROM named) IS NULL
+    WHERE (SELECT array_position(numbers, NULL) FROM named) IS NULL AND (l.cancel_requested_at IS NULL OR NOT b.over)
 ),
 changed AS (
     UPDATE stepwell.runs AS r
@@ -76,7 +77,8 @@ SELECT verdict FROM judged ORDER BY at
 -- name: change
 -- Advances of every other sort, with the messages, the children and the parents they concern. A run's own change and
 -- the messages to it are merged, since of two changes to one row in one statement only one would take effect.
--- One that lets go of its run, and did so before, finds it without a worker, under the same token and with its rows.
+-- One that lets go of its run, and did so before, finds it without a worker, under the same token and with its rows; it is
+-- refused when a cancel was requested of which it does not know.
 -- One that rests on the absence of a message is refused when such a message is behind those that were seen. The mailbox
 -- is another table, of which the statement's older snapshot may lack what the locked row counts already; so it is also
 -- refused when the last message that the row counts is not in the snapshot. Messages of a run are numbered under its
@@ -85,15 +87,16 @@ WITH clock AS MATERIALIZED (SELECT {now} AS now),
 behind AS MATERIALIZED (SELECT {turn} AS turn),
 {named},
 b AS MATERIALIZED (
-    SELECT * FROM {b(id uuid, token integer, seq integer, n integer, seen integer, position integer, status text,
-        release boolean, due_at bigint, wake_at bigint, awaiting text, parked_at bigint, ended boolean, absent_kind text,
-        absent_names text)+at}
+    SELECT * FROM {b(id uuid, token integer, seq integer, n integer, seen integer, unless_asked boolean, position integer,
+        status text, release boolean, due_at bigint, wake_at bigint, awaiting text, parked_at bigint, ended boolean,
+        absent_kind text, absent_names text)+at}
 ),
 ends AS MATERIALIZED (
     SELECT * FROM {m(at integer, parent_id uuid, name text, value bytea, error bytea)}
 ),
 locked AS MATERIALIZED (
-    SELECT id, lane, worker, token, seq, messages, status, position, due_at, wake_at, awaiting, parked_at, finished_at, crashes
+    SELECT id, lane, worker, token, seq, messages, status, position, due_at, wake_at, awaiting, parked_at, finished_at, crashes,
+        cancel_requested_at
     FROM stepwell.runs WHERE id = ANY(ARRAY(SELECT id FROM b UNION ALL SELECT parent_id FROM ends))
     FOR NO KEY UPDATE SKIP LOCKED
 ),
@@ -113,6 +116,7 @@ judged AS MATERIALIZED (
                     WHERE m.run_id = b.id AND m.kind = b.absent_kind AND m.name = absent.name AND NOT m.taken
                         AND m.n > b.seen LIMIT 1) LIMIT 1)
         ) THEN 'message'
+        WHEN b.unless_asked AND l.cancel_requested_at IS NOT NULL THEN 'cancel'
         WHEN EXISTS (
             SELECT 1 FROM ends AS m
             WHERE m.at = b.at AND NOT EXISTS (SELECT 1 FROM locked WHERE locked.id = m.parent_id)

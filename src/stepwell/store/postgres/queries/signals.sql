@@ -82,6 +82,18 @@ SELECT parent_id::text, parent_node FROM stepwell.runs WHERE id = $run_id
 -- Locks runs in the order of their ids, which every cancel keeps, so that two of them never wait for each other.
 SELECT id FROM stepwell.runs WHERE id = ANY($ids::uuid[]) ORDER BY id FOR NO KEY UPDATE
 
+-- name: request_cancel
+-- Notes that runs are to be undone and canceled, once; those that can begin with it are due, the others wait for a child.
+UPDATE stepwell.runs AS r
+SET cancel_requested_at = clock.now, updated_at = clock.now,
+    due_at = CASE WHEN r.worker IS NULL AND (
+        SELECT true FROM stepwell.runs AS child
+        WHERE child.parent_id = r.id AND child.status NOT IN ('completed', 'failed', 'canceled') LIMIT 1
+    ) IS NULL THEN {turn} ELSE r.due_at END
+FROM (SELECT {now} AS now) AS clock
+WHERE r.id = ANY($ids::uuid[]) AND r.status <> 'compensating' AND r.cancel_requested_at IS NULL
+RETURNING r.id::text
+
 -- name: cancel
 -- Ends runs; their owners can write no more.
 UPDATE stepwell.runs

@@ -16,6 +16,10 @@ UPDATE stepwell.workers SET beat_at = {now} WHERE id = $worker RETURNING 1
 -- The runs leased to a worker with their tokens.
 SELECT id::text, token FROM stepwell.runs WHERE worker = $worker
 
+-- name: owned
+-- The same, and whether a cancel was requested of them.
+SELECT id::text, token, cancel_requested_at IS NOT NULL FROM stepwell.runs WHERE worker = $worker
+
 -- name: list_workers
 -- Every registered worker, and those that hold runs without being registered: not all of their runs could be freed.
 -- The index is asked for one holder after the other, not for all the runs they hold.

@@ -29,19 +29,22 @@ SET seq = r.seq + 1, position = v.position, crashes = 0, wake_at = NULL, awaitin
     damaged = NULL, damaged_by = NULL, damage_count = NULL, updated_at = given.now,
     status = 'completed', worker = NULL, due_at = NULL, finished_at = given.now
 FROM {given(now, worker)}, {v(ref, token, seq, position)}
-WHERE r.ref = v.ref AND r.worker = given.worker AND r.token = v.token AND r.seq = v.seq
+WHERE r.cancel_requested_at IS NULL
+    AND r.ref = v.ref AND r.worker = given.worker AND r.token = v.token AND r.seq = v.seq
 
 -- name: change
 -- Advances of every other sort: they also set what the run waits for, or let go of it. One that rests on the absence of
--- a message is refused when such a message is behind those that were seen.
+-- a message is refused when such a message is behind those that were seen; one that lets go of its run, when a cancel was
+-- requested of which it does not know.
 UPDATE stepwell_runs AS r
 SET seq = r.seq + v.n, position = v.position, status = v.status, worker = v.worker, due_at = v.due_at,
     wake_at = v.wake_at, awaiting = v.awaiting, parked_at = v.parked_at, finished_at = v.finished_at,
     damaged = NULL, damaged_by = NULL, damage_count = NULL, crashes = CASE WHEN v.n > 0 THEN 0 ELSE r.crashes END,
     updated_at = given.now
-FROM {given(now, worker)}, {v(ref, token, seq, n, seen, position, status, worker, due_at, wake_at, awaiting, parked_at,
-    finished_at, absent_kind, absent_names)}
+FROM {given(now, worker)}, {v(ref, token, seq, n, seen, unless_asked, position, status, worker, due_at, wake_at,
+    awaiting, parked_at, finished_at, absent_kind, absent_names)}
 WHERE r.ref = v.ref AND r.worker = given.worker AND r.token = v.token AND r.seq = v.seq
+    AND (NOT v.unless_asked OR r.cancel_requested_at IS NULL)
     AND (v.absent_kind IS NULL OR v.seen = r.messages OR (v.seen < r.messages AND NOT EXISTS (
         SELECT 1 FROM stepwell_mailbox AS m
         WHERE m.ref = v.ref AND m.kind = v.absent_kind AND m.name IN (SELECT value FROM json_each(v.absent_names))
@@ -58,7 +61,7 @@ INSERT INTO stepwell_journal (ref, {journal.columns}) SELECT * FROM {x(ref, {jou
 
 -- name: fences
 -- What the verdict on an advance rests on.
-SELECT worker, token, seq, messages FROM stepwell_runs WHERE ref = :ref
+SELECT worker, token, seq, messages, cancel_requested_at FROM stepwell_runs WHERE ref = :ref
 
 -- name: take_message
 -- A message that an outcome used: its payload is in the journal now.

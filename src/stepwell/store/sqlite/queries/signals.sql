@@ -30,6 +30,17 @@ WHERE r.status NOT IN ('completed', 'failed', 'canceled')
 -- Whether a run is stored, and whose child it is.
 SELECT parent_id, parent_node FROM stepwell_runs WHERE id = :run_id
 
+-- name: request_cancel
+-- Notes that runs are to be undone and canceled, once; those that can begin with it are due, the others wait for a child.
+UPDATE stepwell_runs
+SET cancel_requested_at = :now, updated_at = :now,
+    due_at = CASE WHEN worker IS NULL AND NOT EXISTS (
+        SELECT 1 FROM stepwell_runs AS child
+        WHERE child.parent_id = stepwell_runs.id AND child.status NOT IN ('completed', 'failed', 'canceled')
+    ) THEN :turn ELSE due_at END
+WHERE id IN (SELECT value FROM json_each(:ids)) AND status <> 'compensating' AND cancel_requested_at IS NULL
+RETURNING id
+
 -- name: cancel
 -- Ends runs; their owners can write no more.
 UPDATE stepwell_runs

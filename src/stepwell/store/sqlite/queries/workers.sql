@@ -15,6 +15,11 @@ UPDATE stepwell_workers SET beat_at = :now WHERE id = :id
 -- The runs leased to a worker with their tokens, as one JSON object.
 SELECT json_group_object(id, token) FROM stepwell_runs WHERE worker = :worker
 
+-- name: owned
+-- The same, and those of them of which a cancel was requested.
+SELECT json_group_object(id, token), json_group_array(id) FILTER (WHERE cancel_requested_at IS NOT NULL)
+FROM stepwell_runs WHERE worker = :worker
+
 -- name: list_workers
 -- Every registered worker, and those that hold runs without being registered, which have no host and no beat. The index
 -- is asked for one holder after the other, not for all the runs they hold.

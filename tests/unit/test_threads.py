@@ -6,6 +6,8 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from stepwell import durable
 from stepwell.runtime.system import SystemRuntime
 from stepwell.runtime.threads import ClosedError, Threads
@@ -23,6 +25,32 @@ class Threadless(SystemRuntime):
 
     def start_thread(self, target: Callable[[], None], name: str) -> Any:
         """Is never granted."""
+
+
+class Granting(SystemRuntime):
+    """Starts threads, from the second one on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def start_thread(self, target: Callable[[], None], name: str) -> Any:
+        """Raises what the interpreter raises where the system grants no thread, the first time."""
+        self.asked += 1
+        if self.asked == 1:
+            raise RuntimeError("can't start new thread")
+        return super().start_thread(target, name)
+
+
+async def test_a_thread_that_the_system_does_not_grant_takes_none_of_the_others_away() -> None:
+    threads = Threads(Granting(), 1)
+    try:
+        with pytest.raises(RuntimeError):
+            threads.start(int)
+        async with asyncio.timeout(PATIENCE):
+            assert (await threads.start(lambda: 7).future).value == 7
+    finally:
+        threads.close()
 
 
 async def test_all_who_wait_for_a_thread_are_turned_away_though_one_gave_up_and_the_threads_were_told_to_end() -> None:

@@ -95,8 +95,8 @@ class Threads:
     def _hand_out(self, ticket: Ticket) -> None:
         """Has a thread serve the ticket."""
         if self._idle <= self._waiting.qsize() and self._running < self._limit:
-            self._running += 1
             self._runtime.start_thread(self._main, "stepwell-handler")
+            self._running += 1  # only now: a thread that the system does not grant makes no call
         self._waiting.put(ticket)
 
     def _main(self) -> None:

@@ -12,7 +12,7 @@ RUNS    ?= 300
 HISTORIES ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-postgres test quick lint format types contracts check bench bench-peers red coverage simulate torture torture-postgres docs docs-diagram django package reference golden pins clean
+.PHONY: help setup demo demo-postgres test quick lint format types contracts check bench bench-peers red coverage simulate torture torture-postgres docs tutorial docs-diagram django package reference golden pins clean
 
 help: ## list all commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +106,9 @@ reference: setup ## write docs/reference.md from the docstrings of the public na
 
 docs: setup ## build the documentation as a site in build/site
 	@$(BIN)/python -m scripts.site
+
+tutorial: setup ## follow docs/tutorial.md in a fresh environment with the wheel of this checkout
+	@$(BIN)/python -m scripts.tutorial
 
 docs-diagram: setup ## write docs/statuses.md and its picture from the table of transitions
 	@$(BIN)/python scripts/write_diagrams.py

@@ -95,6 +95,14 @@ def test_a_refund_that_is_paid_twice_after_a_crash_is_found(tmp_path: Path) -> N
     ]
 
 
+def test_an_import_goes_on_in_chunks_and_names_its_bad_rows(tmp_path: Path) -> None:
+    for _ in range(2):  # the second time with the same key, which is the same run
+        assert run(ROOT / "examples" / "import_rows.py", tmp_path) == [
+            "250 rows, 1 bad",
+            "  41: InvalidOperation([<class 'decimal.ConversionSyntax'>])",
+        ]
+
+
 def test_a_subscription_is_billed_each_month_once_over_two_workers(tmp_path: Path) -> None:
     lines = run(ROOT / "examples" / "billing.py", tmp_path)
 

@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fastapi import FastAPI, HTTPException
 
-from stepwell import Abort, Context, DefinitionError, Durable, DurableError, StoreUnavailableError, Workflow, durable
+from stepwell import (
+    Abort,
+    Context,
+    DefinitionError,
+    Durable,
+    DurableError,
+    RunCanceledError,
+    StoreUnavailableError,
+    Workflow,
+    durable,
+)
 from stepwell.ext.fastapi import Identity, Runs, lifespan, router
+from tests.api.running_fixtures import until_status
 from tests.ext.serving import ADA, BOB, by_header, entered, order, served, shop_of
 from tests.waiting import PATIENCE
 
@@ -64,6 +75,24 @@ async def test_a_run_is_canceled_and_stays_so() -> None:
         for _ in range(2):
             assert (await client.delete(f"/runs/{run_id}", headers=ADA)).status_code == 204
         assert (await client.get(f"/runs/{run_id}", headers=ADA)).json()["status"] == "canceled"
+
+
+async def test_a_run_is_undone_before_it_is_canceled() -> None:
+    undone: list[str] = []
+
+    async def release(ctx: Context) -> None:
+        undone.append(ctx.run_id)
+
+    flow = durable("order").step("reserve", lambda ctx: 1, compensate=release).wait_for_signal("wait", "approval")
+    shop = shop_of("sqlite://", flow)
+    async with served(shop) as client:
+        run_id = await start(client)
+        await until_status(shop, run_id, "suspended")
+        assert (await client.delete(f"/runs/{run_id}?compensate=true", headers=ADA)).status_code == 202
+        with pytest.raises(RunCanceledError):
+            await shop.result(run_id, PATIENCE)
+        assert undone == [run_id]
+        assert (await client.delete(f"/runs/{run_id}?compensate=perhaps", headers=ADA)).status_code == 422
 
 
 async def test_the_same_key_is_one_run_and_another_input_is_refused() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 from stepwell.ext import missing
 
 try:
-    from fastapi import APIRouter, Body, Depends, FastAPI, Header, HTTPException, Path, Request, Response
+    from fastapi import APIRouter, Body, Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
     from fastapi.routing import APIRoute
     from starlette.requests import HTTPConnection  # noqa: TC002  FastAPI reads the annotation
     from starlette.responses import HTMLResponse
@@ -47,6 +47,7 @@ __all__ = ["Identity", "Runs", "lifespan", "router", "runs"]
 MOST_BODY_BYTES = 4 * 2**20
 _Key = Annotated[str | None, Header(description="Repeating the request with the same key does nothing twice.")]
 _LastEvent = Annotated[str | None, Header(description="The number of the last journal entry that was received.")]
+_Compensate = Annotated[bool, Query(description="Undo what the run has done; it is canceled when that has ended.")]
 _RunId = Annotated[str, Path(description="The id of a run.")]
 _Responses: TypeAlias = dict[int | str, dict[str, Any]]
 _PAGES: _Responses = {
@@ -178,10 +179,10 @@ def _add_runs(made: APIRouter, shop: Durable, access: Access) -> None:
         except TooManyReadersError:
             raise HTTPException(503, _TOO_MANY, {"Retry-After": "10"}) from None
 
-    async def cancel(request: Request, run_id: _RunId) -> Response:
+    async def cancel(request: Request, run_id: _RunId, compensate: _Compensate = False) -> Response:  # noqa: FBT002  a query parameter
         await access.allow(request, "cancel", await shop.status(run_id))
-        await shop.cancel(run_id)
-        return Response(status_code=204)
+        await shop.cancel(run_id, compensate=compensate)
+        return Response(status_code=202 if compensate else 204)
 
     results = {name: found["results"] for name in shop.workflows if "results" in (found := shop.schemas(name))}
     common = refusals(401, 403, 404, 422, 503)
@@ -191,7 +192,14 @@ def _add_runs(made: APIRouter, shop: Durable, access: Access) -> None:
         200: {"description": "Server-sent events", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
     }
     made.add_api_route("/{run_id}/events", watch, methods=["GET"], name="watch run", responses={**stream, **common})
-    made.add_api_route("/{run_id}", cancel, methods=["DELETE"], name="cancel run", status_code=204, responses=common)
+    made.add_api_route(
+        "/{run_id}",
+        cancel,
+        methods=["DELETE"],
+        name="cancel run",
+        status_code=204,
+        responses={202: {"description": "It will be undone, then canceled"}, **common},
+    )
 
 
 def _add_signals(made: APIRouter, shop: Durable, access: Access) -> None:

@@ -21,6 +21,7 @@ from stepwell.engine.driving.telling import tell_canceled
 from stepwell.engine.fleet.app_session import AppSession, not_entered
 from stepwell.engine.fleet.events import Events
 from stepwell.engine.fleet.lanes import Lanes
+from stepwell.engine.fleet.payloads import Payloads
 from stepwell.engine.fleet.stranded import free_stranded
 from stepwell.engine.fleet.waiters import Waiters
 from stepwell.engine.fleet.wakeup import Wakeup
@@ -366,8 +367,11 @@ class Durable:
     async def resume(self, run_id: str, signal: str, data: Any = None, *, key: str | None = None) -> ResumeResult:
         """Delivers a signal to a run that waits for it now; otherwise `accepted` is False and nothing changes.
 
-        `data`: JSON. `key`: if the run has accepted it before, for any signal, nothing changes and `accepted` is
-        True. Raises RunNotFoundError, PayloadError and StoreUnavailableError.
+        - `data`: JSON, or a value of the type that a wait or suspended work of that name declares. Where the run's
+          workflow is registered, data that fits none of them is refused here with PayloadError, and nothing changes.
+        - `key`: if the run has accepted it before, for any signal, nothing changes and `accepted` is True.
+
+        Raises RunNotFoundError, PayloadError and StoreUnavailableError.
         """
         return await self._deliver(run_id, signal, data, key, waiting_only=True)
 
@@ -378,6 +382,19 @@ class Durable:
         a signal of that name.
         """
         return await self._deliver(run_id, name, data, key, waiting_only=False)
+
+    async def redeliver(self, run_id: str, entry: Entry | int) -> ResumeResult:
+        """Delivers the payload of a `refused` entry once more, to a run whose workflow can take it now.
+
+        `entry`: an entry of the run's journal with the status `refused`, or its `seq`. Each refused entry is delivered
+        once more at most; a payload that is refused again has an entry of its own. Raises DefinitionError for another
+        entry, RunNotFoundError and StoreUnavailableError.
+        """
+        seq = entry if isinstance(entry, int) else entry.seq
+        payloads = Payloads(self._registry, self._lanes, self._settings.codec, self._settings.queue)
+        refused = await payloads.refused(self._open_store().reader, checked_run_id(run_id), seq)
+        key = f"redelivered/{seq}"
+        return await self._deliver_value(run_id, refused.signal, refused.value, key, waiting_only=False)
 
     def signal_url(
         self,
@@ -640,9 +657,16 @@ class Durable:
     ) -> ResumeResult:
         store = self._open_store()
         checked_name(name, "A signal's name")
-        value = self._settings.codec.encode_given(data, "data", None)
+        encoder = Payloads(self._registry, self._lanes, self._settings.codec, self._settings.queue)
+        value = await encoder.encode(store.reader, checked_run_id(run_id), name, data)
+        return await self._deliver_value(run_id, name, value, key, waiting_only=waiting_only, receipt=receipt)
+
+    async def _deliver_value(
+        self, run_id: str, name: str, value: bytes, key: str | None, *, waiting_only: bool, receipt: bytes | None = None
+    ) -> ResumeResult:
+        store = self._open_store()
         answer = await store.deliver(
-            checked_run_id(run_id), name, value, key=checked_key(key), waiting_only=waiting_only, receipt=receipt
+            run_id, name, value, key=checked_key(key), waiting_only=waiting_only, receipt=receipt
         )
         if answer is None:
             raise RunNotFoundError(run_id)

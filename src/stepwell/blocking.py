@@ -164,6 +164,10 @@ class BlockingDurable:
         """As `Durable.expected_signals`."""
         return self._portals.call(lambda: self._app.expected_signals(run_id))
 
+    def redeliver(self, run_id: str, entry: Entry | int) -> ResumeResult:
+        """As `Durable.redeliver`."""
+        return self._portals.call(lambda: self._app.redeliver(run_id, entry))
+
     def status(self, run_id: str) -> RunSnapshot:
         """As `Durable.status`."""
         return self._portals.call(lambda: self._app.status(run_id))

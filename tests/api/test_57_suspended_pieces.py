@@ -129,7 +129,7 @@ async def test_a_branch_waits_for_a_signal_named_like_the_route(sqlite: OnSqlite
     assert kept.rows() == [("route", "completed", 1), ("step", "suspended", 1), ("step", "completed", 1)]
 
 
-async def test_a_resume_is_accepted_while_another_entry_runs_and_enters_at_once(sqlite: OnSqlite) -> None:
+async def test_i6_a_resume_is_accepted_while_another_entry_runs_and_enters_at_once(sqlite: OnSqlite) -> None:
     gate, asker = Gate(), Asker()
     flow = durable("order").parallel("all", {"ask": asker.handle, "slow": gate.handle})
     async with sqlite.open(flow) as app, app.worker():

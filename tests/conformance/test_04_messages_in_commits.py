@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from stepwell.core.mailbox import MessageName
 from stepwell.errors import Failure
 from tests.conformance.keeper import (
@@ -20,6 +22,9 @@ from tests.conformance.keeper import (
 )
 from tests.mailboxes import unread_of
 from tests.moving_clock import NOON, SECOND
+
+if TYPE_CHECKING:
+    from stepwell.store.protocol import Store
 
 GO = MessageName("signal", "go")
 FAILED = Failure("child", "ChildFailed", "why")
@@ -289,3 +294,36 @@ async def test_i6_what_a_run_on_a_worker_waits_for_is_named_with_the_rows_of_a_c
     assert await keeper.commit(kept) == ["done"]
     assert await keeper.commit(advance(grown(lease), row(lease, 2))) == ["ok"]
     assert (await keeper.stored(lease.run_id)).awaiting is None
+
+
+async def test_i6_the_key_of_a_refused_message_is_free_and_that_of_a_used_one_is_not(
+    keeper: Keeper, store: Store
+) -> None:
+    lease = await keeper.leased()
+    for key in ("mended", "kept"):
+        assert await store.deliver(lease.run_id, "go", b"1", key=key, waiting_only=False)
+    refused = row(lease, n=1, status="refused", kind="signal", value=b"1", error=Failure("a", "PayloadError", "why"))
+    assert await keeper.commit(advance(lease, refused, consumed=(1, 2), freed=(1,))) == ["ok"]
+    assert await keeper.messages(lease) == []
+    assert await store.reader.keyed_message(lease.run_id, "mended") is None
+    for key in ("mended", "kept"):
+        answer = await store.deliver(lease.run_id, "go", b"2", key=key, waiting_only=False)
+        assert answer is not None
+        assert answer.accepted
+    assert await keeper.messages(lease) == [(3, "go", b"2")]
+
+
+async def test_the_last_refused_row_counts_what_its_wait_refused_after_it(keeper: Keeper, store: Store) -> None:
+    lease = await keeper.leased()
+    facts = {"status": "refused", "kind": "signal", "value": b"1", "error": Failure("a", "PayloadError", "why")}
+    rows = [row(lease, at, n=at, **facts) for at in (1, 2)]
+    assert await keeper.commit(advance(lease, *rows)) == ["ok"]
+    await keeper.signal(lease.run_id, "go", b"1")
+    counted = advance(grown(lease, 2), consumed=(1,), freed=(1,), recounted=rows[1]._replace(detail=b"1"))
+    assert await keeper.commit(counted) == ["ok"]
+    assert await keeper.commit(counted) == ["ok"]
+    assert await store.reader.journal(lease.run_id) == [rows[0], rows[1]._replace(detail=b"1")]
+    assert await keeper.messages(lease) == []
+    again = advance(grown(lease, 2), recounted=rows[0]._replace(detail=b"9"))
+    assert await keeper.commit(again, worker_id="bob") == ["lost"]
+    assert await store.reader.journal(lease.run_id) == [rows[0], rows[1]._replace(detail=b"1")]

@@ -51,6 +51,7 @@ FINE_WITHOUT = {
     "next_due": "part of claim",
     "add_rows": "part of extend and change",
     "fences": "part of extend and change",
+    "recount": "part of change",
     "take_message": "part of change",
     "find_signaled": "part of deliver_signal",
     "delete_silent_worker": "part of free_crashed",

@@ -36,7 +36,7 @@ HOT = {"runs", "journal", "mailbox", "inputs"}
 INDEXES = {
     "append": "runs_pkey",
     "cancel": "runs_pkey",
-    "change": "runs_pkey mailbox_pkey mailbox_unread",
+    "change": "runs_pkey mailbox_pkey mailbox_unread journal_key",
     "claim": "runs_due runs_suspect runs_pkey inputs_pkey",
     "extend": "runs_pkey",
     "find_ended": "runs_pkey",

@@ -194,7 +194,9 @@ class Calls:
             return {**one, "spawned": [child], "release": True, "status": "suspended", "parked_at": 1}
         if shape == "give way":
             return {**one, "release": True, "due_at": self.model.now}
-        return {**one, "lean": True} if shape == "lean" else {**one, "consumed": sorted(run.unread)[:1]}
+        used = {"consumed": sorted(run.unread)[:1]}
+        used["freed"] = used["consumed"] if seq % 2 else []
+        return {**one, "lean": True} if shape == "lean" else {**one, **used}
 
 
 def commit_of(worker: str, batch: list[Facts]) -> Call:

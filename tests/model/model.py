@@ -37,7 +37,8 @@ class Run:
     cancel_requested_at: int | None = None
     nodes: list[str] = field(default_factory=list)
     unread: dict[int, tuple[str, bytes | None]] = field(default_factory=dict)
-    keys: set[str] = field(default_factory=set)
+    keys: dict[str, int] = field(default_factory=dict)
+    """The message that each key was given to."""
 
     def free(self, now: int, *, crashed: bool = False) -> None:
         """Whoever held it holds it no more."""
@@ -123,6 +124,8 @@ class Model:
                 run.due_at = self.at_once() if one.due_at == AT_ONCE else one.due_at
             for n in one.consumed:
                 run.unread.pop(n, None)
+                if n in one.freed:
+                    run.keys = {key: held for key, held in run.keys.items() if held != n}
             for new in one.spawned:
                 self.runs[new.run_id] = Run(new, self.at_once(), None)
         for one in sound:
@@ -156,7 +159,7 @@ class Model:
             return False, run.status, False
         run.messages += 1
         run.unread[run.messages] = (name, value)
-        run.keys |= set() if key is None else {key}
+        run.keys |= {} if key is None else {key: run.messages}
         if wakes:
             run.status = "running" if run.status == "suspended" else run.status
             run.awaiting, run.wake_at = tuple(one for one in run.awaiting if one != name), None

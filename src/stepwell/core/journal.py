@@ -2,9 +2,9 @@
 
 A row's identity in its run is `(node, item, phase, name, n)`. `item` is an entry of a parallel or an iteration of a
 loop, `phase` the part of the node's work, `name` is empty for the node itself, and `n` is 0 for the outcome, 1, 2, …
-for the retrying and suspended rows before it. `seq` is its place in the run, from 1: the order of completion is `seq`,
-never a clock. `new_row` makes every row (`completed_row` that of a plain step) and `why_invalid` judges every row that
-is read, so that a new column or a new kind of node changes one place of each.
+for the rows before it: failed attempts, suspensions, refused payloads. `seq` is its place in the run, from 1: the order
+of completion is `seq`, never a clock. `new_row` makes every row (`completed_row` that of a plain step), `why_invalid`
+judges every row that is read, so that a new column or a new kind of node changes one place of each.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ RowKind: TypeAlias = str
 """The kinds of node have those of their rows (`Kind.row_kinds`); a choice and an undoing have one each."""
 CHOICE: RowKind = "route"
 UNDOING: RowKind = "compensate"
+REFUSAL: RowKind = "signal"
+"""Of a payload that its wait refused, whatever kind of node waits."""
 Phase: TypeAlias = Literal["choose", "do", "undo"]
 """The part of a node's work."""
-RowStatus: TypeAlias = Literal["completed", "failed", "skipped", "retrying", "suspended"]
+RowStatus: TypeAlias = Literal["completed", "failed", "skipped", "retrying", "suspended", "refused"]
 
 ASKED = b"when"
 """The detail of a failed attempt at a node's condition: no answer was given yet."""
@@ -32,8 +34,8 @@ UNCALLED = b"uncalled"
 _CONDITIONS = frozenset({ASKED, ASKED_AGAIN})
 _DETAILS = frozenset({None, ASKED, ASKED_AGAIN, UNCALLED})
 _PHASES, _STATUSES = (frozenset(get_args(words)) for words in (Phase, RowStatus))
-_ATTEMPTS = frozenset({"retrying", "suspended"})
-_ERRORS = frozenset({"retrying", "failed"})
+_ATTEMPTS = frozenset({"retrying", "suspended", "refused"})
+_ERRORS = frozenset({"retrying", "failed", "refused"})
 
 
 class JournalRow(NamedTuple):
@@ -173,6 +175,8 @@ def why_invalid(state: RunState, row: JournalRow, *, is_after_gap: bool = False)
     if state.at_end or state.node.name != row.node:
         return f"row {row.seq} is of node {row.node!a}, which is not where the run is"
     kind, node = state.kind, state.node
+    if row.status == "refused":
+        return None if _refuses(state, row) else f"row {row.seq} refuses a payload that node {row.node!a} cannot take"
     if row.kind not in kind.row_kinds:
         return f"row {row.seq} has the kind {row.kind!a}, which this version of stepwell does not know"
     if _continues(state, row) and kind.accepts(node, state, row, is_after_gap=is_after_gap):
@@ -193,15 +197,28 @@ def why_malformed(row: JournalRow, place: int) -> str | None:
 
 
 def _is_misshapen(row: JournalRow) -> bool:
-    valued = row.status == "suspended" or (row.status == "completed" and row.phase != "undo")
+    valued = row.status in {"suspended", "refused"} or (row.status == "completed" and row.phase != "undo")
     return (
         (row.n > 0) is not (row.status in _ATTEMPTS)
         or row.n < 0
         or row.attempt < 1
         or (row.value is not None) is not valued
         or (row.error is not None) is not (row.status in _ERRORS)
-        or (row.n > 0 and row.detail not in _DETAILS)
+        or (row.n > 0 and row.detail not in _DETAILS and not _counts_refusals(row))
     )
+
+
+def _counts_refusals(row: JournalRow) -> bool:
+    """Whether it is the last refused row of its wait, whose detail counts the payloads that were refused after it."""
+    return row.status == "refused" and row.detail is not None and row.detail.isdigit()
+
+
+def _refuses(state: RunState, row: JournalRow) -> bool:
+    """Whether the row's work waits for a signal, so that a payload may be refused."""
+    progress = state.progress_of(Work(row.node, row.item))
+    waits = not row.item and state.kind.signals(state.node)
+    may_wait = bool(waits) or progress.snapshot is not None
+    return may_wait and row.kind == REFUSAL and row.phase == "do" and _continues(state, row)
 
 
 def _undoes_the_newest(state: RunState, row: JournalRow) -> bool:

@@ -111,6 +111,18 @@ def expected_signals(plan: Plan) -> list[str]:
     return list(dict.fromkeys([*waits, *(name for node, kind in pairs for name in kind.suspends_as(node))]))
 
 
+def waits_of(plan: Plan, node: str) -> tuple[str, ...]:
+    """The signals that the node of that name is there to wait for; none for a node that the plan does not have."""
+    place = plan.indexes.get(node)
+    return () if place is None else plan.kinds[place].signals(plan.nodes[place])
+
+
+def taken_as(plan: Plan, signal: str) -> list[DeclaredType | None]:
+    """What each wait, and all that may suspend itself, declares of that signal's payload; None: nothing."""
+    pairs = zip(plan.nodes, plan.kinds, strict=True)
+    return [declared.type for node, kind in pairs for name, declared in kind.takes(node) if name == signal]
+
+
 def difference(old: Plan, new: Plan) -> str:
     """Where two versions of a workflow first differ, seen from the old one; empty where they do not."""
     for place in range(max(len(old.nodes), len(new.nodes))):

@@ -15,6 +15,7 @@ from stepwell.core.decisions import Park, Record, Spawn
 from stepwell.core.fan import Fan
 from stepwell.core.journal import ASKED_AGAIN, UNCALLED, Work, is_of_condition, why_invalid
 from stepwell.core.mailbox import MessageName
+from stepwell.core.progress import Progress
 from stepwell.core.statuses import may_follow
 from stepwell.errors import JournalError
 
@@ -31,20 +32,6 @@ if TYPE_CHECKING:
     from stepwell.core.statuses import Status
     from stepwell.core.values import Values
     from stepwell.workflow.nodes import Node
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far one piece of work has come: a node, an entry, an iteration, a choice, or an undoing."""
-
-    n: int = 0
-    attempts: int = 0
-    entries: int = 0
-    retry_at: int | None = None
-    snapshot: bytes | None = None
-    outcome: JournalRow | None = None
-    called: int = 0
-    """The last attempt in which its handler is known to have been called."""
 
 
 @dataclass(slots=True)
@@ -232,11 +219,26 @@ def apply_decision(state: RunState, decision: Record | Park | Spawn) -> None:
         case Record():
             if decision.consumed:
                 state.mailbox = [message for message in state.mailbox if message.n not in decision.consumed]
-            apply(state, decision.row)
+            if is_counted(state, decision.row):
+                _count_refusal(state, decision.row)
+            else:
+                apply(state, decision.row)
         case Park(since, wake_at):
             state.parked = None if since is None else Parked(since, wake_at)
         case Spawn(_, since):  # pragma: no branch  mypy proves that there is no other decision
             state.parked = Parked(since)
+
+
+def is_counted(state: RunState, row: JournalRow) -> bool:
+    """Whether the row takes the place of the last refused one of its wait, which counts one more."""
+    return row.status == "refused" and row.seq <= state.seq
+
+
+def _count_refusal(state: RunState, row: JournalRow) -> None:
+    state.progress[row.item, row.phase].last_refused = row
+    if state.fan is not None:
+        state.fan.take_out(row.item, _retry_at(state, row))
+        state.fan.waiting[row.item] = None
 
 
 def look(state: RunState, names: Iterable[MessageName], messages: int, found: Iterable[Message]) -> None:
@@ -321,7 +323,7 @@ def _apply_entry(state: RunState, row: JournalRow) -> None:
     fan.take_out(row.item, _retry_at(state, row))
     if row.n:
         was_entered_again = state.progress_of(Work(row.node, row.item)).snapshot is not None
-        if row.status == "suspended" or (was_entered_again and not _is_answered(state, row.item)):
+        if row.status in {"suspended", "refused"} or (was_entered_again and not _is_answered(state, row.item)):
             fan.waiting[row.item] = None
         else:
             fan.wait(row.item, row.retry_at or 0)
@@ -377,6 +379,11 @@ def _apply_undo(state: RunState, row: JournalRow) -> None:
 
 def _apply_attempt(progress: Progress, row: JournalRow) -> None:
     progress.n = row.n
+    if row.status == "refused":
+        progress.refused += 1
+        progress.last_refused = row
+        progress.since = row.started_at if progress.since is None else progress.since
+        return
     progress.retry_at = row.retry_at
     if row.detail != UNCALLED and not is_of_condition(row):
         progress.called = row.attempt

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stepwell.core.attempts import call_for, unless_waiting
 from stepwell.core.decisions import Call, Decision, Done, Ending, Invoke, Park, Script, Snapshot, Tools
 from stepwell.core.mailbox import MessageName
+from stepwell.core.refusals import refusal
 from stepwell.workflow.policy import Policy, Suspended
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class _Handled(Protocol):
 
 
 def next_attempt(
-    state: RunState, work: Work, script: Script, policy: Policy, now: int, *, subject: Any = None
+    state: RunState, work: Work, script: Script, policy: Policy, now: int, *, types: HandlerTypes, subject: Any = None
 ) -> Decision:
     """The next attempt at work that may suspend itself; what is suspended begins only once its signal is here."""
     resume = None
@@ -45,6 +46,9 @@ def next_attempt(
         message = state.first_message(name)
         if message is None:
             return Park(state.parked.at if state.parked else now, wake_at=None, absent=(name,))
+        refused = refusal(state, work, types.resume, message, now)
+        if refused is not None:
+            return refused
         resume = (message.n, message.value or state.values.null)
     return unless_waiting(state, work, now) or call_for(state, work, script, policy, subject=subject, resume=resume)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from stepwell.workflow.declared import ValueType
+
 
 class Values(Protocol):
     """Encoded values that the core puts in place without looking into them."""
@@ -16,6 +18,9 @@ class Values(Protocol):
 
     def is_sound(self, data: bytes) -> bool:
         """Whether this can be a stored value; much cheaper than to decode it."""
+
+    def misfit(self, declared: ValueType, data: bytes, place: str) -> str | None:
+        """Why the stored value is none of this type, in a sentence; None if it is one."""
 
     def join(self, parts: Mapping[str, bytes]) -> bytes:
         """Encoded values by name as one encoded object."""

@@ -43,6 +43,9 @@ class AttemptLog(Observer):
         error = event.error
         if error is None:
             return
+        if event.status == "refused":
+            self._payload_refused(event, error)
+            return
         undoes = event.kind == "compensate"
         given_up = event.retry_at is None
         level = logging.ERROR if undoes and given_up else logging.WARNING
@@ -69,6 +72,20 @@ class AttemptLog(Observer):
         }
         shown = error if level == logging.ERROR else None
         _log(_run, level, text, facts, failure=shown, exception=event.exception if shown else None)
+
+    def _payload_refused(self, event: AttemptEnded, error: Failure) -> None:
+        """A payload that does not fit is a warning: its wait goes on."""
+        facts = {
+            "event": "payload_refused",
+            "run_id": event.run_id,
+            "workflow": event.workflow,
+            "node": event.node,
+            "iteration": event.iteration,
+            "error_message": error.message,
+            "worker_id": event.worker,
+        }
+        text = f"Run {event.run_id} ({event.workflow}): {_named(event)} refused a payload and waits on: {error.message}"
+        _log(_run, logging.WARNING, text, facts)
 
 
 class LoggingObserver(AttemptLog):

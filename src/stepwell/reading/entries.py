@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.journal import iteration_of, name_of, why_malformed
+from stepwell.core.refusals import refused_after
 from stepwell.errors import JournalError, PayloadError
 from stepwell.reading.records import Entry
 from stepwell.store.codec import PLAIN
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from stepwell.core.journal import JournalRow
+    from stepwell.errors import Failure
 
 
 def entries_of(run_id: str, rows: Sequence[JournalRow]) -> list[Entry]:
@@ -31,13 +34,22 @@ def entries_of(run_id: str, rows: Sequence[JournalRow]) -> list[Entry]:
             row.attempt,
             row.status,
             None if row.value is None else value_of(run_id, row.value, f"the value of row {row.seq}"),
-            row.error,
+            _error_of(row),
             moment_of(run_id, row.started_at),
             moment_of(run_id, row.finished_at),
             row.worker,
+            row.seq,
         )
         for row in rows
     ]
+
+
+def _error_of(row: JournalRow) -> Failure | None:
+    """Why it failed or was refused; the last refused row of a wait tells how many came after it."""
+    after = refused_after(row) if row.status == "refused" else 0
+    if row.error is None or not after:
+        return row.error
+    return replace(row.error, message=f"{row.error.message} ({after} more were refused after it)")
 
 
 def value_of(run_id: str, data: bytes, what: str) -> Any:

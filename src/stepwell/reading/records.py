@@ -86,11 +86,13 @@ class Entry:
 
     - `node`, `kind`, `iteration`: what the entry is about; see [The journal](#the-journal).
     - `attempt`: counted from 1; always 1 for a kind that is not retried.
-    - `status`: `completed`, `failed` or `skipped` for an outcome; `retrying` or `suspended` for an entry before it.
-    - `result`: the value, or None.
+    - `status`: `completed`, `failed` or `skipped` for an outcome; `retrying`, `suspended` or `refused` (a payload that
+      does not fit its wait) for an entry before it.
+    - `result`: the value, or None; of a refused payload, the payload.
     - `error`: a `Failure`, or None.
     - `started_at`, `finished_at`: aware datetimes in UTC.
     - `worker`: the id of the worker that wrote the entry.
+    - `seq`: the entry's place in the journal, from 1.
     """
 
     node: str
@@ -103,6 +105,7 @@ class Entry:
     started_at: datetime
     finished_at: datetime
     worker: str
+    seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,8 @@ def open_retry(rows: Sequence[JournalRow]) -> JournalRow | None:
     """The newest failed attempt at what has no outcome yet, and was not entered again since."""
     last: dict[tuple[str, str, str], JournalRow] = {}
     for row in rows:
-        last[row.node, row.item, row.phase] = row
+        if row.status != "refused":
+            last[row.node, row.item, row.phase] = row
     tried = [row for row in last.values() if row.status == "retrying"]
     return max(tried, key=lambda row: row.seq, default=None)
 

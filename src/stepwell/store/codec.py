@@ -122,6 +122,14 @@ class Codec:
         except Exception as error:  # noqa: BLE001  a type's own checks may raise anything
             raise PayloadError(*declared.why_unreadable(self.decode(data), place, error)) from None
 
+    def misfit(self, declared: ValueType, data: bytes, place: str) -> str | None:
+        """Why the stored value is none of this type, in a sentence; None if it is one."""
+        try:
+            self.decode_as(declared, data, place)
+        except PayloadError as error:
+            return str(error)
+        return None
+
     def decode(self, data: bytes) -> Any:
         """A fresh copy of a stored value; raises PayloadError for what is no stored value."""
         try:

@@ -146,11 +146,12 @@ class Advance:
 
     `seq` is the journal length it extends. `absent` are the messages whose absence it rests on, all of one kind, `seen`
     up to which number the mailbox was looked through for them; it is refused when one of these names is behind that
-    number. `awaiting` are the signals that the run waits for. With `release` the worker lets go: the run is due at
-    `due_at`, or never by itself. `lean`: it only adds rows to a run that stays with
-    its worker in the status it has. `usual`: its one row is of a plain step that this worker completed at its first
-    attempt, and it is lean, or ends a run as completed that has no parent; so stores need not look. What is not set
-    costs nothing.
+    number. `awaiting` are the signals that the run waits for, `consumed` the messages it has used, `freed` those
+    of them that were refused, whose keys are free again, and `recounted` is a stored row with another detail. With
+    `release` the worker lets go: the run is due at `due_at`, or never by itself. `lean`: it only adds rows to a run
+    that stays with its worker in the status it has. `usual`: its one row is of a plain step that this worker completed
+    at its first attempt, and it is lean, or ends a run as completed that has no parent; so stores need not look. What
+    is not set costs nothing.
     """
 
     lean: bool = False
@@ -166,6 +167,8 @@ class Advance:
     parked_at: int | None = None
     ended: bool = False
     consumed: Sequence[int] = ()
+    freed: Sequence[int] = ()
+    recounted: JournalRow | None = None
     spawned: Sequence[NewRun] = ()
     child_end: ChildEnd | None = None
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stepwell.core.kinds.functions import Change
     from stepwell.core.mailbox import MessageName
     from stepwell.core.state import RunState
+    from stepwell.workflow.annotations import Declaration
     from stepwell.workflow.nodes import Function, Undo
 
 N = TypeVar("N", bound=Any)
@@ -155,6 +156,10 @@ class Kind(Generic[N]):
 
     def suspends_as(self, node: N) -> tuple[str, ...]:
         """The names of signals for what of the node may suspend itself."""
+        return ()
+
+    def takes(self, node: N) -> Sequence[tuple[str, Declaration]]:
+        """What the node's waits and suspended work declare of their payloads, with the signal's name for each."""
         return ()
 
     def child(self, node: N) -> str | None:

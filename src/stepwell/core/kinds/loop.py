@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stepwell.core.mailbox import MessageName
     from stepwell.core.state import RunState
     from stepwell.core.types import Declares
+    from stepwell.workflow.annotations import Declaration
 
 _END = b"end"
 _ITERATION = re.compile(r"#[0-9]{9}")
@@ -66,7 +67,7 @@ class LoopKind(Kind[Loop]):
         if follows.at > now:
             return (Park(since=None, wake_at=follows.at),)
         work = Work(node.name, item_of(follows.iteration))
-        return (next_attempt(state, work, _iterate, node.policy, now, subject=(node, follows.value)),)
+        return (next_attempt(state, work, _iterate, node.policy, now, types=node.types, subject=(node, follows.value)),)
 
     def accepts(self, node: Loop, state: RunState, row: JournalRow, *, is_after_gap: bool) -> bool:
         """The next iteration, or after a gap a later one, whose detail can be read; or the condition's row."""
@@ -91,6 +92,10 @@ class LoopKind(Kind[Loop]):
     def awaited(self, node: Loop, state: RunState) -> tuple[MessageName, ...]:
         """That signal, while the iteration is suspended."""
         return unanswered(state, self.next_work(node, state))
+
+    def takes(self, node: Loop) -> Sequence[tuple[str, Declaration]]:
+        """What answers an iteration."""
+        return ((node.name, node.types.resume),)
 
     def suspends_as(self, node: Loop) -> tuple[str, ...]:
         """The handler."""

@@ -11,13 +11,14 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core.attempts import call_for
-from stepwell.core.decisions import Call, Decision, Park, Wait
+from stepwell.core.decisions import Call, Decision, Park, Record, Wait
 from stepwell.core.fan import Fan
 from stepwell.core.journal import Work, is_of_condition
 from stepwell.core.kinds.functions import FunctionName, changed_branches
 from stepwell.core.kinds.kind import Done as DoneRow
 from stepwell.core.kinds.kind import Kind, absent, other_names, texts_in
 from stepwell.core.mailbox import MessageName
+from stepwell.core.refusals import refusal
 from stepwell.core.suspension import answer_to, handler_call, left_by
 from stepwell.core.types import Declares
 from stepwell.workflow.nodes import Branch, Parallel
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from stepwell.core.kinds.functions import Change
     from stepwell.core.kinds.kind import Undone
     from stepwell.core.state import RunState
+    from stepwell.workflow.annotations import Declaration
 
 
 class ParallelKind(Kind[Parallel]):
@@ -63,7 +65,9 @@ class ParallelKind(Kind[Parallel]):
         due = takewhile(lambda retry: retry[0] <= now, fan.retries)
         names = [*fan.ready, *(name for _, name in due)]
         if names:
-            return tuple(self._call(node, state, name) for name in names)
+            moves = tuple(self._begin(node, state, name, now) for name in names)
+            refused = next((move for move in moves if isinstance(move, Record)), None)
+            return moves if refused is None else (refused,)
         until = fan.retries[0][0] if fan.retries else None
         unanswered = self.awaited(node, state)
         if state.in_flight:
@@ -102,6 +106,10 @@ class ParallelKind(Kind[Parallel]):
         """The answers to the suspended entries."""
         return tuple([MessageName("signal", name) for name in self._fan(node, state).waiting])
 
+    def takes(self, node: Parallel) -> Sequence[tuple[str, Declaration]]:
+        """What answers each entry."""
+        return [(name, branch.types.resume) for name, branch in node.entries.items()]
+
     def suspends_as(self, node: Parallel) -> tuple[str, ...]:
         """Each entry."""
         return node.names
@@ -132,12 +140,15 @@ class ParallelKind(Kind[Parallel]):
         """How many entries have completed."""
         return f"{len(done)} of {len(node.entries)}"
 
-    def _call(self, node: Parallel, state: RunState, name: str) -> Call:
-        """The next attempt at an entry, which is not suspended, or whose answer is here."""
-        work = Work(node.name, name)
+    def _begin(self, node: Parallel, state: RunState, name: str, now: int) -> Call | Record:
+        """The next attempt at an entry, which is not suspended, or whose answer is here: it fits, or is refused."""
+        work, branch = Work(node.name, name), node.entries[name]
         answer = None if state.progress_of(work).snapshot is None else state.first_message(answer_to(work))
-        resume = None if answer is None else (answer.n, answer.value or state.values.null)
-        return call_for(state, work, handler_call, node.policy, subject=node.entries[name], resume=resume)
+        if answer is None:
+            return call_for(state, work, handler_call, node.policy, subject=branch)
+        refused = refusal(state, work, branch.types.resume, answer, now)
+        resume = (answer.n, answer.value or state.values.null)
+        return refused or call_for(state, work, handler_call, node.policy, subject=branch, resume=resume)
 
     def _fan(self, node: Parallel, state: RunState) -> Fan:
         """How far the entries have come; before the first row all of them may begin."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from stepwell.core.kinds.kind import Undone
     from stepwell.core.mailbox import MessageName
     from stepwell.core.state import RunState
+    from stepwell.workflow.annotations import Declaration
 
 
 class RouteKind(Kind[Route]):
@@ -59,7 +60,7 @@ class RouteKind(Kind[Route]):
             waiting = unless_waiting(state, work, now)
             return (waiting or call_for(state, work, _choose, node.policy, subject=node),)
         branch = node.branches[state.choices[node.name]]
-        return (next_attempt(state, work, handler_call, node.policy, now, subject=branch),)
+        return (next_attempt(state, work, handler_call, node.policy, now, types=branch.types, subject=branch),)
 
     def accepts(self, node: Route, state: RunState, row: JournalRow, *, is_after_gap: bool) -> bool:
         """The choice must name a branch."""
@@ -82,6 +83,10 @@ class RouteKind(Kind[Route]):
     def awaited(self, node: Route, state: RunState) -> tuple[MessageName, ...]:
         """That signal, while the branch is suspended."""
         return unanswered(state, Work(node.name))
+
+    def takes(self, node: Route) -> Sequence[tuple[str, Declaration]]:
+        """What answers a branch."""
+        return [(node.name, branch.types.resume) for branch in node.branches.values()]
 
     def suspends_as(self, node: Route) -> tuple[str, ...]:
         """The branch, which goes by the route's name."""

@@ -13,13 +13,15 @@ from stepwell.core.decisions import Decision, Park, Record
 from stepwell.core.journal import Work
 from stepwell.core.kinds.kind import Kind, text_in
 from stepwell.core.mailbox import MessageName
+from stepwell.core.refusals import refusal
 from stepwell.core.types import Declares
 from stepwell.workflow.nodes import WaitForSignal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from stepwell.core.state import RunState
+    from stepwell.workflow.annotations import Declaration
 
 
 class SignalKind(Kind[WaitForSignal]):
@@ -47,18 +49,24 @@ class SignalKind(Kind[WaitForSignal]):
     def decide(self, node: WaitForSignal, state: RunState, now: int) -> tuple[Decision, ...]:
         """Takes the message that is here; without one waits, and after the timeout gives the default or fails."""
         work = self.next_work(node, state)
-        since = state.parked.at if state.parked else now
+        refused_since = state.progress_of(work).since
+        since = state.parked.at if state.parked else now if refused_since is None else refused_since
         name = self.awaits(node)
         message = state.first_message(name)
         if message is not None:
             # The wait began up to `lag` after the known instant: a message may be here before that is over.
             begun = min(since, now)
+            refused = refusal(state, work, node.payload, message, now, since=begun)
+            if refused is not None:
+                return (refused,)
             row = outcome(state, work, started_at=begun, now=now, value=message.value or state.values.null)
             return (Record(row, consumed=(message.n,)),)
-        if state.parked is not None:
+        if state.parked is not None and refused_since is None:
             deadline = state.parked.wake_at
         else:
-            since = now + state.lag
+            # The message that was refused ended the wait as it was stored: its deadline is counted again.
+            if state.parked is None and refused_since is None:
+                since = now + state.lag
             deadline = None if node.timeout is None else since + node.timeout
         if deadline is None or deadline > now:
             return (Park(since, deadline, absent=(name,)),)
@@ -79,6 +87,10 @@ class SignalKind(Kind[WaitForSignal]):
         """That signal, once it waits."""
         name = self.awaits(node)
         return () if state.parked is None or state.first_message(name) is not None else (name,)
+
+    def takes(self, node: WaitForSignal) -> Sequence[tuple[str, Declaration]]:
+        """The payload."""
+        return ((node.signal, node.payload),)
 
     def signals(self, node: WaitForSignal) -> tuple[str, ...]:
         """The signal that it waits for."""

@@ -15,14 +15,14 @@ from stepwell.core.types import Declares
 from stepwell.workflow.nodes import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from stepwell.core.decisions import Decision
     from stepwell.core.kinds.functions import Change
     from stepwell.core.kinds.kind import Undone
     from stepwell.core.mailbox import MessageName
     from stepwell.core.state import RunState
-    from stepwell.workflow.annotations import HandlerTypes
+    from stepwell.workflow.annotations import Declaration, HandlerTypes
 
 
 class StepKind(Kind[Step]):
@@ -41,7 +41,7 @@ class StepKind(Kind[Step]):
         work = Work(node.name)
         if not state.progress and not state.in_flight:
             return (call_for(state, work, handler_call, node.policy, subject=node),)
-        return (next_attempt(state, work, handler_call, node.policy, now, subject=node),)
+        return (next_attempt(state, work, handler_call, node.policy, now, types=node.types, subject=node),)
 
     def partial_results(self, node: Step, state: RunState) -> Mapping[str, bytes]:
         """What a suspended handler left for itself."""
@@ -61,6 +61,10 @@ class StepKind(Kind[Step]):
     def awaited(self, node: Step, state: RunState) -> tuple[MessageName, ...]:
         """That signal, while the step is suspended."""
         return unanswered(state, Work(node.name))
+
+    def takes(self, node: Step) -> Sequence[tuple[str, Declaration]]:
+        """What answers the step."""
+        return ((node.name, node.types.resume),)
 
     def suspends_as(self, node: Step) -> tuple[str, ...]:
         """The step itself."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepwell.core.state import awaited, doubt, look, request_cancel
+from stepwell.core.state import apply_decision, awaited, doubt, is_counted, look, request_cancel
 from stepwell.engine.driving.restore import restored
 from stepwell.engine.driving.stored_run import APPLIED, StoredRun
 from stepwell.engine.driving.suspects import SUSPECT_FROM
@@ -14,6 +14,7 @@ from stepwell.store.records import AT_ONCE, Advance, Wanted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stepwell.core.decisions import Record
     from stepwell.core.journal import JournalRow
     from stepwell.core.mailbox import MessageName
     from stepwell.core.state import RunState
@@ -36,6 +37,9 @@ class CommittedRun(StoredRun):
         self.stored_status: Status = run.stored_status
         self.pending: list[JournalRow] = run.pending
         self._consumed: list[int] = []
+        self._freed: list[int] = []
+        """Those of the messages that are consumed which were refused."""
+        self._recounted: JournalRow | None = None
         self._observers = owner.observers
         self._telling = super().telling
         self.is_suspect: bool = run.lease.crashes >= SUSPECT_FROM
@@ -55,7 +59,7 @@ class CommittedRun(StoredRun):
 
     def drop_pending(self) -> None:
         """Forgets what the store cannot keep."""
-        self.pending, self._consumed = [], []
+        self.pending, self._consumed, self._freed, self._recounted = [], [], [], None
 
     async def flush(self) -> bool:
         """Commits what is pending; the run stays here. False if it was lost; raises RefusedError."""
@@ -68,6 +72,16 @@ class CommittedRun(StoredRun):
             if verdict == "message":
                 await self._look(unanswered)
         return verdict in APPLIED
+
+    def _counts_refusal(self, record: Record) -> bool:
+        """Takes in that the last refused row of a wait counts one more, if the record says so: no row is added then."""
+        if not is_counted(self.state, record.row):
+            return False
+        self._recounted = record.row
+        self._consumed += record.consumed
+        self._freed += record.consumed
+        apply_decision(self.state, record)
+        return True
 
     async def _release(self, delay: int = 0) -> bool:
         """Gives the run back, due at once or after the delay, with all that it still waits for."""
@@ -91,7 +105,7 @@ class CommittedRun(StoredRun):
         return False
 
     async def _is_flushed(self) -> bool:
-        return not self.pending or await self.flush()
+        return not (self.pending or self._consumed) or await self.flush()
 
     def ask_cancel(self) -> None:
         """A cancel of the run was requested."""
@@ -140,6 +154,8 @@ class CommittedRun(StoredRun):
         advance = Advance(lease.run_id, lease.ref, lease.token, self.stored_seq, self.pending, position, state.status)
         if self._consumed:
             advance.consumed = self._consumed
+            advance.freed = self._freed
+            advance.recounted = self._recounted
         if state.is_canceling:
             advance.knows_cancel = True
         return advance
@@ -151,7 +167,7 @@ class CommittedRun(StoredRun):
             self._owner.room.clear_suspect()
         super().note_stored(advance)
         if not advance.lean:
-            self._consumed = []
+            self._consumed, self._freed, self._recounted = [], [], None
 
     async def reread(self) -> None:
         """Has the state be what is stored; what is known of its handlers and of its cancel stays."""

@@ -261,9 +261,13 @@ class Drive(CommittedRun):
         return True
 
     def _take_in(self, record: Record) -> None:
+        if self._counts_refusal(record):
+            return
         self.pending.append(record.row)
         if record.consumed:
             self._consumed += record.consumed
+            if record.row.status == "refused":
+                self._freed += record.consumed
             apply_decision(self.state, record)
         else:
             apply(self.state, record.row)

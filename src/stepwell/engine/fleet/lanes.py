@@ -92,6 +92,10 @@ class Lanes:
         """The plan of a lane that this app asked for."""
         return self._plans[lane]
 
+    def known_plan(self, lane: int) -> Plan | None:
+        """The plan of a lane, if this app has asked for the lane's number."""
+        return self._plans.get(lane)
+
     async def outline(self, lane: int) -> Plan | None:
         """The stored outline of a lane's workflow, known here or not; None where it is missing or cannot be read."""
         if lane not in self._outlines:

@@ -122,7 +122,8 @@ def _full(advances: Sequence[Advance], codec: Codec) -> dict[str, object]:
         for at, one in numbered
         if (end := one.child_end) is not None
     ]
-    consumed = [(at, n) for at, one in numbered for n in one.consumed]
+    consumed = [(at, n, n in one.freed) for at, one in numbered for n in one.consumed]
+    recounted = [(at, row.seq, row.detail) for at, one in numbered if (row := one.recounted) is not None]
     spawned = [
         (at, new.run_id, new.lane, new.workflow, new.key, new.delay, new.parent_id, new.parent_node, new.value)
         for at, one in numbered
@@ -131,7 +132,8 @@ def _full(advances: Sequence[Advance], codec: Codec) -> dict[str, object]:
     return {
         "b": columns(facts, 16),
         "m": columns(ends, 5),
-        "c": columns(consumed, 2),
+        "c": columns(consumed, 3),
+        "r": columns(recounted, 3),
         "s": columns(spawned, 9),
     }
 

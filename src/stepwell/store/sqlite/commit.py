@@ -95,7 +95,11 @@ def _apply(connection: sqlite3.Connection, codec: Codec, now: int, worker_id: st
         [advance.rows[0] for advance in usual],
         [row for advance in advances if not advance.usual for row in advance.rows],
     )
-    bulk(connection, "take_message", [(advance.ref, n) for advance in other for n in advance.consumed])
+    used = [(advance.ref, n, n in advance.freed) for advance in other for n in advance.consumed]
+    bulk(connection, "take_message", used)
+    counted = [(one.ref, one.recounted.seq, one.recounted.detail) for one in other if one.recounted is not None]
+    if counted:
+        bulk(connection, "recount", counted)
     children = [child for advance in other for child in advance.spawned]
     if children:
         add_runs(connection, now, children, turn)

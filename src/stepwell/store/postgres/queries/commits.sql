@@ -171,9 +171,15 @@ written AS (
     SELECT own.id, {journal.values} FROM {x({journal.given})} JOIN own ON own.at = x.at
 ),
 taken AS (
-    UPDATE stepwell.mailbox AS m SET taken = true, value = NULL, error = NULL
-    FROM {c(at integer, n integer)} JOIN own ON own.at = c.at
+    UPDATE stepwell.mailbox AS m
+    SET taken = true, value = NULL, error = NULL, key = CASE WHEN NOT c.frees THEN m.key END
+    FROM {c(at integer, n integer, frees boolean)} JOIN own ON own.at = c.at
     WHERE m.run_id = own.id AND m.n = c.n
+),
+recounted AS (
+    UPDATE stepwell.journal AS j SET detail = r.detail
+    FROM {r(at integer, seq integer, detail bytea)} JOIN own ON own.at = r.at
+    WHERE j.run_id = own.id AND j.seq = r.seq AND j.status = 'refused'
 ),
 delivered AS (
     INSERT INTO stepwell.mailbox (run_id, n, kind, name, value, error, sender)

@@ -64,9 +64,14 @@ INSERT INTO stepwell_journal (ref, {journal.columns}) SELECT * FROM {x(ref, {jou
 SELECT worker, token, seq, messages, cancel_requested_at FROM stepwell_runs WHERE ref = :ref
 
 -- name: take_message
--- A message that an outcome used: its payload is in the journal now.
-UPDATE stepwell_mailbox AS m SET taken = 1, value = NULL, error = NULL
-FROM {v(ref, n)} WHERE m.ref = v.ref AND m.n = v.n
+-- A message that an outcome used, or a wait refused: its payload is in the journal now. The key of a refused one is free.
+UPDATE stepwell_mailbox AS m SET taken = 1, value = NULL, error = NULL, key = CASE WHEN NOT v.frees THEN m.key END
+FROM {v(ref, n, frees)} WHERE m.ref = v.ref AND m.n = v.n
+
+-- name: recount
+-- The last refused rows of waits count those that were refused after them.
+UPDATE stepwell_journal AS j SET detail = v.detail
+FROM {v(ref, seq, detail)} WHERE j.ref = v.ref AND j.seq = v.seq AND j.status = 'refused'
 
 -- name: add_ends
 -- The ends of children in their parents' mailboxes, as add_message; of one parent's children one at a time.

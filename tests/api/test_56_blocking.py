@@ -250,7 +250,8 @@ def test_closing_it_ends_the_waits_of_all_threads_and_stops_its_workers(url: str
     threads = [threading.Thread(target=wait) for _ in range(5)]
     for thread in threads:
         thread.start()
-    until(lambda: sum(len(waiting) for waiting in shop.app._waiters._waiting.values()) == 5)
+    waiting = shop.app._waiters._waiting
+    until(lambda: sum(map(len, list(waiting.values()))) == 5)
     shop.close()
     for thread in threads:
         thread.join(PATIENCE)

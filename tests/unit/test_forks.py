@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import sys
@@ -26,6 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
 ]
 WROTE, BUSY, FAILED = 10, 11, 12
+MOST_PAUSES = 2_000
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -62,9 +64,12 @@ class Writer:
 
 def write_in_child(url: str) -> None:  # pragma: no cover  in another process
     """Write on a connection of the child's own, and end the child with what came of it."""
+    pauses = itertools.count()
 
     def busy(seconds: float) -> None:
-        os._exit(BUSY)
+        if next(pauses) == MOST_PAUSES:
+            os._exit(BUSY)
+        time.sleep(POLL_SECONDS)  # the parent frees its own lock on the file a moment after its transaction
 
     try:
         file = FileConnection(location_of(url), busy)

@@ -39,7 +39,11 @@ class Portal:
         self._is_closed = False
         begun: Future[None] = Future()
         self._thread = runtime.start_thread(lambda: self._main(loop_factory, begun), "stepwell-blocking")
-        begun.result()
+        try:
+            begun.result()
+        except BaseException:
+            self._thread.join()
+            raise
 
     def call(self, make: Callable[[], Awaitable[T]]) -> T:
         """What the awaitable gives that `make` returns, both in the loop, in a copy of this thread's context.

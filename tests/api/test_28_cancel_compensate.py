@@ -198,7 +198,7 @@ async def test_i9_a_plain_cancel_stops_it_where_it_is(url: str) -> None:
     assert error.compensated == ()
 
 
-async def test_live_descendants_go_first_the_deepest_before_those_above(url: str) -> None:
+async def test_i5_live_descendants_go_first_the_deepest_before_those_above(url: str) -> None:
     undo, gate = Undo(), Gate()
     leaf = durable("leaf").step("leaf-a", nothing, compensate=undo)
     leaf.step("leaf-b", gate.handler, compensate=undo, **ATTEMPTED)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.simulation.trace import Trace
 
 OUTCOMES = ("completed", "failed", "skipped")
-STRUCK = ("CrashLimit", "IntegrityError", "Abandoned")
+STRUCK = ("CrashLimit", "IntegrityError", "Abandoned", "RunCanceled")
 
 
 def violations(trace: Trace) -> list[str]:
@@ -143,12 +143,13 @@ class RunCheck:
         return " ".join(f"{one.key}={one.status}" for stage in path.stages for one in stage)
 
     def _was_told_to_cancel(self) -> bool:
-        run_id: str | None = self._run_id
-        while run_id is not None:
-            if run_id in self._trace.cancel_asked:
-                return True
-            run_id = self._trace.snapshots[run_id].parent_run_id
-        return False
+        return self._trace.is_asked(self._run_id, self._trace.cancel_asked)
+
+    @property
+    def _is_undone(self) -> bool:
+        """Whether the run ended after all of it was undone that is to be undone."""
+        plainly = self._trace.is_asked(self._run_id, self._trace.plainly_canceled)
+        return str(self._run.status) == "failed" or (str(self._run.status) == "canceled" and not plainly)
 
     def _check_order(self) -> None:
         """Every outcome is in its stage, and no stage is left out (I2 as the journal tells it)."""
@@ -219,7 +220,7 @@ class RunCheck:
         told = [(entry.node, entry.iteration, entry.status, retries[entry.node, entry.iteration]) for entry in undone]
         if status == "completed":
             wanted = []
-        if told != (wanted if status in {"completed", "failed"} else wanted[: len(told)]):
+        if told != (wanted if status == "completed" or self._is_undone else wanted[: len(told)]):
             self._say("I5", f"undone {told}, expected {wanted}")
         self._check_attempted(expected, {(entry.node, entry.iteration) for entry in undone})
         kinds = [entry.kind == "compensate" for entry in self._entries]
@@ -231,7 +232,7 @@ class RunCheck:
 
     def _check_attempted(self, expected: dict[Key, Expected], undone: set[tuple[str, int | None]]) -> None:
         """What was called, and is to be undone even if that failed, was undone once the run has ended (I5)."""
-        if str(self._run.status) != "failed":
+        if not self._is_undone:
             return
         for line in self._trace.lines:
             one = expected.get((line.step, "step", line.iteration))

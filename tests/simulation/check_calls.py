@@ -20,20 +20,24 @@ _OUTCOMES = ("completed", "failed", "skipped")
 def check_calls(lines: list[Line], entries: list[Entry], path: ExpectedPath, trace: Trace) -> list[str]:
     """What the calls of one run show that should not be."""
     begun = [line for line in lines if line.event == "begin"]
+    was_asked = bool(lines) and trace.is_asked(lines[0].run_id, trace.cancel_asked)
+    undoing = [] if was_asked else [line for line in begun if line.phase == "undo"]
     return [
-        *_started_too_early([line for line in begun if line.who not in trace.late], entries, path),
+        *_started_too_early([one for one in begun if one.who not in trace.late], entries, path, was_asked=was_asked),
         *_saw_what_was_not_journaled(begun, entries),
         *_journaled_what_nobody_returned(lines, entries),
         *_begun_again(
             [one for one in begun if one.who not in trace.late and one.run_id not in trace.refused], trace.stopped
         ),
         *_keys(begun),
-        *_undone_without_results([line for line in begun if line.phase == "undo"], entries, path),
+        *_undone_without_results(undoing, entries, path),
         *_undone_by_other_keys(begun, trace),
     ]
 
 
-def _started_too_early(begun: list[Line], entries: list[Entry], path: ExpectedPath) -> Iterable[str]:
+def _started_too_early(
+    begun: list[Line], entries: list[Entry], path: ExpectedPath, *, was_asked: bool
+) -> Iterable[str]:
     """I2: all that precedes a call was journaled when it began, and its own outcome was not."""
     stage_of: dict[str, int] = {}
     before: list[set[str]] = []
@@ -53,7 +57,8 @@ def _started_too_early(begun: list[Line], entries: list[Entry], path: ExpectedPa
         stage = path.begins.get(line.step) if line.phase == "when" else stage_of.get(own)
         if line.phase == "undo":
             earlier = set(undone[: undone.index(own)]) if own in undone else set()
-            if not any(stage_of.get(name) == len(path.stages) - 1 for name in journaled):
+            has_failed = any(stage_of.get(name) == len(path.stages) - 1 for name in journaled)
+            if not has_failed and not was_asked:
                 yield f"I5: {own} began to be undone though nothing had failed: {line.journaled}"
         elif stage is None:
             earlier = set()

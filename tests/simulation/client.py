@@ -60,6 +60,8 @@ class Manner:
     """How many starts have the same key."""
     second_cancels: bool = field(default=False, repr=False)
     """Whether each cancel comes twice at once, and again later."""
+    compensates: float = field(default=0.0, repr=False)
+    """The share of its cancels that compensate."""
     sizes: int = field(default=0, repr=False)
     """The most bytes by which what it sends is padded."""
 
@@ -102,6 +104,7 @@ class Client:
         self._aside: set[asyncio.Task[None]] = set()
         self._flooded: set[tuple[str, str]] = set()
         self._floods = random.Random(f"floods {manner.floods}")
+        self._compensations = random.Random(f"compensations {manner.lives_for}")
 
     async def act(self, runs: int, poisons: int) -> None:
         """Start the runs, a few at a time, and go on until all have ended."""
@@ -282,8 +285,12 @@ class Client:
 
     async def _cancel(self, run: RunSnapshot) -> None:
         """Cancel a run, a root or a child, and keep what is journaled then of all that was canceled."""
+        if self._compensations.random() < self._manner.compensates:
+            await self._cancel_compensating(run)
+            return
         async with self._turns[run.run_id]:
             self._trace.cancel_asked.add(run.run_id)
+            self._trace.plainly_canceled.add(run.run_id)
             await self._surely(lambda: self._app.cancel(run.run_id))
             if self._manner.second_cancels:
                 await asyncio.gather(*(self._surely(lambda: self._app.cancel(run.run_id)) for _ in range(2)))
@@ -294,6 +301,13 @@ class Client:
         self.done.counts[f"cancel of a {after.status} {'root' if after.parent_run_id is None else 'child'}"] += 1
         if after.status is RunStatus.CANCELED:
             await self._freeze(after)
+
+    async def _cancel_compensating(self, run: RunSnapshot) -> None:
+        """Have a run, a root or a child, undone and canceled; twice, as a client does whose answer was lost."""
+        self._trace.cancel_asked.add(run.run_id)
+        for _ in range(2):
+            await self._surely(lambda: self._app.cancel(run.run_id, compensate=True))
+        self.done.counts["cancels that compensate"] += 1
 
     async def _freeze(self, run: RunSnapshot) -> None:
         if run.status is RunStatus.CANCELED and run.run_id not in self._trace.frozen:

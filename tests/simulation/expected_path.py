@@ -34,6 +34,8 @@ class JournalPath:
         self.tries: Counter[str] = Counter()
         """Failed attempts at each place since it was entered."""
         self.undoing = False
+        self.is_canceling = False
+        """Whether it was requested that the run is undone and canceled."""
         self._specs = design.specs
         self._nodes = {spec.name: at for at, spec in enumerate(design.specs)}
         self._entries = {name: at for at, spec in enumerate(design.specs) for name in _names(spec)}
@@ -74,7 +76,7 @@ class JournalPath:
         if phase in {"do", "undo"} and self.tries[name] != attempt - 1:
             return ("I2", f"{phase} of {name} began attempt {attempt} after {self.tries[name]} failed ones")
         if phase == "undo":
-            if not self._failed:
+            if not self._failed and not self.is_canceling:
                 return ("I5", f"{name} began to be undone though nothing had failed")
             if not self._completed or self._name(*self._completed[-1]) != step:
                 return ("I5", f"{name} began to be undone, and {self._completed[-1:]} is the newest")
@@ -94,7 +96,7 @@ class JournalPath:
         if seq != self.seq + 1:
             return ("I2", f"entry {seq} follows entry {self.seq}")
         if phase == "undo":
-            return None if self._failed else ("I5", f"{node} is undone though nothing had failed")
+            return None if self._failed or self.is_canceling else ("I5", f"{node} is undone though nothing had failed")
         if self.undoing:
             return ("I5", f"{node} went forward after compensation began")
         if self._nodes.get(node) != self.at:

@@ -177,6 +177,7 @@ def plan_of(seed: int, without: Iterable[str] = ()) -> Plan:
         shared_keys=wide.shared_keys,
         second_cancels=wide.second_cancels,
         sizes=wide.sizes,
+        compensates=random.Random(f"compensates {seed}").choice((0.0, 0.5, 1.0)) if wide == NARROW else 0.0,
     )
     if wide.busy_parents:
         rates = {**rates, BUSY_PARENT: wide.busy_parents}

@@ -71,6 +71,8 @@ class Trace:
     letters: dict[str, list[Letter]] = field(default_factory=dict)
     frozen: dict[str, list[Entry]] = field(default_factory=dict)
     cancel_asked: set[str] = field(default_factory=set)
+    plainly_canceled: set[str] = field(default_factory=set)
+    """Those of them whose cancel compensates nothing."""
     stopped: set[str] = field(default_factory=set)
     late: set[str] = field(default_factory=set)
     imposed: set[tuple[str, str, str, int | None]] = field(default_factory=set)
@@ -81,6 +83,15 @@ class Trace:
     """The runs that were deleted by hand."""
     not_before: dict[str, float] = field(default_factory=dict)
     """The instants of the loop's clock before which runs that were started with a delay may not begin."""
+
+    def is_asked(self, run_id: str, among: set[str]) -> bool:
+        """Whether the run or one above it is among these."""
+        above: str | None = run_id
+        while above is not None:
+            if above in among:
+                return True
+            above = self.snapshots[above].parent_run_id
+        return False
 
     def children(self, run_id: str) -> list[str]:
         """The run's children, oldest first."""

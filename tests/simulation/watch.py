@@ -45,7 +45,7 @@ BEGIN INSERT OR IGNORE INTO touched VALUES ({_LEFT}); END;
 """
 _RUN = """
 SELECT id, workflow, key, status, position, worker, token, seq, messages, crashes, due_at, awaiting, wake_at, parent_id,
-    parent_node FROM stepwell_runs WHERE ref = ?
+    parent_node, cancel_requested_at FROM stepwell_runs WHERE ref = ?
 """
 _ROWS = """
 SELECT j.rowid, ref, seq, node.name, item, phase, n, coalesce(kind, 'step'), coalesce(attempt, 1),
@@ -94,9 +94,10 @@ class Standing(NamedTuple):
     wake_at: int | None
     parent_id: str | None
     parent_node: str | None
+    cancel_requested_at: int | None
 
 
-_UNBORN = Standing("", "", None, "", 0, None, 0, 0, 0, 0, None, None, None, None, None)
+_UNBORN = Standing("", "", None, "", 0, None, 0, 0, 0, 0, None, None, None, None, None, None)
 
 
 @dataclass(slots=True)
@@ -214,6 +215,7 @@ class Watch:
             watched = self._add(ref, now)
         before = watched.now
         watched.now = now
+        watched.track.is_canceling = now.cancel_requested_at is not None
         if before is not _UNBORN:
             self._check_change(before, now, rows)
         for row in rows:
@@ -313,6 +315,8 @@ class Watch:
         self.seen[kind] += 1
         if kind == "Abandoned" and not self._by_id[before.run_id].track.has_failed:
             self._say("I5", before.run_id, f"{name} was given up though nothing had failed")
+        if kind == "RunCanceled" and before.cancel_requested_at is None:
+            self._say("I9", before.run_id, f"{name} was given up for a cancel that was not requested")
         if kind == "CrashLimit" and before.crashes < self._max_crashes:
             self._say("crashes", before.run_id, f"{name} failed after {before.crashes} of {self._max_crashes} crashes")
         if kind == "IntegrityError" and before.run_id not in self._refused:

@@ -50,8 +50,8 @@ class Rival:
 
     async def signal(self, run_id: str, name: str, value: bytes, *, waiting_only: bool = False) -> None:
         """What the store does for a signal, in whatever transaction this connection is."""
-        signal = {"run_id": run_id, "name": name, "value": value, "key": None, "waiting_only": waiting_only}
-        await self.connection.fetch(*Queries(self._schema, NOW)("deliver_signal", **signal))
+        signal = {"run_id": run_id, "name": name, "value": value, "waiting_only": waiting_only}
+        await self.connection.fetch(*Queries(self._schema, NOW)("deliver_signal", **signal, key=None, receipt=None))
 
     async def until_waiting(self, count: int = 1) -> None:
         """Waits until so many of the store's statements wait for a lock; meant for a database of the test's own."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakSet
 
@@ -11,8 +10,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MASK = "***"
-_SHORT = 4
-"""A text that is shorter is masked as a whole word only: or a secret `1` would mask every digit of a message."""
+SHORTEST_MASKED = 4
+"""A shorter text is not masked in messages: a secret `1` would hide every count and index, and stay guessable."""
 # Every secret that is alive, so that the text of an error can be masked wherever the secret came from. It only grows
 # and shrinks with the objects themselves.
 _alive: WeakSet[Secret[Any]] = WeakSet()
@@ -22,7 +21,7 @@ class Secret(Generic[T]):
     """A value that is shown as `***` everywhere, a field's type: `Secret[str]`. Stored as a plain `str` is.
 
     Two are equal if their values are. While it exists, its text is masked in what is journaled and logged of an
-    exception, too.
+    exception, too, if it has at least four characters.
     """
 
     __slots__ = ("__weakref__", "_value")
@@ -61,11 +60,9 @@ def masked(text: str) -> str:
     """The text with `***` for the texts of all secrets that are alive."""
     if not _alive:
         return text
-    for hidden in sorted({part for secret in tuple(_alive) for part in _texts(secret.reveal())}, key=len, reverse=True):
-        if len(hidden) >= _SHORT:
-            text = text.replace(hidden, MASK)
-        else:
-            text = re.sub(rf"(?<!\w){re.escape(hidden)}(?!\w)", MASK, text)
+    hidden = {part for secret in tuple(_alive) for part in _texts(secret.reveal()) if len(part) >= SHORTEST_MASKED}
+    for part in sorted(hidden, key=len, reverse=True):
+        text = text.replace(part, MASK)
     return text
 
 

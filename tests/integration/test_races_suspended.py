@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ["url"]
 
+RESULTS = {"ask": "yes", "do": "done", "close": "closed"}
+
 
 class Review:
-    """A parallel of an entry that asks, and one that ends when it is told."""
+    """A parallel of an entry that asks, and two that end when they are told."""
 
     def __init__(self) -> None:
-        self.opened = asyncio.Event()
-        self.flow = durable("review").parallel("all", {"ask": self.ask, "do": self.do})
+        self.opened, self.closing = asyncio.Event(), asyncio.Event()
+        self.flow = durable("review").parallel("all", {"ask": self.ask, "do": self.do, "close": self.close})
 
     def ask(self, ctx: Context[Any]) -> Any:
         return ctx.resume_data or Suspended("?")
@@ -32,6 +34,10 @@ class Review:
     async def do(self, ctx: Context[Any]) -> str:
         await self.opened.wait()
         return "done"
+
+    async def close(self, ctx: Context[Any]) -> str:
+        await self.closing.wait()
+        return "closed"
 
 
 def ends_do(worker_id: str, advances: Sequence[Advance]) -> bool:
@@ -56,7 +62,8 @@ async def test_i6_an_answer_that_comes_while_another_entry_is_committed_is_not_a
             assert (await app.resume(run_id, "ask", "yes")).accepted
             assert not (await app.resume(run_id, "ask", "no")).accepted
             assert await stop.released() == ["message"]
-            assert await app.result(run_id, timeout=PATIENCE) == {"ask": "yes", "do": "done"}
+            review.closing.set()
+            assert await app.result(run_id, timeout=PATIENCE) == RESULTS
         assert (await app.status(run_id)).unread_signals == {}
 
 
@@ -71,10 +78,16 @@ async def test_i6_a_worker_that_dies_between_a_suspension_and_its_answer_loses_n
         assert (await app.resume(run_id, "ask", "yes")).accepted
         assert not (await app.resume(run_id, "ask", "no")).accepted
         review.opened.set()
+        review.closing.set()
         async with app.worker():
-            assert await app.result(run_id, timeout=PATIENCE) == {"ask": "yes", "do": "done"}
+            assert await app.result(run_id, timeout=PATIENCE) == RESULTS
         rows = [(entry.node, entry.status) for entry in await app.journal(run_id)]
-        assert sorted(rows) == [("ask", "completed"), ("ask", "suspended"), ("do", "completed")]
+        assert sorted(rows) == [
+            ("ask", "completed"),
+            ("ask", "suspended"),
+            ("close", "completed"),
+            ("do", "completed"),
+        ]
     assert faulty.answers
 
 

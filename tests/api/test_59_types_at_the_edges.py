@@ -173,3 +173,31 @@ def test_the_error_of_a_stored_value_tells_its_facts() -> None:
     error = StoredValueError("run", "results.a", "Order", "must be int")
     assert (error.run_id, error.place, error.type, error.code) == ("run", "results.a", "Order", "stored_value")
     assert "results.a does not decode as Order: must be int" in str(error)
+
+
+class Parcel(BaseModel):
+    weight: Decimal
+
+
+async def test_the_result_of_a_child_that_is_a_model_is_given_back_as_one() -> None:
+    packing = durable("packing")
+
+    @packing.step("pack")
+    def pack(ctx: Context) -> Parcel:
+        return Parcel(weight=Decimal("1.50"))
+
+    order = durable("order").child_workflow("packed", packing)
+
+    @order.step("weigh")
+    def weigh(ctx: Context) -> Decimal:
+        packed: Parcel = ctx.results["packed"]["pack"]
+        return packed.weight
+
+    async with Durable("sqlite://", [order, packing]) as app:
+        started = await app.start("order")
+        async with app.worker():
+            results = await app.result(started.run_id, timeout=30)
+        shown = (await app.status(started.run_id)).results
+
+    assert results == {"packed": {"pack": Parcel(weight=Decimal("1.50"))}, "weigh": Decimal("1.50")}
+    assert shown == results

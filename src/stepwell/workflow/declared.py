@@ -204,7 +204,7 @@ class Results:
         """The results by name; None of a node that was skipped, whatever it is declared to give."""
         types = self._types()
         return {
-            name: types[name].decode(part) if name in types and bytes(part) != _NULL else _decode(part)
+            name: types[name].decode(bytes(part)) if name in types and bytes(part) != _NULL else _decode(part)
             for name, part in _split(data).items()
         }
 

@@ -271,6 +271,26 @@ async def test_it_is_told_why_the_run_is_not_canceled_yet(url: str) -> None:
     assert "It waits at go for its child run " in waiting.sentence
 
 
+async def test_a_run_that_is_being_undone_says_so_and_takes_no_answer(url: str) -> None:
+    gate = Gate()
+    flow = durable("flow").step("first", nothing, compensate=gate.handler).wait_for_signal("wait", "go")
+    async with Durable(url, [flow]) as app, app.worker():
+        run_id = (await app.start("flow")).run_id
+        await eventually(lambda: _is_suspended(app, run_id))
+        await app.cancel(run_id, compensate=True)
+        await gate.entered()
+        run = await app.status(run_id)
+        answer = await app.resume(run_id, "go", 1)
+        gate.let()
+        await canceled(app, run_id)
+    assert (run.status, run.awaiting_signals) == ("compensating", ())
+    assert (answer.accepted, answer.status) == (False, "compensating")
+
+
+async def _is_suspended(app: Durable, run_id: str) -> bool:
+    return (await app.status(run_id)).status == "suspended"
+
+
 async def _waits(app: Durable, run_id: str) -> bool:
     """Whether the child of the run waits for its signal."""
     children = (await app.status(run_id)).children or ()

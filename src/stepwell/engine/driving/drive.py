@@ -227,7 +227,8 @@ class Drive(CommittedRun):
                 return await self._read_whole()
             case Compensate():
                 set_status(self.state, "compensating")
-                return True
+                # Its status, and that it takes no more answers, is stored before the first compensator is called.
+                return bool(self.pending) or await self.flush()
             case Park():
                 return await self._park(move)
             case Spawn():

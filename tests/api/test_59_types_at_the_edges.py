@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
-from stepwell import Context, Durable, RunFailedError, Secret, StoredValueError, Workflow, durable
+from stepwell import Context, Durable, PayloadError, RunFailedError, Secret, StoredValueError, Workflow, durable
 from stepwell.cli import cli
 from stepwell.testing import Harness
 
@@ -201,3 +201,20 @@ async def test_the_result_of_a_child_that_is_a_model_is_given_back_as_one() -> N
 
     assert results == {"packed": {"pack": Parcel(weight=Decimal("1.50"))}, "weigh": Decimal("1.50")}
     assert shown == results
+
+
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    id: int
+
+
+async def test_a_field_beside_those_of_a_model_comes_back_equal_or_is_refused() -> None:
+    flow = durable("flow", input=Open)
+    flow.step("give", lambda ctx: ctx.input, result=Open)
+    due = datetime(2026, 12, 24, tzinfo=UTC)
+    async with Durable("sqlite://", [flow]) as app, app.worker():
+        assert await app.run("flow", Open.model_validate({"id": 1, "by": ["me"]})) == {
+            "give": Open.model_validate({"id": 1, "by": ["me"]})
+        }
+        with pytest.raises(PayloadError, match=r"^input\.due: datetime .* would come back as str "):
+            await app.start("flow", Open.model_validate({"id": 1, "due": due}))

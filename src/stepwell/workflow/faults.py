@@ -267,7 +267,10 @@ def _parts(value: Any) -> dict[str, Any] | None:
     if isinstance(value, (list, tuple)):
         return {f"[{at}]": part for at, part in enumerate(value)}
     names = _field_names(type(value))
-    return None if names is None else {f".{name}": getattr(value, name, None) for name in names}
+    if names is None:
+        return None
+    extra = getattr(value, "__pydantic_extra__", None) or ()
+    return {f".{name}": getattr(value, name, None) for name in (*names, *extra)}
 
 
 def _field_names(class_: Any) -> list[str] | None:

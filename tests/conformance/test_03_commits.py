@@ -56,6 +56,19 @@ async def test_i1_a_commit_that_arrives_after_its_retry_and_the_next_one_is_lost
     assert await keeper.commit(step(grown(lease, 2))) == ["ok"]
 
 
+@both_statements
+async def test_i1_what_lets_go_of_a_run_is_not_done_by_what_kept_it(keeper: Keeper, *, lean: bool) -> None:
+    """It is as long as what is stored, and is not what is stored: taken as done, it would leave the run to nobody."""
+    lease = await keeper.leased()
+    assert await keeper.commit(step(lease, lean=lean)) == ["ok"]
+    before = await keeper.snapshot(lease.run_id)
+    assert await keeper.commit(parked(lease, row(lease))) == ["lost"]
+    assert await keeper.commit(ended(lease, row(lease))) == ["lost"]
+    assert await keeper.snapshot(lease.run_id) == before
+    assert await keeper.commit(parked(grown(lease), row(lease, 2))) == ["ok"]
+    assert await keeper.commit(step(grown(lease), lean=lean)) == ["lost"]
+
+
 async def test_i6_a_park_that_arrives_after_its_retry_and_a_signal_is_lost(keeper: Keeper) -> None:
     lease = await keeper.leased()
     park = awaiting(lease, "go")

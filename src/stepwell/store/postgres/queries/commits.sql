@@ -77,8 +77,8 @@ SELECT verdict FROM judged ORDER BY at
 -- name: change
 -- Advances of every other sort, with the messages, the children and the parents they concern. A run's own change and
 -- the messages to it are merged, since of two changes to one row in one statement only one would take effect.
--- One that lets go of its run, and did so before, finds it without a worker, under the same token and with its rows; it is
--- refused when a cancel was requested of which it does not know.
+-- One that lets go of its run, and did so before, finds it without a worker, under the same token and with its rows; a run
+-- of that length that is still held has rows of another commit, so that it is lost. It is refused when a cancel was requested of which it does not know.
 -- One that rests on the absence of a message is refused when such a message is behind those that were seen. The mailbox
 -- is another table, of which the statement's older snapshot may lack what the locked row counts already; so it is also
 -- refused when the last message that the row counts is not in the snapshot. Messages of a run are numbered under its
@@ -106,7 +106,7 @@ judged AS MATERIALIZED (
         WHEN l.id IS NULL AND (SELECT true FROM stepwell.runs AS r WHERE r.id = b.id) THEN 'busy'
         WHEN b.release AND b.n > 0 AND l.worker IS NULL AND l.token = b.token AND l.seq = b.seq + b.n THEN 'done'
         WHEN l.id IS NULL OR l.worker IS DISTINCT FROM $worker OR l.token <> b.token THEN 'lost'
-        WHEN b.n > 0 AND l.seq = b.seq + b.n THEN 'done'
+        WHEN b.n > 0 AND NOT b.release AND l.seq = b.seq + b.n THEN 'done'
         WHEN l.seq <> b.seq THEN 'lost'
         WHEN b.absent_kind IS NOT NULL AND b.seen <> l.messages AND (
             b.seen > l.messages

@@ -108,7 +108,8 @@ def read_log(folder: Path) -> list[Line]:
     for text in (folder / LOG).read_bytes().split(b"\n"):
         with contextlib.suppress(json.JSONDecodeError):
             facts = json.loads(text)
-            lines.append(Line(**{**facts, "journaled": tuple(facts["journaled"])}))
+            tuples = {name: tuple(facts[name]) for name in ("journaled", "undoes")}
+            lines.append(Line(**{**facts, **tuples}))
     return lines
 
 

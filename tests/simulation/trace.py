@@ -138,7 +138,7 @@ def beginning_after(
     journaled = tuple(outcome_name(row[0], row[1], row[2], row[4]) for row in rows if row[3] == 0)
     saw = {name: digest(value) for name, value in ctx.results.items()}
     facts = (ctx.run_id, phase, ctx.step, ctx.iteration, ctx.attempt, ctx.idempotency_key, token)
-    return Line("begin", who, at, *facts, tries, journaled, saw, ctx.resume_data)
+    return Line("begin", who, at, *facts, tries, journaled, saw, ctx.resume_data, ctx.undoes_keys)
 
 
 def ending(ctx: Context, phase: str, *, who: str, at: float, token: str) -> Line:

@@ -159,14 +159,32 @@ class _Node:
             one.attempted = self._undoing(spec.name)  # it was spawned before
         return one
 
+    def _struck_unasked(self, spec: Spec) -> list[Expected]:
+        """Outcomes that no act tells, of entries or an iteration whose condition was not seen to end.
+
+        The journal does not tell a worker that died in the condition from one that died in the handler after it, so
+        they count as called.
+        """
+        units = spec.units if isinstance(spec, ParallelSpec) else (spec.unit,) if isinstance(spec, LoopSpec) else ()
+        retries = spec.retries if isinstance(spec, (ParallelSpec, LoopSpec)) else DEFAULT_RETRIES
+        turn = 1 if isinstance(spec, LoopSpec) else None
+        all_of = [self._undo(Expected((unit.name, "step", turn)), unit, retries) for unit in units]
+        struck = [one for one in all_of if self._facts.imposed(one.key)]
+        for one in struck:
+            self._strike(one)
+        return struck
+
     def _skips(self, spec: Spec, in_vain: int) -> bool:
         kinds = {RouteSpec: "route", SleepSpec: "sleep", WaitSpec: "signal", ChildSpec: "child"}
         kind = kinds.get(type(spec), "step")
         names = [unit.name for unit in spec.units] if isinstance(spec, ParallelSpec) else [spec.name]
-        if self._facts.imposed(_first_key(spec)):
-            if in_vain and isinstance(spec, (ParallelSpec, LoopSpec)):
+        struck = self._struck_unasked(spec)
+        if struck:
+            if in_vain:
                 self._path.stages.append([Expected((spec.name, "step", None), "asked", retrying=in_vain)])
-            return self._add(Expected(_first_key(spec)))
+            self._path.stages.append(struck)
+            self._path.end = "failed"
+            return False
         skipped = Expected((spec.name, kind, None), "skipped", retrying=in_vain, last_attempt=in_vain + 1)
         self._path.stages.append([skipped])
         self._path.results |= dict.fromkeys(names)

@@ -68,6 +68,11 @@ def test_the_command_line_reads_an_input_as_its_type_and_shows_no_secret(
     shown = call("status", run["run_id"])
     assert "hunter22" not in shown.output
     assert "***" in shown.output
+    for more in ((), ("--json",)):
+        journal = call("journal", run["run_id"], *more)
+        assert journal.exit_code == 0, journal.output
+        assert "hunter22" not in journal.output
+        assert '{"amount": "7", "token": "***"}' in journal.output
 
 
 class Login(msgspec.Struct):

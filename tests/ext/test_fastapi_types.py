@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -13,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from stepwell import Context, Durable, PayloadError, Secret, Workflow, durable
 from stepwell.ext.fastapi import router
-from tests.ext.serving import ADA, by_header, served, shop_of
+from tests.ext.serving import ADA, by_header, events_in, served, shop_of
 from tests.ext.test_fastapi import code_of, references_in
 from tests.waiting import PATIENCE
 
@@ -106,6 +108,75 @@ async def test_models_of_pydantic_are_read_and_their_secrets_are_not_shown() -> 
         assert started.status_code == 202
         shown = await client.get(f"/runs/{started.json()['run_id']}", headers=ADA)
         assert shown.json()["input"] == {"card": {"number": "***", "holderName": "Ada"}, "amount": "5.00"}
+
+
+class Paid(msgspec.Struct):
+    number: int
+    receipt: Secret[str] = Secret("no receipt yet")
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["as declared", "which does not decode any more"])
+async def test_the_events_of_a_run_show_no_secret_of_an_entry(is_old: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = durable("part").step("pay", lambda ctx: Paid(2, Secret("hidden-child")), result=Paid)
+    flow = (
+        durable("order", input=Order)
+        .step("pay", lambda ctx: Paid(1, Secret("hidden-result")), result=Paid)
+        .wait_for_signal("answer", "answer", payload=Paid)
+        .child_workflow("part", part)
+    )
+    shop = shop_of("sqlite://", flow, part)
+    async with served(shop) as client:
+        run_id = (await client.post("/runs/order", json=GIVEN, headers=ADA)).json()["run_id"]
+        body = {"number": 3, "receipt": "hidden-payload"}
+        assert (await client.post(f"/runs/{run_id}/signals/answer", json=body, headers=ADA)).status_code == 202
+        await shop.result(run_id, PATIENCE)
+        if is_old:
+            monkeypatch.setattr(shop, "status", _as_plain_json(shop))
+        shown = await client.get(f"/runs/{run_id}", headers=ADA)
+        stream = await client.get(f"/runs/{run_id}/events", headers=ADA)
+        entries = [json.loads(data) for name, _, data in events_in(stream.text) if name == "entry"]
+    assert [entry["result"] for entry in entries] == [
+        {"number": 1, "receipt": "***"},
+        {"number": 3, "receipt": "***"},
+        {"pay": {"number": 2, "receipt": "***"}},
+    ]
+    assert shown.json()["input"]["token"] == "***"
+    assert "hidden" not in stream.text + shown.text
+
+
+def _as_plain_json(shop: Durable) -> Any:
+    """The status of a run as it is where its values do not decode: what is stored, as JSON."""
+    status = shop.status
+
+    async def asked(run_id: str) -> Any:
+        run, entries = await status(run_id), await shop.journal(run_id)
+        return replace(run, input=GIVEN, results={entry.node: entry.result for entry in entries})
+
+    return asked
+
+
+def test_the_default_of_a_secret_is_in_no_schema() -> None:
+    class Card(BaseModel):
+        number: Secret[str] = Secret("hidden-of-a-model")
+
+    class Nested(msgspec.Struct):
+        paid: Paid
+        cards: list[Card] = []
+        card: Card = Card(number=Secret("hidden-of-a-field"))
+        count: int = 3
+
+    shop = Durable("sqlite://", [durable("order", input=Nested).step("a", lambda ctx: None)])
+    schemas = shop.schemas("order")
+    assert "hidden" not in str(schemas)
+    assert "no receipt yet" not in str(schemas)
+    parts = schemas["input"]["$defs"]
+    assert parts["Paid"]["properties"]["receipt"]["writeOnly"] is True
+    assert parts["Nested"]["properties"]["count"] == {"type": "integer", "default": 3}
+    assert parts["Nested"]["required"] == ["paid"]
+    assert parts["Paid"]["required"] == ["number"]
+    app = FastAPI()
+    app.include_router(router(shop, auth=by_header), prefix="/runs")
+    assert "hidden" not in str(app.openapi())
 
 
 def test_the_inputs_of_workflows_are_in_the_openapi_document() -> None:

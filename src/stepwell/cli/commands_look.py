@@ -17,6 +17,7 @@ from stepwell.cli.output import console, print_json, print_lines, remark, say
 from stepwell.cli.runs import complete_run, find_run
 from stepwell.cli.settings import Settings, shared_options
 from stepwell.cli.values import SECONDS
+from stepwell.reading.secrets import hidden_in_entries, hidden_in_run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -142,7 +143,8 @@ def status(settings: Settings, run_id: str, *, with_traceback: bool) -> None:
     """Show a run."""
 
     async def question(app: Durable, found: str) -> Any:
-        return await app.status(found), None if settings.as_json else await app.explain(found)
+        run = hidden_in_run(await app.status(found), app)
+        return run, None if settings.as_json else await app.explain(found)
 
     run, why = ask_of_run(settings, run_id, question)
     if settings.as_json:
@@ -202,7 +204,13 @@ def why(settings: Settings, run_id: str) -> None:
 @click.pass_obj
 def journal(settings: Settings, run_id: str) -> None:
     """Show the journal of a run."""
-    entries = ask_of_run(settings, run_id, lambda app, found: app.journal(found))
+
+    async def question(app: Durable, found: str) -> Any:
+        entries = await app.journal(found)
+        # what is declared is known by the workflow's code alone
+        return hidden_in_entries(entries, (await app.status(found)).workflow_name, app) if app.workflows else entries
+
+    entries = ask_of_run(settings, run_id, question)
     if settings.as_json:
         print_json(entries)
         return

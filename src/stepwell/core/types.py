@@ -57,7 +57,12 @@ class PlanTypes:
 
     @property
     def schemas(self) -> dict[str, Any]:
-        """The JSON schemas of what is declared, by the place of the value; those of children are theirs."""
+        """The JSON schemas of what is declared, by the place of the value, copied; those of children are theirs."""
+        copy: dict[str, Any] = msgspec.json.decode(self._schemas)
+        return copy
+
+    @cached_property
+    def _schemas(self) -> bytes:
         found: dict[str, Any] = {} if self.input is None else {"input": self.input.schema()}
         for place, types in (
             ("results", self.results),
@@ -68,7 +73,7 @@ class PlanTypes:
             own = {name: one.schema() for name, one in sorted(types.items()) if isinstance(one, DeclaredType)}
             if own:
                 found[place] = own
-        return found
+        return msgspec.json.encode(found)
 
     @cached_property
     def encoded_schemas(self) -> bytes:

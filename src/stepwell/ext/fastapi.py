@@ -36,6 +36,7 @@ from stepwell.errors import DefinitionError, DurableError
 from stepwell.ext.http_access import Identity, May, detail_of, run_as_json
 from stepwell.ext.run_events import RunEvents, TooManyReadersError, seq_of
 from stepwell.ext.webhooks import answer_page, unavailable_page
+from stepwell.reading.secrets import hidden_in_run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -167,7 +168,7 @@ def _add_runs(made: APIRouter, shop: Durable, access: Access) -> None:
     async def show(request: Request, run_id: _RunId) -> Response:
         run = await shop.status(run_id)
         await access.allow(request, "read", run)
-        return json_response(run_as_json(run))
+        return json_response(run_as_json(hidden_in_run(run, shop)))
 
     async def watch(request: Request, run_id: _RunId, last_event_id: _LastEvent = None) -> Response:
         run = await shop.status(run_id)

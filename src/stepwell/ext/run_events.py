@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from stepwell.core.statuses import ENDED
 from stepwell.errors import JournalError, RunNotFoundError, StoreUnavailableError
 from stepwell.ext.http_access import encoded, entry_as_json, run_as_json
+from stepwell.reading.secrets import hidden_in_entries, hidden_in_run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -77,7 +78,7 @@ class _Watched:
         self.run: RunSnapshot = run
         self.entries: list[bytes] = []
         self.is_gone = False
-        self._shop = shop
+        self.shop = shop
         self._lock = asyncio.Lock()
         self._looked_at = float("-inf")
         self._read_until: object = None
@@ -100,11 +101,11 @@ class _Watched:
             self.looks += 1
 
     async def _read(self) -> None:
-        run = await self._shop.status(self.run.run_id)
+        run = await self.shop.status(self.run.run_id)
         changed = (run.updated_at, run.status, run.current_step, run.attempt)
         if changed != self._read_until:
             try:
-                entries = await self._shop.journal(run.run_id)
+                entries = hidden_in_entries(await self.shop.journal(run.run_id), run.workflow_name, self.shop)
             except JournalError:  # `damaged` of the run says so
                 entries = []
             for seq, entry in enumerate(entries[len(self.entries) :], len(self.entries) + 1):
@@ -129,7 +130,7 @@ async def _events(watched: _Watched, after: int) -> AsyncIterator[bytes]:
             shown, quiet = news, 0
             yield _event("status", {name: getattr(run, name) for name in _SHOWN})
         if run.status in ENDED:
-            yield _event("end", run_as_json(run))
+            yield _event("end", run_as_json(hidden_in_run(run, watched.shop)))
             return
         if quiet >= QUIET_LOOKS:
             quiet = 0

@@ -20,6 +20,7 @@ from stepwell.workflow.faults import Fault, came, difference, misfit, naive_date
 from stepwell.workflow.numbers import shown
 from stepwell.workflow.pydantic_models import Adapter, dump, is_model, load, raw, reasons
 from stepwell.workflow.secret import Secret
+from stepwell.workflow.secret_parts import without_secret_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -123,11 +124,12 @@ class DeclaredType:
         return any(part is Secret for part in self._parts())
 
     def schema(self) -> dict[str, Any]:
-        """The JSON schema of what is stored."""
+        """The JSON schema of what is stored, without the defaults of what is secret."""
         if self._adapter is not None:
-            return self._adapter.schema()
-        found = self.annotation.model_json_schema() if self._info is None else _schema(self.annotation)
-        return dict(found)
+            found = self._adapter.schema()
+        else:
+            found = self.annotation.model_json_schema() if self._info is None else _schema(self.annotation)
+        return without_secret_defaults(dict(found))
 
     def _convert(self, annotation: Any) -> None:
         try:
@@ -291,12 +293,45 @@ def _arguments(annotation: Any) -> Iterator[Any]:
 
 
 def _schema(annotation: Any) -> dict[str, Any]:
-    found = msgspec.json.schema(annotation, schema_hook=_schema_of)
+    try:
+        found = msgspec.json.schema(annotation, schema_hook=_schema_of)
+    except TypeError:
+        found = _schema_without_defaults(annotation)
     definitions = found.get("$defs", {})
     for part in list(definitions.values()):
         _lift(part, definitions)
     _lift({name: part for name, part in found.items() if name != "$defs"}, definitions)
     return {**found, "$defs": definitions} if definitions else found
+
+
+def _schema_without_defaults(annotation: Any) -> dict[str, Any]:
+    """The schema of a type with defaults that msgspec cannot write, such as a Secret: those are left out of it.
+
+    msgspec takes a type only, and writes a default without asking any hook, so its own generator is given the
+    description of the type.
+    """
+    from msgspec import _json_schema as generator  # noqa: PLC0415  no public way leads there
+
+    info = msgspec.inspect.type_info(annotation)
+    for one in _infos(info):
+        for field in getattr(one, "fields", ()):
+            if not _can_be_written(field.default):
+                field.default = msgspec.NODEFAULT
+    components = generator._collect_component_types([info])  # noqa: SLF001  as above
+    names = generator._build_name_map(components)  # noqa: SLF001  as above
+    made = generator._SchemaGenerator(names, _schema_of)  # noqa: SLF001  as above
+    found = dict(made.to_schema(info))
+    if components:
+        found["$defs"] = {names[cls]: made.to_schema(part, False) for cls, part in components.items()}  # noqa: FBT003  its signature
+    return found
+
+
+def _can_be_written(default: Any) -> bool:
+    try:
+        msgspec.to_builtins(default, str_keys=True)
+    except TypeError:
+        return default is msgspec.NODEFAULT
+    return True
 
 
 def _lift(part: Any, definitions: dict[str, Any]) -> None:

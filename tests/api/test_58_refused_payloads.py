@@ -102,7 +102,7 @@ async def test_i6_a_wrong_payload_from_elsewhere_is_journaled_and_the_wait_goes_
         )
         run = await is_waiting(app, run_id)
         assert (run.error, run.damaged) == (None, None)
-        assert any("refused a payload" in record.getMessage() for record in caplog.records)
+        await eventually(lambda: any("refused a payload" in record.getMessage() for record in caplog.records))
         assert (await other.resume(run_id, "when", DAY, key="k")).accepted
         kept = await ended(app, run_id)
     assert kept.snapshot.status == "completed"

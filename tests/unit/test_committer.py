@@ -38,6 +38,15 @@ class Elsewhere:
         return ["lost" if advance.run_id.startswith("lost") else "ok" for advance in advances]
 
 
+class Silent:
+    """A store that does not answer."""
+
+    async def commit(self, worker_id: str, advances: Sequence[Advance]) -> list[Verdict]:
+        """Waits until it is cancelled."""
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("nothing answers")
+
+
 class Losses(Observer):
     """Hears of leases that were lost."""
 
@@ -70,3 +79,20 @@ async def test_i4_a_refused_advance_that_nobody_waits_for_any_more_keeps_no_othe
             await bad
         assert await good == "ok"
         await committer.close(1)
+
+
+async def test_code_that_cancels_all_tasks_until_none_is_left_comes_to_an_end() -> None:
+    committer = Committer(cast("Store", Silent()), SystemRuntime(), "w1")
+    answer = committer.commit(Advance("one", 0, 1, 0, [], 0, "running"))
+    own = asyncio.current_task()
+    for _ in range(100):
+        going = [task for task in asyncio.all_tasks() if task is not own]
+        if not going:
+            break
+        for task in going:
+            task.cancel()
+        await asyncio.wait(going)
+    assert [task for task in asyncio.all_tasks() if task is not own] == []
+    assert not answer.done()
+    await committer.close(1)
+    assert await answer == "lost"

@@ -28,6 +28,23 @@ def begin(work: Callable[[*Ts], Coroutine[Any, Any, T]], *given: *Ts, name: str)
     return made
 
 
+class Cuts:
+    """The cancels by other code of work that goes on after one, until they are many within a short time."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=_MOST_CUTS)
+        self._loop = asyncio.get_running_loop()
+
+    def add(self) -> None:
+        """One more, now."""
+        self._times.append(self._loop.time())
+
+    @property
+    def are_many(self) -> bool:
+        """Whether the loop is being ended by code that waits for the end of all tasks."""
+        return len(self._times) == _MOST_CUTS and self._loop.time() - self._times[0] < _CUT_SECONDS
+
+
 class Lasting:
     """Work that goes on, from its beginning, although other code cancels the task in which it is done.
 
@@ -41,9 +58,8 @@ class Lasting:
         self._work = work
         self.name = name
         self._is_wanted = True
-        self._cuts: deque[float] = deque(maxlen=_MOST_CUTS)
-        self._loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self._cuts = Cuts()
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once it has ended, by itself or after `cancel`."""
         self._begin()
 
@@ -64,12 +80,11 @@ class Lasting:
 
     @property
     def _is_to_go_on(self) -> bool:
-        are_many = len(self._cuts) == _MOST_CUTS and self._loop.time() - self._cuts[0] < _CUT_SECONDS
-        return self._is_wanted and not are_many
+        return self._is_wanted and not self._cuts.are_many
 
     def _end(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() and self._is_to_go_on:
-            self._cuts.append(self._loop.time())
+            self._cuts.add()
             self._begin()
         elif not self.ended.done():
             self.ended.set_result(None)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from stepwell.engine.driving.telling import tell_lost
 from stepwell.engine.observer import BatchCommitted, Observers
 from stepwell.engine.outage import retry_while_unavailable
-from stepwell.store.background import begin
+from stepwell.store.background import Cuts, begin
 
 if TYPE_CHECKING:
     from stepwell.runtime.protocol import Runtime
@@ -95,6 +95,7 @@ class Committer:
         self._large: deque[_Waiting] = deque()
         self._under_way: list[_Waiting] = []
         self._flushing: asyncio.Task[None] | None = None
+        self._cuts = Cuts()
         self._is_large_next = False
         self._is_closed = False
 
@@ -137,9 +138,15 @@ class Committer:
             self._flushing = begin(self._flush, name="stepwell-committer")
             self._flushing.add_done_callback(self._after_flush)
 
-    def _after_flush(self, _flushing: asyncio.Task[None]) -> None:
-        """Goes on where other code cancelled the task, even before its first step, which nothing in it would notice."""
-        self._go_on()
+    def _after_flush(self, flushing: asyncio.Task[None]) -> None:
+        """Goes on where other code cancelled the task, even before its first step, which nothing in it would notice.
+
+        After many cancels the loop is being ended: what is left waits for the next advance, or for another worker.
+        """
+        if flushing.cancelled():
+            self._cuts.add()
+        if not self._cuts.are_many:
+            self._go_on()
 
     async def _flush(self) -> None:
         """Commits until nothing waits; large values and all others are first by turns, so that neither waits for long.

@@ -17,6 +17,7 @@ from stepwell.engine.observer import (
     WorkerDead,
 )
 from stepwell.errors import (
+    AttemptOverError,
     DefinitionError,
     DurableError,
     Failure,
@@ -43,6 +44,7 @@ __all__ = [
     "Abort",
     "Action",
     "AttemptEnded",
+    "AttemptOverError",
     "AttemptStarted",
     "Backoff",
     "BatchCommitted",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, overload
 
 from stepwell.blocking import BlockingDurable
 from stepwell.core.registry import Registry
@@ -17,6 +17,7 @@ from stepwell.engine.arguments import (
     checked_run_id,
 )
 from stepwell.engine.driving.inline import InlineRunner
+from stepwell.engine.driving.sub_steps import checked_on_drift
 from stepwell.engine.driving.telling import tell_canceled
 from stepwell.engine.fleet.app_session import AppSession, not_entered
 from stepwell.engine.fleet.events import Events
@@ -107,6 +108,8 @@ class Durable:
     - `lease`: how long a worker may be silent before other workers may take over its runs.
     - `max_value_bytes`: the largest size of a value as JSON, in bytes.
     - `file_mode`: the permissions of the files that a store on SQLite creates.
+    - `on_drift`: what happens when a sub-step (`Context.run`) comes with other arguments than its value was journaled
+      with: `warn` logs it, `fail` raises DefinitionError in the handler, `ignore` does nothing.
     - `observers`: objects that receive events of the app's workers, see `Observer`.
     - `signing_keys`: secrets, as strings or bytes, for the links of `signal_url`: the first signs, all of them verify.
     - `store`, `runtime`: for tests, without a promise between releases. A store instead of a `url`; the clock, chance,
@@ -127,6 +130,7 @@ class Durable:
         lease: Duration = timedelta(seconds=10),
         max_value_bytes: int = MAX_VALUE_BYTES,
         file_mode: int = 0o600,
+        on_drift: Literal["warn", "fail", "ignore"] = "warn",
         observers: Iterable[Observer] = (),
         signing_keys: Iterable[str | bytes] = (),
         store: Store | None = None,
@@ -139,6 +143,7 @@ class Durable:
             checked_positive_duration("lease", lease),
             checked_count("max_crashes", max_crashes),
             Codec(checked_count("max_value_bytes", max_value_bytes)),
+            checked_on_drift(on_drift),
             Observers([*([LoggingObserver()] if self._runtime.logs_runs else ()), *observers]),
         )
         self._signer = LinkSigner(signing_keys)

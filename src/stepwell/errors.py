@@ -208,3 +208,15 @@ def _undone(compensated: tuple[str, ...], failed_compensations: tuple[str, ...])
     if failed_compensations:
         undone += f" Not undone, since their compensators failed: {', '.join(failed_compensations)}."
     return undone
+
+
+class AttemptOverError(DurableError):
+    """What a handler asked of its run came too late: its attempt is over, and nothing was written.
+
+    - `run_id`, `step`: the run, and the node or entry.
+    """
+
+    def __init__(self, run_id: str, step: str) -> None:
+        self.run_id = run_id
+        self.step = step
+        super().__init__(f"The attempt at {step} of run {run_id} is over; nothing was written.")

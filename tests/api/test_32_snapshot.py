@@ -37,7 +37,7 @@ FIELDS = {
         "damaged attempt last_error retry_at unread_signals failed_compensations definition waits_for awaiting_signals "
         "cancel_requested_at"
     ),
-    Entry: "node kind iteration attempt status result error started_at finished_at worker seq",
+    Entry: "node kind iteration attempt status result error started_at finished_at worker seq name",
     Failure: "node type message traceback",
     StartResult: "run_id status created same_input",
     ResumeResult: "accepted status expected",

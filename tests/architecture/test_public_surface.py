@@ -15,6 +15,7 @@ PUBLIC = [
     "Abort",
     "Action",
     "AttemptEnded",
+    "AttemptOverError",
     "AttemptStarted",
     "Backoff",
     "BatchCommitted",

@@ -13,8 +13,8 @@ import pytest
 
 from stepwell import Backoff, Durable, RunCanceledError, RunFailedError, durable
 from stepwell.core.journal import Work, new_row
-from stepwell.engine.driving.channel import AttemptOverError, Kept
-from stepwell.errors import Failure
+from stepwell.engine.driving.channel import Kept
+from stepwell.errors import AttemptOverError, Failure
 from tests.faulty import faulty_app
 from tests.waiting import PATIENCE
 

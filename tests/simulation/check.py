@@ -98,7 +98,7 @@ class RunCheck:
         self._trace = trace
         self._run_id = run_id
         self._run = trace.snapshots[run_id]
-        self._entries = trace.journals[run_id]
+        self._entries = [entry for entry in trace.journals[run_id] if entry.name is None]
         self._facts = _Facts(trace, run_id)
         self._path = expected_path_of(trace.designs[self._run.workflow_name], self._run.input, self._facts)
         self._outcomes = [entry for entry in self._entries if entry.status in OUTCOMES]
@@ -255,8 +255,9 @@ class RunCheck:
         if self._facts.strangers:
             self._say("I8", f"children that no node spawned: {self._facts.strangers}")
         frozen = self._trace.frozen.get(self._run_id)
-        if frozen is not None and frozen != self._entries:
-            self._say("I9", f"{len(self._entries) - len(frozen)} entries were written after the cancel")
+        journal = self._trace.journals[self._run_id]
+        if frozen is not None and frozen != journal:
+            self._say("I9", f"{len(journal) - len(frozen)} entries were written after the cancel")
 
     def _check_timeouts(self) -> None:
         """No wait timed out that began when an unread letter was already accepted."""

@@ -21,6 +21,8 @@ class Unit:
     compensated: bool
     attempted: bool = field(default=False, repr=False)
     """Whether the compensator is also for what failed and may have been called."""
+    sub_steps: int = field(default=0, repr=False)
+    """How many sub-steps its handler has, and its compensator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +217,27 @@ def with_attempted(design: Design, seed: int) -> Design:
                 specs.append(replace(spec, units=tuple(map(drawn, spec.units))))
             case ChildSpec():
                 specs.append(replace(spec, attempted=spec.compensated and chance.random() < ATTEMPTED))
+            case _:
+                specs.append(spec)
+    return replace(design, specs=tuple(specs))
+
+
+def with_sub_steps(design: Design, seed: int) -> Design:
+    """The design with handlers, some of the async ones, that have sub-steps."""
+    chance = random.Random(f"sub-steps {seed} {design.name}")
+
+    def drawn(unit: Unit) -> Unit:
+        return replace(unit, sub_steps=0 if unit.plain else chance.choice((0, 1, 2, 3)))
+
+    specs: list[Spec] = []
+    for spec in design.specs:
+        match spec:
+            case StepSpec(stalls=True):
+                specs.append(spec)
+            case StepSpec() | LoopSpec():
+                specs.append(replace(spec, unit=drawn(spec.unit)))
+            case ParallelSpec() | RouteSpec():
+                specs.append(replace(spec, units=tuple(map(drawn, spec.units))))
             case _:
                 specs.append(spec)
     return replace(design, specs=tuple(specs))

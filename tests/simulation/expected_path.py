@@ -68,6 +68,23 @@ class JournalPath:
             self._complete(node, item, phase, detail)
         return wrong
 
+    def add_sub_step(self, seq: int, node: str, item: str, phase: str) -> Wrong:
+        """The row of a sub-step; what is wrong with it."""
+        before, self.seq = self.seq, seq
+        if seq != before + 1:
+            return ("I2", f"entry {seq} follows entry {before}")
+        name = outcome_name(node, item, phase, "step")
+        if name in self.journaled:
+            return ("I17", f"a sub-step of {name} was journaled after its outcome")
+        if phase == "undo":
+            newest = self._completed[-1] if self._completed else None
+            return (
+                None if newest == (node, item) else ("I5", f"a sub-step undoes {node} {item}, the newest is {newest}")
+            )
+        if self.undoing or self._nodes.get(node) != self.at:
+            return ("I2", f"a sub-step of {node} was journaled while the run is at node {self.at}")
+        return None
+
     def objection(self, phase: str, step: str, iteration: int | None, attempt: int) -> Wrong:
         """What is wrong with calling a user's function now."""
         name = key_name(step, kind_of(phase), iteration)

@@ -59,13 +59,32 @@ class Probe(Protocol):
         """The same, in a thread."""
 
 
+class SubProbe(Protocol):
+    """Who is told of every sub-step."""
+
+    def sub_begins(self, ctx: Context, phase: str, name: str) -> str:
+        """Its function is called; the token that tells the call from every other one."""
+
+    def sub_given(self, ctx: Context, phase: str, name: str, token: str) -> None:
+        """A handler is given this token as the sub-step's value."""
+
+
 class Builder:
     """Builds workflows from designs.
 
-    `unit` is the designs' own, in seconds, `stall` holds a plain handler up, `sizes` are the most bytes of padding.
+    `unit` is the designs' own, in seconds, `stall` holds a plain handler up, `sizes` are the most bytes of padding,
+    `sub_probe` is told of sub-steps.
     """
 
-    def __init__(self, probe: Probe, unit: float, stall: Callable[[], None] | None = None, sizes: int = 0) -> None:
+    def __init__(
+        self,
+        probe: Probe,
+        unit: float,
+        stall: Callable[[], None] | None = None,
+        sizes: int = 0,
+        sub_probe: SubProbe | None = None,
+    ) -> None:
+        self._sub_probe = sub_probe
         self._probe = probe
         self._unit = unit
         self._stall = stall
@@ -84,7 +103,11 @@ class Builder:
             case StepSpec(name, unit, _, _, retries, stalls, may_give_up):
                 handler = self._handler(design, spec, unit)
                 timeout = 2 * self._unit if stalls else None
-                undo = self._compensator(design, unit.name, waits=not stalls) if unit.compensated else None
+                undo = (
+                    self._compensator(design, unit.name, waits=not stalls, sub_steps=unit.sub_steps)
+                    if unit.compensated
+                    else None
+                )
                 backoff = self._unit / 10
                 flow.step(
                     name,
@@ -137,7 +160,9 @@ class Builder:
             feedback=_feedback if spec.feedback else None,
             map_input=self._first(spec) if spec.maps else None,
             pause=spec.pause or None,
-            compensate=self._compensator(design, spec.unit.name) if spec.unit.compensated else None,
+            compensate=self._compensator(design, spec.unit.name, sub_steps=spec.unit.sub_steps)
+            if spec.unit.compensated
+            else None,
             undo=_undo_of(spec.unit),
             when=when,
             max_retries=spec.retries,
@@ -146,7 +171,7 @@ class Builder:
         )
 
     def _branch(self, design: Design, spec: Spec, unit: Unit) -> Branch:
-        undo = self._compensator(design, unit.name) if unit.compensated else None
+        undo = self._compensator(design, unit.name, sub_steps=unit.sub_steps) if unit.compensated else None
         return Branch(self._handler(design, spec, unit), undo, undo=_undo_of(unit))
 
     def _handler(self, design: Design, spec: Spec, unit: Unit) -> Callable[..., Any]:
@@ -184,6 +209,7 @@ class Builder:
                 await probe.works(STALL_SECONDS)
             if not (isinstance(spec, StepSpec) and spec.stalls):
                 await probe.works()
+            await self._make_sub_steps(ctx, "do", unit.sub_steps)
             result = end(ctx, token, act, attempt, entries)
             await _let_cancel(act)
             return result
@@ -218,6 +244,7 @@ class Builder:
         async def handler(value: Any, ctx: Context) -> Any:
             token = probe.begins(ctx, "do")
             await probe.works()
+            await self._make_sub_steps(ctx, "do", spec.unit.sub_steps)
             result = end(value, ctx, token)
             await _let_cancel(act_of(ctx.input["number"], design.name, place_of(spec.unit.name, ctx.iteration or 0)))
             return result
@@ -229,12 +256,31 @@ class Builder:
 
         return plain if spec.unit.plain else handler
 
+    async def _make_sub_steps(self, ctx: Context, phase: str, count: int) -> None:
+        """Some sub-steps: one after the other by their numbers, and two beside each other by keys."""
+        for number in range(1, min(count, 2) + 1):
+            await self._make_sub_step(ctx, phase, f"part#{number}", None)
+        if count > 2:
+            both = [self._make_sub_step(ctx, phase, f"side~{key}", key) for key in ("left", "right")]
+            await asyncio.gather(*both)
+
+    async def _make_sub_step(self, ctx: Context, phase: str, named: str, key: str | None) -> None:
+        probe = self._sub_probe
+        assert probe is not None
+
+        async def make() -> str:
+            token = probe.sub_begins(ctx, phase, named)
+            await self._probe.works()
+            return token
+
+        probe.sub_given(ctx, phase, named, await ctx.run(named[:4], make, key=key))
+
     def _pad(self, ctx: Context, design: Design) -> dict[str, str]:
         pad = pad_of(self._sizes, ctx.input["number"], f"{design.name} {ctx.step} {ctx.iteration}")
         return {"pad": pad} if pad else {}
 
     def _compensator(
-        self, design: Design, name: str, *, waits: bool = True, cancels: bool = True
+        self, design: Design, name: str, *, waits: bool = True, cancels: bool = True, sub_steps: int = 0
     ) -> Callable[..., Any]:
         """`cancels`: it may cancel its own task; under a child's policy, the default one, that is not tried again."""
         probe = self._probe
@@ -246,6 +292,7 @@ class Builder:
                 act = act._replace(how="error")
             if waits:  # where the node has a timeout, nothing but what the act says may run into it
                 await probe.works()
+                await self._make_sub_steps(ctx, "undo", sub_steps)
             probe.ends(ctx, "undo", token)
             _fail(act, ctx.attempt, self._unit)
             await _let_cancel(act)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.simulation.client import Manner
-from tests.simulation.designs import KINDS, LEVELS, Design, StepSpec, designs_from, with_attempted
+from tests.simulation.designs import KINDS, LEVELS, Design, StepSpec, designs_from, with_attempted, with_sub_steps
 from tests.simulation.wide import NARROW, Wide, wide_of
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ BUSY_PARENT, FULL_DISK, DELETED = "busy parent", "full disk", "deleted run"
 """Faults and events of the second generation alone."""
 ATTEMPTED_IN = 0.5
 """The share of histories with compensators that are also for what failed and may have been called."""
+SUB_STEPS_IN = 0.4
+"""The share of histories with handlers that have sub-steps."""
 NEVER = 1_000_000
 HURRIES = ("entering is cancelled", "stop is cancelled")
 """What befalls a worker that comes or goes; how often, no plan says."""
@@ -145,6 +147,8 @@ def plan_of(seed: int, without: Iterable[str] = ()) -> Plan:
         designs = {name: _giving_up(design) for name, design in designs.items()}
     if random.Random(f"attempted {seed}").random() < ATTEMPTED_IN:
         designs = {name: with_attempted(design, seed) for name, design in designs.items()}
+    if random.Random(f"sub-steps {seed}").random() < SUB_STEPS_IN:
+        designs = {name: with_sub_steps(design, seed) for name, design in designs.items()}
     number = chance.randrange(1000)
     runs = chance.randint(3, 5) if long else chance.choice((1, 1, 1, 2))
     runs = wide.crowd or runs

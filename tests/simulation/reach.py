@@ -118,6 +118,8 @@ def wanted() -> set[str]:
         "entry Abandoned",
         "client: cancels that compensate",
         "entry attempted and undone",
+        "entry sub completed",
+        "call sub",
         *(f"decision {name}" for name in _DECISIONS),
         *(f"verdict {name}" for name in ("ok", "done", "lost", "message", "busy")),
         *(f"call {phase}" for phase in ("do", "undo", "when", "choose", "ask", "map")),

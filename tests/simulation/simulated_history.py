@@ -84,7 +84,7 @@ class SimulatedHistory:
         if plan.wide.slow_loads:
             self.fault_plan.slow_for = LOADS_SLOWLY
         self.trace = Trace(plan.designs)
-        self.builder = Builder(self, plan.unit, self.stalls_plainly, plan.wide.sizes)
+        self.builder = Builder(self, plan.unit, self.stalls_plainly, plan.wide.sizes, self)
         self.workflows = [self.builder.workflow(design) for design in plan.designs.values()]
         self.strangers: set[str] = set()
         """The processes that come with other definitions."""
@@ -146,6 +146,19 @@ class SimulatedHistory:
             self.fault_plan.met[f"poison, {phase}"] += 1
             process.die()
         return token
+
+    def sub_begins(self, ctx: Context, phase: str, name: str) -> str:
+        """A probe's word: looks whether the function of a sub-step may be called."""
+        self.made += 1
+        process = CURRENT.get()
+        if process is not None and not process.expired_alive and process.name not in self.trace.late:
+            self.watch.sub_may_begin(ctx.run_id, phase, ctx.step, ctx.iteration, name)
+        self.watch.seen["call sub"] += 1
+        return f"{self.made}"
+
+    def sub_given(self, ctx: Context, phase: str, name: str, token: str) -> None:
+        """A probe's word: what a handler is given must be stored, by whatever process it is given."""
+        self.watch.sub_was_given(ctx.run_id, phase, ctx.step, ctx.iteration, name, token)
 
     def ends(self, ctx: Context, phase: str, token: str) -> None:
         """A probe's word: keeps the line."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.simulation.designs import Design
 
 JOURNAL = """
-SELECT node, item, phase, n, kind, status FROM stepwell_entries WHERE run_id = ? ORDER BY seq
+SELECT node, item, phase, n, kind, status FROM stepwell_entries WHERE run_id = ? AND name = '' ORDER BY seq
 """
 
 

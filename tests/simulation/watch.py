@@ -49,7 +49,7 @@ SELECT id, workflow, key, status, position, worker, token, seq, messages, crashe
 """
 _ROWS = """
 SELECT j.rowid, ref, seq, node.name, item, phase, n, coalesce(kind, 'step'), coalesce(attempt, 1),
-    coalesce(status, 'completed'), detail, error, worker.name, retry_at
+    coalesce(status, 'completed'), detail, error, worker.name, retry_at, j.name, CASE WHEN j.name <> '' THEN value END
 FROM stepwell_journal AS j
 JOIN stepwell_names AS node ON node.number = j.node JOIN stepwell_names AS worker ON worker.number = j.worker
 WHERE j.rowid > ? ORDER BY j.rowid
@@ -74,6 +74,9 @@ class Row(NamedTuple):
     error: bytes | None
     worker: str
     retry_at: int | None
+    name: str
+    value: bytes | None
+    """Of a sub-step alone."""
 
 
 class Standing(NamedTuple):
@@ -110,6 +113,8 @@ class Watched:
     children: dict[str, str] = field(default_factory=dict)
     earliest: dict[str, int] = field(default_factory=dict)
     """The store's instants before which the next attempt, or the next iteration, may not begin."""
+    sub_steps: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
+    """What is journaled of sub-steps, by the place of their work and their name."""
 
 
 class Watch:
@@ -165,6 +170,21 @@ class Watch:
         place = f"{kind_of(phase)}:{step}:{'' if iteration is None else iteration}"
         track = watched.track
         return tuple(track.journaled), track.tries.get(place, 0)
+
+    def sub_may_begin(self, run_id: str, phase: str, step: str, iteration: int | None, name: str) -> None:
+        """What must hold when the function of a sub-step is called (I17)."""
+        if (_place(phase, step, iteration), name) in self._by_id[run_id].sub_steps:
+            self._say("I17", run_id, f"{name} of {phase} of {step} was called again after it was journaled")
+
+    def sub_was_given(  # noqa: PLR0917  as they are told
+        self, run_id: str, phase: str, step: str, iteration: int | None, name: str, token: str
+    ) -> None:
+        """What must hold when a handler goes on with a sub-step's value (I2, I17)."""
+        stored = self._by_id[run_id].sub_steps.get((_place(phase, step, iteration), name))
+        if stored is None:
+            self._say("I2", run_id, f"{phase} of {step} went on before {name} was journaled")
+        elif PLAIN.decode(stored) != token:
+            self._say("I17", run_id, f"{phase} of {step} was given {token} as {name}, journaled is {stored!r}")
 
     def may_begin(self, run_id: str, phase: str, step: str, iteration: int | None, attempt: int) -> None:
         """What must hold when somebody who knows of no reason to stop calls a user's function (I1, I2, I5)."""
@@ -229,7 +249,7 @@ class Watch:
         if now.messages != before.messages or rows:
             self._check_mail(ref, watched, now, rows)
         if self.on_look is not None:
-            self.on_look((now, [(*row[:-3], row.error and _type_of(row), row.worker) for row in rows]))
+            self.on_look((now, [(*row[:-5], row.error and _type_of(row), row.worker) for row in rows]))
         return watched
 
     def _add(self, ref: int, now: Standing) -> Watched:
@@ -279,6 +299,9 @@ class Watch:
         if before.worker != row.worker:
             self._say("I3", before.run_id, f"{row.worker} wrote {row.node} {row.status}; its owner was {before.worker}")
         self.seen[f"{row.kind} {row.status}"] += 1
+        if row.name:
+            self._check_sub_step(watched, before, row)
+            return
         wrong = watched.track.add(row.seq, row.node, row.item, row.phase, row.n, row.kind, row.status, row.detail)
         if wrong is not None:
             self._say(wrong[0], before.run_id, wrong[1])
@@ -286,6 +309,17 @@ class Watch:
             self.seen[_type_of(row)] += 1
         if row.error is not None and row.n == 0:
             self._check_strike(before, row, _type_of(row))
+
+    def _check_sub_step(self, watched: Watched, before: Standing, row: Row) -> None:
+        """A sub-step: in its place, once, while its work has no outcome (I17)."""
+        wrong = watched.track.add_sub_step(row.seq, row.node, row.item, row.phase)
+        if wrong is not None:
+            self._say(wrong[0], before.run_id, wrong[1])
+        place = outcome_name(row.node, row.item, row.phase, "step")
+        if watched.sub_steps.setdefault((place, row.name), row.value) is not row.value:
+            self._say("I17", before.run_id, f"{row.name} of {place} was journaled twice")
+        if (row.kind, row.status, row.n) != ("sub", "completed", 0):
+            self._say("I17", before.run_id, f"{row.name} of {place} is a {row.kind} {row.status} {row.n}")
 
     def _check_timer(self, before: Standing, row: Row) -> None:
         """What waited for an instant did not end before it, by the store's clock."""
@@ -370,3 +404,7 @@ class Watch:
 def _type_of(row: Row) -> str:
     """The type of a failure: its traceback names files, and is another one elsewhere."""
     return PLAIN.decode_failure(row.error or b"", row.node).type
+
+
+def _place(phase: str, step: str, iteration: int | None) -> str:
+    return f"{kind_of(phase)}:{step}:{'' if iteration is None else iteration}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepwell import Branch, Suspended, WorkflowNotRegisteredError, durable
+from stepwell import Abort, Branch, Suspended, WorkflowNotRegisteredError, durable
 from stepwell.testing import CrashReport, StandstillError, crash_everywhere
 from tests.postgres import fresh_url
 
@@ -368,3 +368,41 @@ async def test_a_handler_that_marks_its_work_as_done_before_it_does_it_is_found(
     assert list(report.not_idempotent) == ["pay"]
     assert [point.place for point in report.harmful] == ["at await 1 of pay"]
     assert (await played(bank, durable("shop").step("pay", pay_marked), awaits=0)).ok
+
+
+async def test_i17_a_death_at_every_place_calls_no_journaled_sub_step_again(url: str) -> None:
+    journaled = set[str]()
+
+    def note(name: str) -> str:
+        assert name not in journaled, f"{name} is called again after it was journaled"
+        return name
+
+    async def book(ctx: Context) -> list[str]:
+        seat = await ctx.run("seat", note, "seat")
+        journaled.add(seat)
+        meals = await asyncio.gather(*(ctx.run("meal", note, one, key=one) for one in ("soup", "pie")))
+        journaled.update(meals)
+        return [seat, *meals]
+
+    def pay(ctx: Context) -> str:
+        paid = ctx.run_blocking("pay", note, "pay")
+        journaled.add(paid)
+        return paid
+
+    async def undo(ctx: Context) -> None:
+        journaled.add(await ctx.run("undo", note, "undo"))
+
+    async def fail(ctx: Context) -> None:
+        raise Abort("no room")
+
+    flow = durable("trip").step("book", book, compensate=undo, max_retries=0).step("pay", pay, max_retries=0)
+    report = await crash_everywhere(flow.step("fail", fail), url=url, reset=journaled.clear)
+    assert report.ok, str(report)
+    assert {point.ended for point in report.points} == {"alike"}
+    assert {
+        "before the commit of book/seat#1",
+        "after the commit of book/seat#1",
+        "after the commit of book/meal~pie",
+        "before the commit of pay/pay#1",
+        "after the commit of undo book/undo#1",
+    } <= {point.place for point in report.points}

@@ -85,6 +85,24 @@ app = Durable("sqlite://", [flow, order])
 """
 
 RIGHT = [
+    """\
+async def fetch(page: int, *, of: str) -> list[str]:
+    return [of]
+
+
+def count(page: int) -> int:
+    return page
+
+
+async def with_sub_steps(ctx: Context) -> int:
+    first: list[str] = await ctx.run("page", fetch, 1, of="book")
+    second: int = await ctx.run("count", count, 2, key="two")
+    return len(first) + second
+
+
+def with_plain_sub_steps(ctx: Context) -> int:
+    return ctx.run_blocking("count", count, 2)
+""",
     'flow.step("n", plain).step("m", waits, compensate=plain, timeout=5, max_retries=1)',
     'flow.step("n", lambda ctx: ctx.attempt, when=lambda ctx: True, retry_backoff=Backoff(1, 2, 3, 0))',
     'flow.step("n")(plain)',
@@ -144,6 +162,9 @@ def blocking_calls() -> None:
 """,
 ]
 WRONG = {
+    "a sub-step as another type": 'async def mistyped(ctx: Context) -> None:\n    n: str = await ctx.run("p", none)',
+    "a sub-step without its function": 'async def without(ctx: Context) -> None:\n    await ctx.run("p")',
+    "an option that is not accepted": 'Durable("sqlite://", [flow], on_drift="maybe")',
     "a misspelt option of a step": 'flow.step("n", plain, timout=5)',
     "a misspelt option of a parallel": 'flow.parallel("n", {"a": plain}, max_retrys=2)',
     "a misspelt option of a loop": 'flow.loop("n", two, max_iteration=3)',

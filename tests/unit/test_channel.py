@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pytest
 
-from stepwell.engine.driving.channel import Answered, AttemptOverError, Channel, Channels, Kept
-from stepwell.errors import DurableError
+from stepwell.engine.driving.channel import Answered, Channel, Kept
+from stepwell.engine.driving.channels import Channels
+from stepwell.errors import AttemptOverError, DurableError
+from stepwell.store.codec import PLAIN
 from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
@@ -249,7 +251,7 @@ async def test_the_end_of_the_drive_ends_all_that_was_asked(drive: Drive) -> Non
 
 async def test_a_plain_handler_asks_from_its_thread_and_waits_there(drive: Drive) -> None:
     drive.let.set()
-    channels, attempt = Channels({"run": drive}.get), drive.attempt()
+    channels, attempt = Channels({"run": drive}.get, PLAIN, "warn"), drive.attempt()
     async with asyncio.timeout(PATIENCE):
         assert await asyncio.to_thread(channels.ask_blocking, "run", attempt, Keep("a")) == "A"
         drive.in_flight.clear()  # it timed out; its thread runs on
@@ -260,11 +262,11 @@ async def test_a_plain_handler_asks_from_its_thread_and_waits_there(drive: Drive
 
 async def test_a_question_of_a_run_that_is_not_driven_here_is_refused(drive: Drive) -> None:
     with pytest.raises(AttemptOverError):
-        await Channels({"run": drive}.get).ask("other", drive.attempt(), Known())
+        await Channels({"run": drive}.get, PLAIN, "warn").ask("other", drive.attempt(), Known())
 
 
 async def test_a_question_that_would_block_an_event_loop_or_comes_from_another_is_refused(drive: Drive) -> None:
-    channels, attempt = Channels({"run": drive}.get), drive.attempt()
+    channels, attempt = Channels({"run": drive}.get, PLAIN, "warn"), drive.attempt()
     with pytest.raises(DurableError, match="would block"):
         channels.ask_blocking("run", attempt, Known())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,9 @@ from stepwell.core.state import RunState, replay, set_status
 from stepwell.errors import Failure
 from stepwell.store.codec import PLAIN
 from tests.unit.states import row, run_of, undone
+
+if TYPE_CHECKING:
+    from stepwell.core.journal import Phase
 
 BROKEN = Failure("last", "ValueError", "no")
 
@@ -34,6 +37,11 @@ def state_of(**facts: object) -> RunState:
     return state
 
 
+def part(seq: int, node: str, phase: Phase = "do") -> JournalRow:
+    """A sub-step's row."""
+    return row(seq, node, kind="sub", phase=phase)._replace(name="part#1")
+
+
 FORWARD = [row(1, "first"), row(2, "second")]
 FAILED = row(3, "last", status="failed", value=None, error=BROKEN)
 
@@ -46,9 +54,26 @@ FAILED = row(3, "last", status="failed", value=None, error=BROKEN)
         ([*FORWARD, FAILED, undone(4, "first")], "row 4 undoes 'first' out of order"),
         ([row(1, "last")], "row 1 is of node 'last', which is not where the run is"),
         ([*FORWARD, row(3, "last"), row(4, "last")], "row 4 is of node 'last', which is not where the run is"),
-        ([row(1, "first")._replace(name="part")], "row 1 is of the sub-step 'part', which this version"),
+        ([row(1, "first")._replace(name="part#1")], "row 1 is no whole completed row"),
+        ([row(1, "first", kind="sub")], "row 1 is no whole completed row"),
+        ([part(1, "first"), part(2, "first")], "row 2 is a sub-step that cannot come there in node 'first'"),
+        ([part(1, "first")._replace(item="air")], "row 1 is a sub-step that cannot come there in node 'first'"),
+        ([row(1, "first"), part(2, "first")], "row 2 is of node 'first', which is not where the run is"),
+        ([*FORWARD, FAILED, part(4, "first", phase="undo")], "row 4 undoes 'first' out of order"),
     ],
-    ids=["before a failure", "what never completed", "not the newest", "ahead", "after the end", "a sub-step"],
+    ids=[
+        "before a failure",
+        "what never completed",
+        "not the newest",
+        "ahead",
+        "after the end",
+        "a sub-step of a kind that has none",
+        "a sub-step without a name",
+        "a sub-step twice",
+        "a sub-step of an entry in a plain step",
+        "a sub-step after its outcome",
+        "a sub-step of an undoing out of order",
+    ],
 )
 def test_i5_a_row_that_cannot_come_there_is_named(rows: list[JournalRow], said: str) -> None:
     with pytest.raises(JournalError, match=said):

@@ -190,7 +190,8 @@ def why(settings: Settings, run_id: str) -> None:
     short_help="Show the journal of a run.",
     help=f"""Show the journal of a run: every outcome and every failed attempt, in order.
 
-    AT is relative to the start of the first entry; #3 is the third iteration of a loop. {RUN_HELP}
+    AT is relative to the start of the first entry; #3 is the third iteration of a loop, and
+    NODE/fetch#2 the second sub-step fetch of a node. {RUN_HELP}
     """,
     epilog="""\b
     Examples:

@@ -186,8 +186,9 @@ def failure(error: Failure) -> str:
 
 
 def label(entry: Entry) -> str:
-    """The entry's node, with the iteration of a loop."""
-    return entry.node if entry.iteration is None else f"{entry.node} #{entry.iteration}"
+    """The entry's node, with the iteration of a loop and the name of a sub-step."""
+    node = entry.node if entry.iteration is None else f"{entry.node} #{entry.iteration}"
+    return node if entry.name is None else f"{node}/{entry.name}"
 
 
 def outcome(entry: Entry) -> str:

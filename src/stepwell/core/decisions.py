@@ -18,6 +18,7 @@ from stepwell.workflow.annotations import UNDECLARED
 if TYPE_CHECKING:
     from stepwell.core.journal import JournalRow, Phase, RowKind, Work
     from stepwell.core.mailbox import MessageName
+    from stepwell.core.sub_steps import SubStepNames
     from stepwell.errors import Failure
     from stepwell.workflow.annotations import Declaration
     from stepwell.workflow.context import Context
@@ -122,6 +123,8 @@ class Call:
     timed_from: int = 0
     was_called: bool = False
     """Whether the handler was called, not only what is asked before it."""
+    sub_steps: SubStepNames | None = None
+    """Those that the attempt has begun; None until the first."""
     waits_for_late: bool = False
     """Whether it begins only when handlers of the same work have ended whose time was over."""
 

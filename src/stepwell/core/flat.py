@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stepwell.core.state import RunState
+    from stepwell.core.sub_steps import SubStepNames
     from stepwell.workflow.declared import DeclaredType
     from stepwell.workflow.nodes import Function
     from stepwell.workflow.policy import Policy
@@ -37,12 +38,14 @@ class PlainStep(NamedTuple):
 class PlainCall:
     """What a context tells of the first attempt at a plain step."""
 
-    __slots__ = ("results", "run_id", "step")
+    __slots__ = ("results", "run_id", "step", "sub_steps")
     kind = "step"
     attempt = 1
     iteration = None
     resumed_with = None
     undoes: tuple[str, ...] = ()
+    sub_steps: SubStepNames
+    """Those that the attempt has begun; not set before the first, so that other steps cost nothing."""
 
     def __init__(self, run_id: str, step: str, results: Mapping[str, bytes]) -> None:
         self.run_id: str = run_id

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from stepwell.errors import Failure
 
 RowKind: TypeAlias = str
-"""The kinds of node have those of their rows (`Kind.row_kinds`); a choice and an undoing have one each."""
+"""The kinds of node have those of their rows (`Kind.row_kinds`); a choice, an undoing and a sub-step have one each."""
 CHOICE: RowKind = "route"
 UNDOING: RowKind = "compensate"
 REFUSAL: RowKind = "signal"
 """Of a payload that its wait refused, whatever kind of node waits."""
+SUB_STEP: RowKind = "sub"
 Phase: TypeAlias = Literal["choose", "do", "undo"]
 """The part of a node's work."""
 RowStatus: TypeAlias = Literal["completed", "failed", "skipped", "retrying", "suspended", "refused"]
@@ -143,6 +144,38 @@ def new_row(  # noqa: PLR0917  the facts of every row, on the hot path
     )
 
 
+def sub_step_row(  # noqa: PLR0917  the facts of a row
+    state: RunState,
+    work: Work,
+    name: str,
+    attempt: int,
+    value: bytes,
+    digest: bytes | None,
+    started_at: int,
+    finished_at: int,
+) -> JournalRow:
+    """The row of a sub-step's value; `digest`: that of its arguments."""
+    return JournalRow(
+        state.ref,
+        state.seq + 1,
+        work.node,
+        work.item,
+        work.phase,
+        0,
+        SUB_STEP,
+        attempt,
+        "completed",
+        value,
+        digest,
+        None,
+        None,
+        started_at,
+        finished_at,
+        state.worker,
+        name,
+    )
+
+
 def completed_row(state: RunState, node: str, value: bytes, started_at: int, finished_at: int) -> JournalRow:
     """The row of a plain step's value: what `new_row` gives for a first attempt, a little cheaper."""
     return JournalRow(
@@ -174,6 +207,9 @@ def why_invalid(state: RunState, row: JournalRow, *, is_after_gap: bool = False)
         return None if _undoes_the_newest(state, row) else f"row {row.seq} undoes {row.node!a} out of order"
     if state.at_end or state.node.name != row.node:
         return f"row {row.seq} is of node {row.node!a}, which is not where the run is"
+    if row.name:
+        fits = state.kind.has_sub_steps(state.node, state, row) and _is_new_sub_step(state, row)
+        return None if fits else f"row {row.seq} is a sub-step that cannot come there in node {row.node!a}"
     kind, node = state.kind, state.node
     if row.status == "refused":
         return None if _refuses(state, row) else f"row {row.seq} refuses a payload that node {row.node!a} cannot take"
@@ -191,12 +227,12 @@ def why_malformed(row: JournalRow, place: int) -> str | None:
     for what, word, known in (("status", row.status, _STATUSES), ("phase", row.phase, _PHASES)):
         if word not in known:
             return f"row {row.seq} has the {what} {word!a}, which this version of stepwell does not know"
-    if row.name:
-        return f"row {row.seq} is of the sub-step {row.name!a}, which this version of stepwell does not know"
     return f"row {row.seq} is no whole {row.status} row" if _is_misshapen(row) else None
 
 
 def _is_misshapen(row: JournalRow) -> bool:
+    if row.name or row.kind == SUB_STEP:
+        return not _is_whole_sub_step(row)
     valued = row.status in {"suspended", "refused"} or (row.status == "completed" and row.phase != "undo")
     return (
         (row.n > 0) is not (row.status in _ATTEMPTS)
@@ -221,6 +257,22 @@ def _refuses(state: RunState, row: JournalRow) -> bool:
     return may_wait and row.kind == REFUSAL and row.phase == "do" and _continues(state, row)
 
 
+def _is_whole_sub_step(row: JournalRow) -> bool:
+    return (
+        (row.kind, row.status, row.n, row.error, row.retry_at) == (SUB_STEP, "completed", 0, None, None)
+        and bool(row.name)
+        and row.phase != "choose"
+        and row.value is not None
+        and row.attempt >= 1
+    )
+
+
+def _is_new_sub_step(state: RunState, row: JournalRow) -> bool:
+    """Whether the work has no outcome yet, and no sub-step of that name."""
+    progress = state.progress_of(Work(row.node, row.item, row.phase))
+    return progress.outcome is None and row.name not in (progress.sub_steps or ())
+
+
 def _undoes_the_newest(state: RunState, row: JournalRow) -> bool:
     if (state.failed is None and not state.is_canceling) or not state.undoable:
         return False
@@ -228,6 +280,8 @@ def _undoes_the_newest(state: RunState, row: JournalRow) -> bool:
     # Which of the rows have a compensator is not known without the workflow's code.
     undoable = state.undoable[-1:] if state.plan.has_code else state.undoable
     fits = any((done.node, done.item) == (row.node, row.item) for done in undoable)
+    if row.name:
+        return fits and _is_new_sub_step(state, row)
     return fits and row.kind == UNDOING and row.n in {0, progress.n + 1}
 
 

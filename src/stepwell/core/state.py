@@ -15,7 +15,7 @@ from stepwell.core.decisions import Park, Record, Spawn
 from stepwell.core.fan import Fan
 from stepwell.core.journal import ASKED_AGAIN, UNCALLED, Work, is_of_condition, why_invalid
 from stepwell.core.mailbox import MessageName
-from stepwell.core.progress import Progress
+from stepwell.core.progress import Progress, note_attempt, note_sub_step
 from stepwell.core.statuses import may_follow
 from stepwell.errors import JournalError
 
@@ -123,7 +123,7 @@ def replay(state: RunState, rows: Iterable[JournalRow], last_of: Container[str] 
     crashes, parked, status = state.crashes, state.parked, state.status
     state.is_replaying = True
     for row in rows:
-        is_after_gap = row.node in last_of and row.seq > state.seq + 1 and _may_leave_out(state, row)
+        is_after_gap = row.node in last_of and not row.name and row.seq > state.seq + 1 and _may_leave_out(state, row)
         reason = why_invalid(state, row, is_after_gap=is_after_gap)
         if reason is not None:
             raise JournalError(state.run_id, reason)
@@ -176,13 +176,16 @@ def apply(state: RunState, row: JournalRow) -> None:
     """Adds one row of the journal."""
     state.seq = row.seq
     state.crashes = 0
+    if row.name:
+        _apply_sub_step(state, row)
+        return
     if row.phase == "undo":
         _apply_undo(state, row)
         return
     if row.n:
         if row.item:
             _apply_entry(state, row)
-        _apply_attempt(state.progress.setdefault((row.item, row.phase), Progress()), row)
+        note_attempt(state.progress.setdefault((row.item, row.phase), Progress()), row)
         state.admitted = state.admitted or not is_of_condition(row)
         state.is_unknown = state.is_unknown or row.detail == ASKED_AGAIN
         return
@@ -365,31 +368,23 @@ def _leave(state: RunState, results: dict[str, bytes]) -> None:
     state.last = None
 
 
+def _apply_sub_step(state: RunState, row: JournalRow) -> None:
+    """Keeps it with its work, whose handler was called by then; the work goes on."""
+    if row.phase == "undo":
+        progress = state.undoing.setdefault((row.node, row.item), Progress())
+    else:
+        progress = state.progress.setdefault((row.item, row.phase), Progress())
+        state.admitted = True
+    note_sub_step(progress, row)
+
+
 def _apply_undo(state: RunState, row: JournalRow) -> None:
     progress = state.undoing.setdefault((row.node, row.item), Progress())
     if row.n:
-        _apply_attempt(progress, row)
+        note_attempt(progress, row)
         return
     progress.outcome = row
     # Without the workflow's code, what was not undone in between is taken to have no compensator.
     done = state.undoable.pop()
     while (done.node, done.item) != (row.node, row.item):
         done = state.undoable.pop()
-
-
-def _apply_attempt(progress: Progress, row: JournalRow) -> None:
-    progress.n = row.n
-    if row.status == "refused":
-        progress.refused += 1
-        progress.last_refused = row
-        progress.since = row.started_at if progress.since is None else progress.since
-        return
-    progress.retry_at = row.retry_at
-    if row.detail != UNCALLED and not is_of_condition(row):
-        progress.called = row.attempt
-    if row.status == "suspended":
-        progress.attempts = 0
-        progress.entries += 1
-        progress.snapshot = row.value
-    else:
-        progress.attempts = row.attempt

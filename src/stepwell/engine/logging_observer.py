@@ -222,7 +222,8 @@ def _log(
 
 
 def _named(event: AttemptEnded) -> str:
-    return event.node if event.iteration is None else f"{event.node} #{event.iteration}"
+    node = event.node if event.iteration is None else f"{event.node} #{event.iteration}"
+    return node if event.name is None else f"{node}/{event.name}"
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -82,6 +82,7 @@ class AttemptEnded:
     - `node`, `kind`, `iteration`, `attempt`, `status`, `error`, `started_at`, `finished_at`, `worker`: as in `Entry`.
     - `retry_at`: the time of the next attempt, or None.
     - `exception`: the exception that was raised, or None.
+    - `name`: of a sub-step, as in `Entry`; else None.
     """
 
     run_id: str
@@ -97,6 +98,7 @@ class AttemptEnded:
     finished_at: datetime
     worker: str
     exception: BaseException | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

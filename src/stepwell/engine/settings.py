@@ -25,6 +25,8 @@ class Settings:
     lease_micros: int
     max_crashes: int
     codec: Codec
+    on_drift: str = "warn"
+    """What a sub-step does that comes with other arguments than were journaled: `warn`, `fail` or `ignore`."""
     observers: Observers = field(default_factory=_logging)
 
     @property

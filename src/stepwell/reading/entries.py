@@ -39,6 +39,7 @@ def entries_of(run_id: str, rows: Sequence[JournalRow]) -> list[Entry]:
             moment_of(run_id, row.finished_at),
             row.worker,
             row.seq,
+            row.name or None,
         )
         for row in rows
     ]

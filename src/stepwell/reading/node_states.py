@@ -37,6 +37,7 @@ class NodeState:
 
 def node_states(nodes: Sequence[Node], run: RunSnapshot, entries: Sequence[Entry], at: datetime) -> list[NodeState]:
     """The state of each node of the workflow, as of `at`."""
+    entries = [entry for entry in entries if entry.name is None]
     states = []
     for index, node in enumerate(nodes):
         names = kind_of(node).row_names(node)

@@ -93,6 +93,8 @@ class Entry:
     - `started_at`, `finished_at`: aware datetimes in UTC.
     - `worker`: the id of the worker that wrote the entry.
     - `seq`: the entry's place in the journal, from 1.
+    - `name`: of a sub-step, its name and which call of that name it is, as `fetch#2`, or its key, as `fetch~a`; else
+      None.
     """
 
     node: str
@@ -106,6 +108,7 @@ class Entry:
     finished_at: datetime
     worker: str
     seq: int = 0
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ def open_retry(rows: Sequence[JournalRow]) -> JournalRow | None:
     """The newest failed attempt at what has no outcome yet, and was not entered again since."""
     last: dict[tuple[str, str, str], JournalRow] = {}
     for row in rows:
-        if row.status != "refused":
+        if row.status != "refused" and not row.name:
             last[row.node, row.item, row.phase] = row
     tried = [row for row in last.values() if row.status == "retrying"]
     return max(tried, key=lambda row: row.seq, default=None)
@@ -95,7 +95,7 @@ def open_retry(rows: Sequence[JournalRow]) -> JournalRow | None:
 
 def compensated_in(rows: Iterable[JournalRow]) -> tuple[str, ...]:
     """The names that were undone, in order."""
-    return tuple(name_of(row) for row in rows if row.phase == "undo" and row.status == "completed")
+    return tuple(name_of(row) for row in rows if row.phase == "undo" and row.status == "completed" and not row.name)
 
 
 def failed_compensations_in(rows: Iterable[JournalRow]) -> tuple[str, ...]:

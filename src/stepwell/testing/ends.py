@@ -79,6 +79,7 @@ def _undoable(entries: list[Entry], workflow: Workflow) -> list[Entry]:
         entry
         for entry in entries
         if entry.status == "completed"
+        and entry.name is None
         and entry.kind not in {CHOICE, UNDOING}
         and UNDO + chosen.get(entry.node, entry.node) in compensators
     ]

@@ -72,7 +72,7 @@ def _row(row: JournalRow) -> str:
     name = row.item if row.item and iteration is None else row.node
     undo = "undo " if row.phase == "undo" else ""
     chosen = "the choice at " if row.phase == "choose" else ""
-    status = f", {row.status} {row.n}" if row.n else ""
+    status = f", {row.status} {row.n}" if row.n else f"/{row.name}" if row.name else ""
     return f"{undo}{chosen}{name}{_counts(iteration, 1)}{status}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Protocol, overload
+from typing import TYPE_CHECKING, Any, Generic, Never, Protocol, overload
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -157,6 +157,12 @@ class Channels(Protocol):
     def ask_blocking(self, run_id: str, facts: Facts, question: Any) -> Any:
         """The same for a plain handler in a thread."""
 
+    def run(self, run_id: str, facts: Facts, *asked: Any) -> Awaitable[Any]:
+        """A sub-step: its name, function, arguments by place and by name, and key."""
+
+    def run_blocking(self, run_id: str, facts: Facts, *asked: Any) -> Any:
+        """The same for a plain handler in a thread."""
+
 
 class Context(Generic[In_co]):
     """The argument of every handler, compensator, resolver, condition and mapper; read-only.
@@ -269,6 +275,44 @@ class Context(Generic[In_co]):
             else:
                 self._resume_data = reading.decode_as(type_, encoded, self._run_id, f"resume.{self._facts.step}")
         return self._resume_data
+
+    @overload
+    async def run(
+        self, name: str, function: Callable[..., Awaitable[R]], *args: Any, key: str | None = None, **kwargs: Any
+    ) -> R: ...
+    @overload
+    async def run(
+        self, name: str, function: Callable[..., R], *args: Any, key: str | None = None, **kwargs: Any
+    ) -> R: ...
+    async def run(
+        self, name: str, function: Callable[..., Any], *args: Any, key: str | None = None, **kwargs: Any
+    ) -> Any:
+        """Calls the function as a sub-step of an async handler or compensator, and returns what it gives.
+
+        The value is journaled before this returns. When the node is tried or entered again, the n-th call of a name is
+        given what the n-th was given before, and the function is not called again. What it raises is not journaled.
+
+        - `name`: as of a node. `function`: async, or plain and quick; its annotation declares the value, else JSON.
+        - `key`: names this call instead of its number; needed by calls of one name that are in flight together.
+
+        Raises DefinitionError for two that cannot be told apart, PayloadError for a value that cannot be journaled, and
+        AttemptOverError when the attempt is over.
+        """
+        return await self._channels.run(self._run_id, self._facts, name, function, args, kwargs, key)
+
+    @overload
+    def run_blocking(
+        self, name: str, function: Callable[..., Awaitable[R]], *args: Any, key: str | None = None, **kwargs: Any
+    ) -> Never: ...
+    @overload
+    def run_blocking(
+        self, name: str, function: Callable[..., R], *args: Any, key: str | None = None, **kwargs: Any
+    ) -> R: ...
+    def run_blocking(
+        self, name: str, function: Callable[..., Any], *args: Any, key: str | None = None, **kwargs: Any
+    ) -> Any:
+        """As `run`, for a plain handler or compensator and a plain function, without `await`."""
+        return self._channels.run_blocking(self._run_id, self._facts, name, function, args, kwargs, key)
 
     def _read(self) -> Results:
         if self._results is None:

@@ -96,6 +96,10 @@ class Kind(Generic[N]):
             return False
         return (row.item, row.phase) == (work.item, work.phase)
 
+    def has_sub_steps(self, node: N, state: RunState, row: JournalRow) -> bool:
+        """Whether a handler may be in flight whose sub-step this row is."""
+        return False
+
     def plain(self, node: N) -> PlainStep | None:
         """What the flat path needs of the node, if the node can do nothing but call one async handler; else None."""
         return None

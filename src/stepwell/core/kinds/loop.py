@@ -69,6 +69,10 @@ class LoopKind(Kind[Loop]):
         work = Work(node.name, item_of(follows.iteration))
         return (next_attempt(state, work, _iterate, node.policy, now, types=node.types, subject=(node, follows.value)),)
 
+    def has_sub_steps(self, node: Loop, state: RunState, row: JournalRow) -> bool:
+        """Of the work that is next."""
+        return (row.item, row.phase) == self.next_work(node, state)[1:3]
+
     def accepts(self, node: Loop, state: RunState, row: JournalRow, *, is_after_gap: bool) -> bool:
         """The next iteration, or after a gap a later one, whose detail can be read; or the condition's row."""
         if not row.item:

@@ -77,6 +77,10 @@ class ParallelKind(Kind[Parallel]):
             since = state.parked.at if state.parked else now
         return (Park(since, until, unanswered),)
 
+    def has_sub_steps(self, node: Parallel, state: RunState, row: JournalRow) -> bool:
+        """Of an entry."""
+        return row.item in node.entries and row.phase == "do"
+
     def accepts(self, node: Parallel, state: RunState, row: JournalRow, *, is_after_gap: bool) -> bool:
         """A row of an entry, or of the condition."""
         if row.item:

@@ -62,6 +62,10 @@ class RouteKind(Kind[Route]):
         branch = node.branches[state.choices[node.name]]
         return (next_attempt(state, work, handler_call, node.policy, now, types=branch.types, subject=branch),)
 
+    def has_sub_steps(self, node: Route, state: RunState, row: JournalRow) -> bool:
+        """Of the work that is next."""
+        return (row.item, row.phase) == self.next_work(node, state)[1:3]
+
     def accepts(self, node: Route, state: RunState, row: JournalRow, *, is_after_gap: bool) -> bool:
         """The choice must name a branch."""
         if row.phase == "choose" and row.status == "completed" and self.choice(row) not in node.branches:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stepwell.core.decisions import Decision
+    from stepwell.core.journal import JournalRow
     from stepwell.core.kinds.functions import Change
     from stepwell.core.kinds.kind import Undone
     from stepwell.core.mailbox import MessageName
@@ -42,6 +43,10 @@ class StepKind(Kind[Step]):
         if not state.progress and not state.in_flight:
             return (call_for(state, work, handler_call, node.policy, subject=node),)
         return (next_attempt(state, work, handler_call, node.policy, now, types=node.types, subject=node),)
+
+    def has_sub_steps(self, node: Step, state: RunState, row: JournalRow) -> bool:
+        """Of the work that is next."""
+        return (row.item, row.phase) == self.next_work(node, state)[1:3]
 
     def partial_results(self, node: Step, state: RunState) -> Mapping[str, bytes]:
         """What a suspended handler left for itself."""

@@ -149,7 +149,9 @@ class Attempts:
         canceled: asyncio.CancelledError | None = None
         self._is_stopping = True
         if self._channel is not None:
+            # After a refusal the drive goes on, to record it and to compensate: its next handlers get another channel.
             self._channel.close()
+            self._channel = None
         while self._tasks:
             for task in self._tasks:
                 task.cancel()

@@ -18,7 +18,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from stepwell.errors import DurableError
+from stepwell.errors import AttemptOverError
 from stepwell.store.background import Lasting
 
 if TYPE_CHECKING:
@@ -27,15 +27,6 @@ if TYPE_CHECKING:
     from stepwell.core.journal import JournalRow
     from stepwell.core.state import RunState
     from stepwell.workflow.context import Facts
-
-
-class AttemptOverError(DurableError):
-    """What was asked came too late: the attempt is over, and nothing was written. `.run_id` and `.step` say which."""
-
-    def __init__(self, run_id: str, step: str) -> None:
-        self.run_id = run_id
-        self.step = step
-        super().__init__(f"The attempt at {step} of run {run_id} is over; nothing was written.")
 
 
 class Answered(NamedTuple):
@@ -197,30 +188,3 @@ class Channel:
     def _refuse(self, one: _Asked) -> None:
         if not one.answer.done():
             one.answer.set_exception(AttemptOverError(self._desk.run_id, one.facts.step))
-
-
-class Channels:
-    """Finds the channel of an attempt, from its context: by the run, among those that a worker drives now."""
-
-    def __init__(self, desk_of: Callable[[str], Desk | None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._desk_of = desk_of
-
-    async def ask(self, run_id: str, facts: Facts, question: Question) -> Any:
-        """The answer; raises AttemptOverError. On the worker's event loop."""
-        if asyncio.get_running_loop() is not self._loop:
-            raise DurableError(f"{facts.step} of run {run_id} asked from another event loop than its worker's.")
-        desk = self._desk_of(run_id)
-        if desk is None or not desk.is_in_flight(facts):
-            raise AttemptOverError(run_id, facts.step)
-        return await desk.channel().ask(facts, question)
-
-    def ask_blocking(self, run_id: str, facts: Facts, question: Question) -> Any:
-        """The same for a plain handler in its thread, which waits for the answer."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            pass
-        else:
-            raise DurableError(f"{facts.step} of run {run_id} would block an event loop with its question.")
-        return asyncio.run_coroutine_threadsafe(self.ask(run_id, facts, question), self._loop).result()

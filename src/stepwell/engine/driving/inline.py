@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from stepwell.core.compensate import failure_of, names_undone
 from stepwell.core.plan import plan_of
 from stepwell.engine.clock import StoreClock
-from stepwell.engine.driving.channel import Channels
+from stepwell.engine.driving.channels import Channels
 from stepwell.engine.driving.drive import Drive
 from stepwell.engine.driving.flat_run import FlatRun
 from stepwell.engine.driving.perform import Performer
@@ -99,7 +99,7 @@ class _InlineHost:
         self.runtime = runtime
         self.readings = Readings(PLAIN)
         self.room = Room(runtime.tuning, _CONCURRENCY, Suspects(self.max_crashes), _ignore)
-        self.channels = Channels(lambda _: self._drive)
+        self.channels = Channels(lambda _: self._drive, PLAIN, "warn")
         self._drive: Drive | None = None
         self._log = _FirstFailure()
         self.observers = Observers([self._log])

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
     from stepwell.core.mailbox import MessageName
-    from stepwell.engine.driving.channel import Channels
+    from stepwell.engine.driving.channels import Channels
     from stepwell.engine.driving.drive import Drive
     from stepwell.engine.driving.perform import Performer
     from stepwell.engine.driving.room import Room

@@ -117,6 +117,7 @@ class Telling:
             _moment(row.finished_at),
             self._worker,
             self._raised.get(row.seq),
+            row.name or None,
         )
 
 

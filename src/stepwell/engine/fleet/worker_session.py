@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell.core.damage import check_length, check_messages, check_run
 from stepwell.core.needed import Needed, needed
 from stepwell.engine.clock import StoreClock
-from stepwell.engine.driving.channel import Channels
+from stepwell.engine.driving.channels import Channels
 from stepwell.engine.driving.committer import Committer
 from stepwell.engine.driving.flat_run import FlatRun
 from stepwell.engine.driving.held_runs import HeldRuns
@@ -83,7 +83,7 @@ class WorkerSession:
         self.commit: Callable[[Advance], asyncio.Future[Verdict]] = self._committer.commit
         self.submit: Callable[[Advance, int, Receiver], None] = self._committer.submit
         self._runs = HeldRuns(self)
-        self.channels: Channels = Channels(self._runs.get)
+        self.channels: Channels = Channels(self._runs.get, settings.codec, settings.on_drift)
         self.takes_flat: Callable[[Drive], bool] = self._runs.takes_flat
         self._arriving: dict[str, int] = {}
         self._unknown: dict[str, int] = {}

@@ -44,8 +44,14 @@ class Waiters:
         self._waiting.setdefault(run_id, []).append(future)
         self._wakeup.begin()
         try:
-            known = await self._store.reader.ended([run_id])
-            self._tell(run_id, known.get(run_id, "running"))
+            try:
+                known = await self._store.reader.ended([run_id])
+            except StoreUnavailableError:
+                # The app may be left during the first look: then the store is closed, and `close` has told why.
+                if not future.done():
+                    raise
+            else:
+                self._tell(run_id, known.get(run_id, "running"))
             done, _ = await asyncio.wait({future}, timeout=timeout)
             if not done:
                 raise TimeoutError(f"run {run_id} has not ended within {timeout:g} s; it goes on")

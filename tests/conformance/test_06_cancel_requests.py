@@ -150,7 +150,9 @@ async def test_requests_cancels_and_commits_at_once_leave_no_run_in_between(keep
     ends = [ended(lease) for lease in leases]
     committing = asyncio.ensure_future(keeper.commit(*ends))
     asked = await asyncio.gather(*(store.request_cancel(lease.run_id) for lease in leases))
-    for lease, verdict, ids_asked in zip(leases, await committing, asked, strict=True):
+    for lease, end, verdict, ids_asked in zip(leases, ends, await committing, asked, strict=True):
+        if verdict == "busy":  # the request had the row; the worker repeats the commit
+            (verdict,) = await keeper.commit(end)  # noqa: PLW2901  the answer that counts
         stored = await keeper.stored(lease.run_id)
         was_asked = ids_asked == [lease.run_id]
         assert (verdict, stored.status) in ([("cancel", "running")] if was_asked else [("ok", "completed")])
